@@ -1,0 +1,36 @@
+# Headers, one export set per part (so that core is found where nothing else is installed), pkg-config files.
+get_property(fetched GLOBAL PROPERTY multistate_fetched)
+if(fetched)
+  message(STATUS "multistate: no install rules, since dependencies were downloaded into the build tree")
+  return()
+endif()
+
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+set(package_dir ${CMAKE_INSTALL_DATADIR}/cmake/multistate)
+
+foreach(part IN ITEMS core multistate model tools native)
+  if(TARGET multistate_${part})
+    if(part STREQUAL native)
+      install(TARGETS multistate_native EXPORT multistate-native COMPONENT development)
+    else()
+      install(TARGETS multistate_${part} EXPORT multistate-${part} FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development)
+    endif()
+    install(EXPORT multistate-${part} NAMESPACE multistate:: DESTINATION ${package_dir} COMPONENT development)
+  endif()
+endforeach()
+
+configure_package_config_file(cmake/multistate-config.cmake.in multistate-config.cmake INSTALL_DESTINATION ${package_dir}
+  NO_SET_AND_CHECK_MACRO)
+write_basic_package_version_file(multistate-config-version.cmake COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/multistate-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/multistate-config-version.cmake
+  DESTINATION ${package_dir} COMPONENT development)
+
+set(pkgconfig_dir ${CMAKE_INSTALL_DATADIR}/pkgconfig)
+file(RELATIVE_PATH include_from_pc /${pkgconfig_dir} /${CMAKE_INSTALL_INCLUDEDIR})
+foreach(name IN ITEMS multistate-core multistate)
+  if(name STREQUAL multistate-core OR TARGET multistate_multistate)
+    configure_file(cmake/${name}.pc.in ${name}.pc @ONLY)
+    install(FILES ${CMAKE_CURRENT_BINARY_DIR}/${name}.pc DESTINATION ${pkgconfig_dir} COMPONENT development)
+  endif()
+endforeach()

@@ -1,0 +1,445 @@
+#pragma once
+
+// Definitions of decider.hpp, which includes this file.
+
+#include <multistate/decider/decider.hpp>
+
+namespace multistate {
+
+template <policy P>
+result<decider<P>> decider<P>::make(const P& settings, const placement& where, const limits& room,
+                                    std::span<const int> lane_budgets) noexcept {
+  static_assert(diagnose_policy<P>());
+  static_assert(!sees_rows || rows_of(P::wants) == needs::last_row || rows_of(P::wants) == needs::row_sum ||
+                    rows_of(P::wants) == needs::each_row,
+                "a policy wants one kind of rows: last_row, row_sum or each_row (docs/write-a-policy.md)");
+  if (where.kv_heads < 1 || where.layers < 1 || where.layer < 0 || where.layer >= where.layers)
+    return error(errc::bad_shape, "decider: kv_heads >= 1 and 0 <= layer < layers; got kv_heads=", where.kv_heads,
+                 ", layer=", where.layer, ", layers=", where.layers);
+  for (int amount : {room.chunk - 1, room.hold, room.undo, room.every - 1, room.prompt, room.window})
+    if (amount < 0 || amount > max_tokens)
+      return error(errc::bad_limits,
+                   "limits: chunk and every must be at least 1, all others at least 0, none above 2^28; got chunk=",
+                   room.chunk, ", hold=", room.hold, ", undo=", room.undo, ", every=", room.every,
+                   ", prompt=", room.prompt, ", window=", room.window);
+  if (room.hold > room.chunk)
+    return error(errc::bad_limits, "limits: hold must be at most chunk; got hold=", room.hold, ", chunk=", room.chunk);
+  decider d;
+  d.settings_ = settings;
+  d.where_ = where;
+  d.room_ = room;
+  d.lanes_ = lanes_of(settings.scope, where.kv_heads);
+  if (!lane_budgets.empty() && lane_budgets.size() != u(d.lanes_))
+    return error(errc::bad_budget, P::name, ": needs one budget for each of ", d.lanes_, " lanes; got ",
+                 lane_budgets.size());
+  if (!d.lane_.allocate(u(d.lanes_)) || !d.budgets_.allocate(u(d.lanes_)))
+    return error(errc::out_of_memory, "decider: no memory for ", d.lanes_, " lanes");
+
+  std::size_t slots = 0, drops = 0, fresh = 0, journal = 0, largest = 0;
+  const int most_fresh = room.chunk > room.prompt ? room.chunk : room.prompt;
+  for (int i = 0; i < d.lanes_; ++i) {
+    const int budget = lane_budgets.empty() ? settings.budget : lane_budgets[u(i)];
+    if (const error e = check_settings(settings, budget); e.code() != errc::ok) return e;
+    lane_state& s = d.lane_[u(i)];
+    s.budget = d.budgets_[u(i)] = budget;
+    s.capacity = budget + room.slack() + room.chunk;
+    if (s.capacity < room.prompt) s.capacity = room.prompt;
+    s.base = slots;
+    s.fresh = fresh;
+    s.drops = drops;
+    s.snapshot = d.snapshot_slots_;
+    s.journal = journal;
+    slots += u(s.capacity);
+    fresh += u(most_fresh);
+    drops += u(s.capacity - budget) + 1;
+    d.snapshot_slots_ += u(budget + room.slack());
+    journal += d.journal_size();
+    if (u(s.capacity) > largest) largest = u(s.capacity);
+  }
+  const std::size_t cycles = room.undo > 0 ? u(room.undo) + 1 : 0, columns = u(P::columns);
+  const bool enough = d.positions_.allocate(slots) && d.columns_.allocate(columns * slots) && d.next_.allocate(slots) &&
+                      d.previous_.allocate(slots) &&
+                      (!sees_rows || d.waiting_.allocate(u(waiting_rows(room)) * slots)) &&
+                      d.scratch_.allocate(largest) && d.fresh_.allocate(fresh) && d.dropped_.allocate(drops) &&
+                      d.dropped_positions_.allocate(drops) && d.moves_.allocate(drops) &&
+                      d.undo_moves_.allocate(journal) && d.lane_decisions_.allocate(u(d.lanes_)) &&
+                      d.cycle_marks_.allocate(cycles) && d.operations_.allocate(cycles * u(d.lanes_)) &&
+                      d.old_columns_.allocate(cycles * columns * d.snapshot_slots_) && d.journal_.allocate(journal);
+  if (!enough) return error(errc::out_of_memory, "decider: no memory for ", slots, " slots");
+  d.settle();
+  return d;
+}
+
+template <policy P>
+void decider<P>::settle() noexcept {
+  for (int i = 0; i < lanes_; ++i) report(i, 0, 0);
+}
+
+template <policy P>
+lane_ref decider<P>::view(int lane) noexcept {
+  const lane_state& s = lane_[l(lane)];
+  const std::size_t n = u(s.live);
+  return {.positions = positions_.span(s.base, n),
+          .now = next_position_ - 1,
+          .when = phase_,
+          .layer = where_.layer,
+          .lane = lane,
+          .budget = s.budget,
+          .window = room_.window,
+          .columns = columns_.span(P::columns * s.base, u(P::columns) * u(s.capacity)),
+          .column_stride = u(s.capacity),
+          .scratch = scratch_.span(0, n)};
+}
+
+template <policy P>
+void decider<P>::link_newest(lane_state& s, std::uint32_t at) noexcept {
+  next_[s.base + at] = none;
+  previous_[s.base + at] = s.newest;
+  if (s.newest == none)
+    s.oldest = at;
+  else
+    next_[s.base + s.newest] = at;
+  s.newest = at;
+}
+
+template <policy P>
+void decider<P>::unlink(lane_state& s, std::uint32_t at) noexcept {
+  const std::uint32_t before = previous_[s.base + at], after = next_[s.base + at];
+  if (before == none)
+    s.oldest = after;
+  else
+    next_[s.base + before] = after;
+  if (after == none)
+    s.newest = before;
+  else
+    previous_[s.base + after] = before;
+}
+
+/// Everything that is known of a slot moves with it.
+template <policy P>
+void decider<P>::relocate(lane_state& s, std::uint32_t from, std::uint32_t to) noexcept {
+  positions_[s.base + to] = positions_[s.base + from];
+  positions_[s.base + from] = -1;
+  for (int c = 0; c < P::columns; ++c) {
+    const std::size_t column = P::columns * s.base + u(c) * u(s.capacity);
+    columns_[column + to] = columns_[column + from];
+  }
+  const std::uint32_t before = previous_[s.base + from], after = next_[s.base + from];
+  previous_[s.base + to] = before;
+  next_[s.base + to] = after;
+  (before == none ? s.oldest : next_[s.base + before]) = to;
+  (after == none ? s.newest : previous_[s.base + after]) = to;
+}
+
+template <policy P>
+void decider<P>::close_hole(lane_state& s, int& moves) noexcept {
+  if (s.hole == no_slot) return;
+  const auto top = static_cast<std::uint32_t>(s.live);
+  relocate(s, top, raw(s.hole));
+  moves_[s.drops + u(moves++)] = {slot{top}, s.hole};
+  s.hole = no_slot;
+}
+
+template <policy P>
+void decider<P>::report(int lane, int dropped, int moves) noexcept {
+  const lane_state& s = lane_[l(lane)];
+  lane_decisions_[l(lane)] = {.dropped = dropped_.span(s.drops, u(dropped)),
+                              .dropped_positions = dropped_positions_.span(s.drops, u(dropped)),
+                              .moves = moves_.span(s.drops, u(moves)),
+                              .live = s.live,
+                              .hole = s.hole};
+  decision_.lanes = lane_decisions_.span(0, lane_decisions_.size());
+}
+
+template <policy P>
+const decision& decider<P>::close() noexcept {
+  MULTISTATE_ASSERT(!open_);
+  for (int i = 0; i < lanes_; ++i) {
+    int moves = 0;
+    close_hole(lane_[l(i)], moves);
+    report(i, 0, moves);
+  }
+  return decision_;
+}
+
+template <policy P>
+const decision& decider<P>::append(int c, phase when, bool held) noexcept {
+  MULTISTATE_ASSERT(!open_ && c >= 1);
+  MULTISTATE_ASSERT(held ? c <= room_.hold : c <= room_.chunk || (c <= room_.prompt && next_position_ == 0));
+  if (room_.undo > 0) begin_cycle();
+  open_ = true;
+  held_ = held;
+  appended_ = c;
+  phase_ = when;
+  for (int i = 0; i < lanes_; ++i) {
+    lane_state& s = lane_[l(i)];
+    s.observations = s.observed_heads = 0;
+    MULTISTATE_ASSERT(s.live + c <= s.capacity && (!has_no_budget<P> || s.live + c <= s.budget));
+    int moves = 0;
+    if (c > 1) close_hole(s, moves);
+    for (int j = 0; j < c; ++j) {
+      const std::uint32_t at = s.hole == no_slot ? static_cast<std::uint32_t>(s.live) : raw(s.hole);
+      s.hole = no_slot;
+      ++s.live;
+      fresh_[s.fresh + u(j)] = slot{at};
+      positions_[s.base + at] = next_position_ + j;
+      for (int k = 0; k < P::columns; ++k) columns_[P::columns * s.base + u(k) * u(s.capacity) + at] = 0.0f;
+      link_newest(s, at);
+    }
+    report(i, 0, moves);
+  }
+  next_position_ += c;
+  return decision_;
+}
+
+template <policy P>
+void decider<P>::enter(int lane, int j, std::span<const float> key, std::span<const float> value,
+                       std::span<const float> query) noexcept {
+  if constexpr (enters<P>) {
+    MULTISTATE_ASSERT(open_ && j < appended_);
+    settings_.enter(view(lane), slots(lane)[u(j)], key, value, query);
+  }
+}
+
+template <policy P>
+bool decider<P>::needs_rows() const noexcept {
+  MULTISTATE_ASSERT(open_);
+  if constexpr (!sees_rows) return false;
+  if constexpr (observes<P>) return true;
+  if (pending_ + appended_ < room_.every) return false;
+  for (int i = 0; i < lanes_; ++i)
+    if (live(i) > budget(i)) return true;
+  return false;
+}
+
+template <policy P>
+void decider<P>::observe(int lane, const rows& r) noexcept {
+  if constexpr (sees_rows) {
+    lane_state& s = lane_[l(lane)];
+    MULTISTATE_ASSERT(open_ && r.n == s.live && r.queries >= 1 && r.queries <= appended_);
+    const bool first = s.observations++ == 0;
+    const std::size_t n = u(r.n), stride = u(s.capacity);
+    const std::size_t at = u(waiting_rows(room_)) * s.base;
+    s.observed_heads += r.heads;
+    if (held_ || any(P::wants & needs::each_row)) {
+      MULTISTATE_ASSERT(r.queries == appended_ && (!r.summed || r.queries == 1));
+      for (int j = 0; j < r.queries; ++j) fold(waiting_.span(at + u(j) * stride, n), r.row(j), first);
+    } else if (any(P::wants & needs::row_sum)) {
+      MULTISTATE_ASSERT(r.queries == appended_);
+      fold_sum(waiting_.span(at, n), r, first);
+    } else {
+      MULTISTATE_ASSERT(!r.summed || r.queries == 1);  // a sum over queries does not hold the last one's row
+      fold(waiting_.span(at, n), r.last(), first);
+    }
+  }
+}
+
+/// The folded rows of the accepted tokens, over the states that are live once the others are forgotten. Once a cycle.
+template <policy P>
+rows decider<P>::waiting(int lane, int accepted) noexcept {
+  rows r;
+  if constexpr (sees_rows) {
+    const lane_state& s = lane_[l(lane)];
+    const std::size_t stride = u(s.capacity);
+    const std::size_t at = u(waiting_rows(room_)) * s.base;
+    r = {.data = waiting_.data() + at,
+         .stride = stride,
+         .n = s.live,
+         .queries = accepted,
+         .heads = s.observed_heads,
+         .summed = false};
+    if (any(P::wants & needs::each_row)) return r;
+    if (held_ && any(P::wants & needs::row_sum)) fold_sum(waiting_.span(at, u(s.live)), r, true);
+    if (!held_ || any(P::wants & needs::row_sum)) r.summed = true;
+  }
+  return r;
+}
+
+/// Fills dropped_ of the lane by increasing position.
+template <policy P>
+int decider<P>::choose(int lane, const rows& r, int drop) noexcept {
+  const lane_state& s = lane_[l(lane)];
+  const auto out = dropped_.span(s.drops, u(drop));
+  const protection kept = protected_in(s);
+  if constexpr (scores<P>) {
+    const lane_ref all = view(lane);
+    return static_cast<int>(lowest(settings_.worth(all, r), all.positions, kept, out));
+  } else {
+    int taken = 0;
+    for (std::uint32_t at = s.oldest; at != none && taken < drop; at = next_[s.base + at])
+      if (!kept.covers(positions_[s.base + at])) out[u(taken++)] = slot{at};
+    return taken;
+  }
+}
+
+/// Removes the chosen states; the live slots are dense afterwards, or one hole waits for the next token.
+template <policy P>
+void decider<P>::drop_chosen(int lane, int drop, int& moves) noexcept {
+  lane_state& s = lane_[l(lane)];
+  for (int i = 0; i < drop; ++i) {
+    const std::uint32_t at = raw(dropped_[s.drops + u(i)]);
+    dropped_positions_[s.drops + u(i)] = positions_[s.base + at];
+    if (room_.undo > 0) note(lane, {{aside, slot{at}}, positions_[s.base + at], previous_[s.base + at]});
+    positions_[s.base + at] = -1;
+    unlink(s, at);
+  }
+  const int top = s.live;
+  s.live -= drop;
+  if (drop == 1 && keeps_holes()) {
+    if (raw(dropped_[s.drops]) < static_cast<std::uint32_t>(s.live)) s.hole = dropped_[s.drops];
+    return;
+  }
+  auto from = static_cast<std::uint32_t>(top);
+  for (int i = 0; i < drop; ++i) {
+    const slot to = dropped_[s.drops + u(i)];
+    if (raw(to) >= static_cast<std::uint32_t>(s.live)) continue;
+    do --from;
+    while (positions_[s.base + from] < 0);
+    relocate(s, from, raw(to));
+    moves_[s.drops + u(moves++)] = {slot{from}, to};
+    if (room_.undo > 0) note(lane, {{to, slot{from}}});
+  }
+}
+
+template <policy P>
+const decision& decider<P>::reduce(int accepted) noexcept {
+  MULTISTATE_ASSERT(open_);
+  if (accepted < 0) accepted = appended_;
+  MULTISTATE_ASSERT(accepted <= appended_ && (accepted == appended_ || held_));
+  const bool rows_matter = accepted > 0 && needs_rows();
+  open_ = false;
+  next_position_ -= appended_ - accepted;
+  pending_ += accepted;
+  const bool due = pending_ >= room_.every;
+  if (due) pending_ = 0;
+  for (int i = 0; i < lanes_; ++i) {
+    lane_state& s = lane_[l(i)];
+    for (int j = appended_; j > accepted; --j) {  // no holes where tokens can be refused: they lie on top
+      const std::uint32_t at = static_cast<std::uint32_t>(--s.live);
+      unlink(s, at);
+      positions_[s.base + at] = -1;
+    }
+    int drop = 0, moves = 0;
+    if (accepted > 0) {
+      MULTISTATE_ASSERT(!rows_matter || (s.observations > 0 && (settings_.scope != scope_kind::model ||
+                                                                s.observations % where_.layers == 0)));
+      rows r;
+      if (rows_matter) r = waiting(i, accepted);
+      if constexpr (observes<P>) settings_.observe(view(i), r);
+      if (due && s.live > s.budget) {
+        drop = choose(i, r, s.live - s.budget);
+        MULTISTATE_ASSERT(drop == s.live - s.budget);
+        drop_chosen(i, drop, moves);
+      }
+    }
+    report(i, drop, moves);
+  }
+  if (room_.undo > 0 && accepted > 0) end_cycle(accepted);
+  return decision_;
+}
+
+/// States of a lane that may never go, those to come included, or more than the budget when that is exceeded; the
+/// caller adds the live ones that are pinned.
+template <policy P>
+std::int64_t decider<P>::reserved(const lane_state& s, std::span<const position_range> pins,
+                                  position next) const noexcept {
+  const protect structural = settings_.keeps(s.budget);
+  std::int64_t count = std::int64_t{structural.first} + structural.newest;
+  position done = next > structural.first ? next : structural.first;  // what lies before is live or counted
+  for (;;) {                                                          // the ranges in order, each position once
+    const position_range* nearest = nullptr;
+    for (const auto& p : pins)
+      if (p.last > done && (nearest == nullptr || p.first < nearest->first)) nearest = &p;
+    if (nearest == nullptr) return count;
+    const position from = nearest->first > done ? nearest->first : done;
+    if (nearest->last - from > s.budget - count) return std::int64_t{s.budget} + 1;
+    count += nearest->last - from;
+    done = nearest->last;
+  }
+}
+
+template <policy P>
+bool decider<P>::pin(position first, position last) noexcept {
+  MULTISTATE_ASSERT(!open_);
+  if (first < 0 || last <= first || pins_ == max_pins) return false;
+  pin_[pins_] = {first, last};
+  const std::span<const position_range> pins(pin_, u(pins_ + 1));
+  for (int i = 0; i < lanes_; ++i) {
+    const lane_state& s = lane_[l(i)];
+    std::int64_t held = reserved(s, pins, next_position_);
+    for (std::uint32_t at = s.oldest; at != none; at = next_[s.base + at])
+      held += counts_as_pinned(s, pins, positions_[s.base + at]) ? 1 : 0;
+    if (held > s.budget) return false;
+  }
+  ++pins_;
+  return true;
+}
+
+template <policy P>
+bool decider<P>::unpin(position first, position last) noexcept {
+  MULTISTATE_ASSERT(!open_);
+  for (int i = 0; i < pins_; ++i)
+    if (pin_[i] == position_range{first, last}) {
+      for (--pins_; i < pins_; ++i) pin_[i] = pin_[i + 1];
+      pin_[pins_] = {};  // equal deciders save equal bytes
+      return true;
+    }
+  return false;
+}
+
+template <policy P>
+std::size_t decider<P>::rank_order(int lane, std::span<slot> out) const noexcept {
+  const lane_state& s = lane_[l(lane)];
+  std::size_t rank = 0;
+  for (std::uint32_t at = s.oldest; at != none; at = next_[s.base + at], ++rank)
+    if (rank < out.size()) out[rank] = slot{at};
+  return rank;
+}
+
+template <policy P>
+void decider<P>::ranks(int lane, std::span<std::uint32_t> by_slot) const noexcept {
+  const lane_state& s = lane_[l(lane)];
+  MULTISTATE_ASSERT(by_slot.size() >= u(extent(s)));
+  std::uint32_t rank = 0;
+  for (std::uint32_t at = s.oldest; at != none; at = next_[s.base + at]) by_slot[at] = rank++;
+}
+
+template <policy P>
+std::size_t decider<P>::kept_ranges(int lane, std::span<position_range> out) const noexcept {
+  const lane_state& s = lane_[l(lane)];
+  std::size_t count = 0;
+  position last = -1;
+  for (std::uint32_t at = s.oldest; at != none; at = next_[s.base + at]) {
+    const position p = positions_[s.base + at];
+    if (count == 0 || p != last) {
+      if (count < out.size()) out[count].first = p;
+      ++count;
+    }
+    last = p + 1;
+    if (count <= out.size()) out[count - 1].last = last;
+  }
+  return count;
+}
+
+template <policy P>
+std::size_t decider<P>::kept_ranks(int lane, std::span<rank_range> out) const noexcept {
+  const lane_state& s = lane_[l(lane)];
+  const auto gone = lane_decisions_[l(lane)].dropped_positions;
+  std::size_t count = 0, skipped = 0;
+  int rank = 0, last = -1;
+  for (std::uint32_t at = s.oldest; at != none; at = next_[s.base + at], ++rank) {
+    for (; skipped < gone.size() && gone[skipped] < positions_[s.base + at]; ++skipped) ++rank;
+    if (count == 0 || rank != last) {
+      if (count < out.size()) out[count].first = rank;
+      ++count;
+    }
+    last = rank + 1;
+    if (count <= out.size()) out[count - 1].last = last;
+  }
+  return count;
+}
+
+}  // namespace multistate
+
+#include <multistate/decider/copies_impl.hpp>
+#include <multistate/decider/undo_impl.hpp>

@@ -1,0 +1,11 @@
+#pragma once
+
+/// Deciding alone, for engines with an attention and a cache of their own: policies, ranking, bookkeeping.
+
+#include <multistate/decider/decider.hpp>
+#include <multistate/policy/full.hpp>
+#include <multistate/policy/h2o.hpp>
+#include <multistate/policy/knorm.hpp>
+#include <multistate/policy/random.hpp>
+#include <multistate/policy/tova.hpp>
+#include <multistate/policy/window.hpp>

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cmath>
+
+#include <multistate/policy/concept.hpp>
+
+namespace multistate {
+
+/// Keeps the states with the lowest key norms (Devoto et al. 2024, "A Simple and Effective L2 Norm-Based Strategy for
+/// KV Cache Compression"; kvpress KnormPress at 8bb29b9). Needs no rows. Worth is minus the Euclidean norm of the key
+/// before storage, summed over the lane's heads; the newest is a candidate.
+struct knorm {
+  static constexpr std::string_view name = "knorm";
+  static constexpr needs wants = needs::keys;
+  static constexpr int columns = 1;
+  int budget = 0;
+  scope_kind scope = scope_kind::head;
+  static constexpr auto options = std::tuple{option{"scope", &knorm::scope}};
+
+  constexpr const char* check(int) const { return nullptr; }
+  constexpr protect keeps(int) const { return {}; }
+  void enter(const lane_ref& lane, slot s, std::span<const float> key, std::span<const float>,
+             std::span<const float>) const noexcept {
+    float square = 0;
+    for (float x : key) square += x * x;
+    lane.column(0)[index(s)] -= std::sqrt(square);
+  }
+  std::span<const float> worth(const lane_ref& lane, const rows&) const noexcept { return lane.column(0); }
+};
+static_assert(policy<knorm>);
+
+}  // namespace multistate

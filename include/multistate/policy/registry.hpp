@@ -1,0 +1,231 @@
+#pragma once
+
+#include <algorithm>
+#include <charconv>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include <multistate/policy/full.hpp>
+#include <multistate/policy/h2o.hpp>
+#include <multistate/policy/knorm.hpp>
+#include <multistate/policy/random.hpp>
+#include <multistate/policy/settings.hpp>
+#include <multistate/policy/tova.hpp>
+#include <multistate/policy/window.hpp>
+
+namespace multistate {
+
+/// The policies that a program knows by name. A researcher's own joins by registry<mine, full, window, ...>.
+template <policy... P>
+struct registry {};
+
+using standard_policies = registry<full, window, h2o, tova, random, knorm>;
+
+/// One policy of a registry with its settings: `name[+i][:budget][,key=value]...`. Hands out the concrete type, so that
+/// everything from there on is static.
+template <class Registry>
+class any_policy;
+
+template <policy... P>
+class any_policy<registry<P...>> {
+ public:
+  template <class Q>
+    requires(std::same_as<Q, P> || ...)
+  any_policy(const Q& settings) noexcept : settings_(settings) {}  // NOLINT(google-explicit-constructor)
+
+  /// Without `:budget` the budget is 0 and settings are checked when one is given (with_budget).
+  static result<any_policy> parse(std::string_view text) {
+    const std::string_view whole = text;
+    const std::string_view head = cut(text, ',');
+    std::string_view name = head;
+    name = cut(name, ':');
+    name = cut(name, '+');
+    result<any_policy> found =
+        error(errc::bad_string, "policy '", whole, "': no policy is called '", name, "'; there are: ", names());
+    (void)((P::name == name ? (found = parse_as<P>(whole, head, text), true) : false) || ...);
+    return found;
+  }
+
+  /// All names, each with its optional suffix.
+  static std::string names() {
+    std::string list;
+    ((list += list.empty() ? "" : ", ", list += P::name, list += has_suffix<P>() ? "[+N]" : ""), ...);
+    return list;
+  }
+
+  std::string_view name() const noexcept {
+    return visit([]<class Q>(const Q&) { return std::string_view(Q::name); });
+  }
+  int budget() const noexcept {
+    return visit([](const auto& p) { return p.budget; });
+  }
+  scope_kind scope() const noexcept {
+    return visit([](const auto& p) { return p.scope; });
+  }
+  needs wants() const noexcept {
+    return visit([]<class Q>(const Q&) { return Q::wants; });
+  }
+  bool unbounded() const noexcept {
+    return visit([]<class Q>(const Q&) { return has_no_budget<Q>; });
+  }
+  /// The same settings with another budget, or why that can't be.
+  result<any_policy> with_budget(int states) const {
+    return visit([&](auto p) -> result<any_policy> {
+      p.budget = states;
+      if (const error e = check_settings(p, states); e.code() != errc::ok) return e;
+      return any_policy(p);
+    });
+  }
+  /// Canonical form: settings that are not the default, in the order of the policy's options.
+  std::string str() const { return print(true); }
+  std::string str_without_budget() const { return print(false); }
+
+  template <class F>
+  decltype(auto) visit(F&& f) const {
+    return std::visit(std::forward<F>(f), settings_);
+  }
+
+ private:
+  /// The part before the separator; text becomes what follows it.
+  static std::string_view cut(std::string_view& text, char separator) {
+    const std::size_t at = text.find(separator);
+    const std::string_view part = text.substr(0, at);
+    text.remove_prefix(at == text.npos ? text.size() : at + 1);
+    return part;
+  }
+
+  static constexpr std::string_view suffix = "+";
+
+  template <class Q, class F>
+  static void each_option(F&& f) {
+    std::apply([&](const auto&... o) { (f(o), ...); }, Q::options);
+  }
+  template <class Q>
+  static constexpr bool has_suffix() {
+    return std::apply([](const auto&... o) { return ((o.key == suffix) || ... || false); }, Q::options);
+  }
+
+  static bool read(std::string_view text, scope_kind& to) {
+    to = text == "head" ? scope_kind::head : text == "model" ? scope_kind::model : scope_kind::layer;
+    return text == "head" || text == "layer" || text == "model";
+  }
+  static bool read(std::string_view text, bool& to) {
+    to = text == "true";
+    return text == "true" || text == "false";
+  }
+  template <std::integral T>
+  static bool read(std::string_view text, T& to) {
+    T value{};
+    const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (code != std::errc() || end != text.data() + text.size() || text.empty() || value < 0) return false;
+    if (std::is_same_v<T, int> && std::cmp_greater(value, max_tokens)) return false;
+    to = value;
+    return true;
+  }
+  template <class T>
+  static constexpr std::string_view what() {
+    if constexpr (std::is_same_v<T, scope_kind>)
+      return "head, layer or model";
+    else if constexpr (std::is_same_v<T, bool>)
+      return "true or false";
+    else if constexpr (std::is_same_v<T, int>)
+      return "a whole number from 0 to 2^28";
+    else
+      return "a whole number from 0 to 2^64 - 1";
+  }
+
+  template <class Q>
+  static std::string keys() {
+    std::string list;
+    each_option<Q>([&](const auto& o) {
+      if (o.key != suffix) (list += list.empty() ? "" : ", ") += o.key;
+    });
+    return list.empty() ? "none" : list;
+  }
+
+  /// head: `name[+i][:budget]`, rest: `key=value,...`.
+  template <class Q>
+  static result<any_policy> parse_as(std::string_view whole, std::string_view head, std::string_view rest) {
+    const auto wrong = [&](const auto&... parts) {
+      return error(errc::bad_string, "policy '", whole, "': ", parts...);
+    };
+    Q p;
+    error bad;
+    const auto assign = [&](std::string_view key, std::string_view text) {
+      bool known = false;
+      each_option<Q>([&](const auto& o) {
+        if (o.key != key) return;
+        known = true;
+        using value = std::remove_cvref_t<decltype(p.*o.member)>;
+        if (!read(text, p.*o.member))
+          bad = wrong(key, key == suffix ? "" : "=", text, ": '", text, "' is not ", what<value>());
+      });
+      return known;
+    };
+
+    const bool has_budget = head.find(':') != head.npos;
+    std::string_view name = cut(head, ':');
+    if (has_budget) {
+      if (has_no_budget<Q>) return wrong(Q::name, " takes no budget: it keeps everything");
+      if (!read(head, p.budget) || p.budget < 1)
+        return wrong("'", head, "' is not a budget: a whole number from 1 to 2^28");
+    }
+    if (name.find('+') != name.npos) {
+      cut(name, '+');
+      if (!assign(suffix, name)) return wrong(Q::name, " takes no '+", name, "'");
+    }
+    std::vector<std::string_view> seen;
+    while (!rest.empty() && bad.code() == errc::ok) {
+      std::string_view text = cut(rest, ',');
+      const bool assigned = text.find('=') != text.npos;
+      const std::string_view key = cut(text, '=');
+      if (!assigned) return wrong("'", key, "' should be key=value; keys of ", Q::name, ": ", keys<Q>());
+      if (std::find(seen.begin(), seen.end(), key) != seen.end()) return wrong("'", key, "' is given twice");
+      seen.push_back(key);
+      if (key == suffix || !assign(key, text)) return wrong(Q::name, " has no '", key, "'; there are: ", keys<Q>());
+    }
+    if (bad.code() != errc::ok) return bad;
+    if (p.budget > 0)
+      if (const error e = check_settings(p, p.budget); e.code() != errc::ok) return wrong(e.message());
+    return any_policy(p);
+  }
+
+  std::string print(bool with_budget) const {
+    return visit([&]<class Q>(const Q& p) {
+      std::string text(Q::name), settings;
+      each_option<Q>([&](const auto& o) {
+        if (p.*o.member == Q{}.*o.member) return;
+        error value;
+        detail::append_value(value, p.*o.member);
+        if (o.key == suffix)
+          (text += suffix) += value.message();
+        else
+          (((settings += ',') += o.key) += '=') += value.message();
+      });
+      if (with_budget && p.budget > 0 && !has_no_budget<Q>) text += ':' + std::to_string(p.budget);
+      return text + settings;
+    });
+  }
+
+  std::variant<P...> settings_;
+};
+
+/// Cuts a list of policies at its commas: an item with '=' belongs to the one before.
+inline std::vector<std::string> split_policies(std::string_view list) {
+  std::vector<std::string> out;
+  while (!list.empty()) {
+    const std::size_t at = list.find(',');
+    const std::string_view item = list.substr(0, at);
+    list.remove_prefix(at == list.npos ? list.size() : at + 1);
+    if (!out.empty() && item.find('=') != item.npos)
+      (out.back() += ',') += item;
+    else
+      out.emplace_back(item);
+  }
+  return out;
+}
+
+}  // namespace multistate

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <span>
+
+#include <multistate/types/assert.hpp>
+#include <multistate/types/rows.hpp>
+
+namespace multistate {
+
+/// Heads to lane: adds `row` to `sum` (or replaces it, for the first). Called in head order, so that the bits do not
+/// depend on who computed which row when.
+inline void fold(std::span<float> sum, std::span<const float> row, bool first) noexcept {
+  MULTISTATE_ASSERT(sum.size() == row.size());
+  if (first) {
+    for (std::size_t s = 0; s < row.size(); ++s) sum[s] = row[s];
+  } else {
+    for (std::size_t s = 0; s < row.size(); ++s) sum[s] += row[s];
+  }
+}
+
+/// The same with the sum over the queries of `r`, taken in double: a chunk may hold many.
+inline void fold_sum(std::span<float> sum, const rows& r, bool first) noexcept {
+  if (r.summed || r.queries == 1) return fold(sum, r.last(), first);
+  constexpr std::size_t block = 64;
+  double part[block];
+  for (std::size_t at = 0; at < sum.size(); at += block) {
+    const std::size_t width = sum.size() - at < block ? sum.size() - at : block;
+    for (std::size_t s = 0; s < width; ++s) part[s] = first ? 0.0 : double{sum[at + s]};
+    for (int j = 0; j < r.queries; ++j) {
+      const float* row = r.row(j).data() + at;
+      for (std::size_t s = 0; s < width; ++s) part[s] += double{row[s]};
+    }
+    for (std::size_t s = 0; s < width; ++s) sum[at + s] = static_cast<float>(part[s]);
+  }
+}
+
+}  // namespace multistate

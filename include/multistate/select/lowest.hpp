@@ -1,0 +1,194 @@
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <span>
+
+#include <multistate/types/assert.hpp>
+#include <multistate/types/ids.hpp>
+#include <multistate/types/shape.hpp>
+
+namespace multistate {
+
+constexpr bool pinned(std::span<const position_range> pins, position p) noexcept {
+  for (const auto& pin : pins)
+    if (p >= pin.first && p < pin.last) return true;
+  return false;
+}
+
+/// Which states may not be dropped, whatever their worth.
+struct protection {
+  protect structural;
+  position now = 0;  ///< the newest token
+  std::span<const position_range> pins;
+
+  constexpr bool covers(position p) const noexcept {
+    return p < structural.first || p > now - structural.newest || pinned(pins, p);
+  }
+};
+
+namespace detail {
+
+/// Orders like the float, NaN below everything, -0 equal to +0; whole numbers, so that -ffast-math can't change it.
+constexpr std::int32_t worth_key(float worth) noexcept {
+  const auto bits = std::bit_cast<std::int32_t>(worth);
+  const std::int32_t magnitude = bits & 0x7fffffff, sign = bits >> 31;
+  return magnitude > 0x7f800000 ? -0x7fffffff - 1 : (magnitude ^ sign) - sign;
+}
+
+struct candidate {
+  std::int32_t key;
+  position pos;
+  /// Lower worth goes first; of equals the oldest.
+  friend constexpr bool operator<(const candidate& a, const candidate& b) noexcept {
+    return a.key != b.key ? a.key < b.key : a.pos < b.pos;
+  }
+};
+
+/// Sinks the element at i of a heap whose top is the greatest by `less`.
+template <class Less>
+constexpr void sift_down(std::span<slot> heap, std::size_t i, Less less) noexcept {
+  for (;;) {
+    std::size_t child = 2 * i + 1;
+    if (child >= heap.size()) return;
+    if (child + 1 < heap.size() && less(heap[child], heap[child + 1])) ++child;
+    if (!less(heap[i], heap[child])) return;
+    const slot up = heap[child];
+    heap[child] = heap[i];
+    heap[i] = up;
+    i = child;
+  }
+}
+
+template <class Less>
+constexpr void make_heap(std::span<slot> heap, Less less) noexcept {
+  for (std::size_t i = heap.size() / 2; i-- > 0;) sift_down(heap, i, less);
+}
+
+template <class Less>
+constexpr void sort_heap(std::span<slot> heap, Less less) noexcept {
+  for (std::size_t end = heap.size(); end > 1; --end) {
+    const slot top = heap[0];
+    heap[0] = heap[end - 1];
+    heap[end - 1] = top;
+    sift_down(heap.first(end - 1), 0, less);
+  }
+}
+
+}  // namespace detail
+
+namespace detail {
+
+/// lowest() for one state, no pins and positions below 2^31, which is every step of most decodes: two passes over
+/// 32-bit numbers in blocks, a form that compilers turn into vectors; first for the lowest worth, then for the oldest
+/// that has it.
+inline std::size_t lowest_one(std::span<const float> worth, std::span<const position> positions, const protection& kept,
+                              slot& out) noexcept {
+  constexpr std::int32_t none = 0x7fffffff;  // no float has this key
+  constexpr std::size_t block = 32;
+  const std::int32_t first = kept.structural.first, last = static_cast<std::int32_t>(kept.now) - kept.structural.newest;
+  const auto key = [&](std::size_t i) {
+    const auto p = static_cast<std::int32_t>(positions[i]);
+    const std::int32_t k = worth_key(worth[i]);
+    const bool open = (p >= first) & (p <= last);
+    return open ? k : none;
+  };
+  const std::size_t n = positions.size(), whole = n / block * block;
+  std::int32_t best = none;
+  for (std::size_t at = 0; at < whole; at += block) {
+    std::int32_t keys[block];
+    for (std::size_t j = 0; j < block; ++j) keys[j] = key(at + j);
+    for (std::size_t j = 0; j < block; ++j) best = keys[j] < best ? keys[j] : best;
+  }
+  for (std::size_t i = whole; i < n; ++i) best = key(i) < best ? key(i) : best;
+  if (best == none) return 0;
+  position oldest = -1;
+  const auto look = [&](std::size_t i) {
+    if (key(i) != best || (oldest >= 0 && positions[i] > oldest)) return;
+    oldest = positions[i];
+    out = slot{static_cast<std::uint32_t>(i)};
+  };
+  for (std::size_t at = 0; at < whole; at += block) {
+    std::int32_t hits = 0;
+    for (std::size_t j = 0; j < block; ++j) hits += key(at + j) == best ? 1 : 0;
+    if (hits != 0)
+      for (std::size_t j = 0; j < block; ++j) look(at + j);
+  }
+  for (std::size_t i = whole; i < n; ++i) look(i);
+  return 1;
+}
+
+}  // namespace detail
+
+/// The one ranking. Fills `out` with the out.size() unprotected slots of lowest worth, by increasing position. NaN
+/// ranks lowest; of equals the oldest goes first. worth and positions are [n] by slot; a negative position is no
+/// candidate. Returns how many there were to take: fewer than out.size() only when more is protected than may stay.
+inline std::size_t lowest(std::span<const float> worth, std::span<const position> positions, const protection& kept,
+                          std::span<slot> out) noexcept {
+  MULTISTATE_ASSERT(worth.size() == positions.size());
+  if (out.empty()) return 0;
+  constexpr position fits = 0x7fffffff;
+  if (out.size() == 1 && kept.pins.empty() && kept.now < fits)
+    return detail::lowest_one(worth, positions, kept, out[0]);
+  const auto at = [&](slot s) { return detail::candidate{detail::worth_key(worth[index(s)]), positions[index(s)]}; };
+  const auto less = [&](slot a, slot b) { return at(a) < at(b); };
+  std::size_t taken = 0;
+  for (std::size_t i = 0; i < positions.size(); ++i) {
+    const slot s{static_cast<std::uint32_t>(i)};
+    if (taken == out.size() && !less(s, out[0])) continue;
+    if (positions[i] < 0 || kept.covers(positions[i])) continue;
+    if (taken < out.size()) {
+      out[taken++] = s;
+      if (taken == out.size()) detail::make_heap(out, less);
+    } else {
+      out[0] = s;
+      detail::sift_down(out, 0, less);
+    }
+  }
+  const auto found = out.first(taken);
+  const auto older = [&](slot a, slot b) { return positions[index(a)] < positions[index(b)]; };
+  detail::make_heap(found, older);
+  detail::sort_heap(found, older);
+  return taken;
+}
+
+/// The blocks to drop, for engines that free whole blocks: worth [n] in the engine's logical order, `block` states each
+/// (the last may be shorter, and counts by its mean like the others). `kept` protects its first and newest BLOCKS.
+/// Fills `out` with block indices, increasing; NaN lowest, of equals the oldest. Returns how many there were to take.
+inline std::size_t lowest_blocks(std::span<const float> worth, int block, protect kept,
+                                 std::span<std::uint32_t> out) noexcept {
+  MULTISTATE_ASSERT(block > 0);
+  const std::size_t size = static_cast<std::size_t>(block);
+  const std::size_t blocks = (worth.size() + size - 1) / size;
+  const auto mean = [&](std::size_t b) {
+    const auto part = worth.subspan(b * size, b * size + size <= worth.size() ? size : worth.size() - b * size);
+    float sum = 0;
+    for (float w : part) sum += w;
+    return sum / static_cast<float>(part.size());
+  };
+  const auto first = static_cast<std::size_t>(kept.first);
+  const std::size_t end =
+      blocks - (static_cast<std::size_t>(kept.newest) < blocks ? static_cast<std::size_t>(kept.newest) : blocks);
+  std::size_t taken = 0;
+  detail::candidate floor{-0x7fffffff - 1,
+                          -1};  // everything up to here is taken: no memory, and few blocks go at a time
+  for (; taken < out.size(); ++taken) {
+    detail::candidate best{0x7fffffff, static_cast<position>(blocks)};
+    for (std::size_t b = first; b < end; ++b) {
+      const detail::candidate c{detail::worth_key(mean(b)), static_cast<position>(b)};
+      if (floor < c && c < best) best = c;
+    }
+    if (best.pos == static_cast<position>(blocks)) break;
+    floor = best;
+    out[taken] = static_cast<std::uint32_t>(best.pos);
+  }
+  for (std::size_t i = 1; i < taken; ++i)
+    for (std::size_t j = i; j > 0 && out[j] < out[j - 1]; --j) {
+      const std::uint32_t b = out[j];
+      out[j] = out[j - 1];
+      out[j - 1] = b;
+    }
+  return taken;
+}
+
+}  // namespace multistate

@@ -1,0 +1,329 @@
+#pragma once
+
+#include <cstddef>
+#include <cstring>
+#include <span>
+#include <type_traits>
+
+#include <multistate/types/buffer.hpp>
+#include <multistate/types/bytes.hpp>
+#include <multistate/types/decision.hpp>
+#include <multistate/types/error.hpp>
+#include <multistate/types/format.hpp>
+#include <multistate/types/hash.hpp>
+#include <multistate/types/shape.hpp>
+#include <multistate/types/task.hpp>
+
+namespace multistate {
+
+/// The caller's memory for states, for instance a pool of many sequences; on 64-byte boundaries it is as fast as our
+/// own.
+struct arena {
+  std::byte* base = nullptr;  ///< null: one allocation of its own
+  std::size_t bytes = 0;
+};
+
+/// What apply() does with a dropped state unless told otherwise.
+struct forget {
+  void operator()(int, position, std::span<const float>, std::span<const float>) const noexcept {}
+};
+
+/// Keys and values of one (sequence, layer), [kv_head][slot][dk] and [kv_head][slot][dv], each in a format of its own.
+/// Executes decisions; makes none. Capacity of a lane is budget + slack + chunk; dropped states that undo may want back
+/// lie apart. Nothing is allocated after make().
+template <class KeyFormat, class ValueFormat = KeyFormat>
+class multi_state {
+ public:
+  using key_format = KeyFormat;
+  using value_format = ValueFormat;
+
+  /// Bytes of the rows: what an arena must hold. Precondition: make() would take this shape and plan.
+  static std::size_t bytes_needed(const shape& dims, const lane_plan& plan) noexcept {
+    std::size_t bytes = 0;
+    for (int h = 0; h < dims.kv_heads; ++h)
+      bytes += head_bytes(dims, plan.budgets[u(lane_of(plan.scope, h))], plan.room);
+    return bytes;
+  }
+
+  /// `plan`: the decider's plan(), whose decisions will be executed here; limits.prompt and hold do not matter.
+  static result<multi_state> make(const shape& dims, const lane_plan& plan, arena memory = {}) noexcept {
+    const limits& room = plan.room;
+    if (dims.kv_heads < 1 || dims.dk < 1 || dims.dv < 1 || dims.heads < dims.kv_heads ||
+        dims.heads % dims.kv_heads != 0 || dims.heads > max_tokens || dims.dk > max_tokens || dims.dv > max_tokens)
+      return error(errc::bad_shape,
+                   "multi_state: needs kv_heads >= 1 dividing heads, dk >= 1 and dv >= 1; got heads=", dims.heads,
+                   ", kv_heads=", dims.kv_heads, ", dk=", dims.dk, ", dv=", dims.dv);
+    if (plan.budgets.size() != u(lanes_of(plan.scope, dims.kv_heads)))
+      return error(errc::bad_budget, "multi_state: needs one budget for each of ", lanes_of(plan.scope, dims.kv_heads),
+                   " lanes; got ", plan.budgets.size());
+    for (const int amount : {room.chunk - 1, room.undo, room.every - 1})
+      if (amount < 0 || amount > max_tokens)
+        return error(errc::bad_limits,
+                     "multi_state: chunk and every must be at least 1, undo at least 0; got chunk=", room.chunk,
+                     ", every=", room.every, ", undo=", room.undo);
+    double estimate = 0;  // of bytes, which as a whole number could wrap round
+    for (const int budget : plan.budgets) {
+      if (budget < 1 || budget > max_tokens)
+        return error(errc::bad_budget, "multi_state: budget must be 1 to ", max_tokens, " states; got ", budget);
+      estimate += 4.0 * (static_cast<double>(budget) + room.every + room.chunk + 2.0 * room.undo) *
+                  (static_cast<double>(dims.dk) + dims.dv) * dims.kv_heads;
+    }
+    if (estimate > 0x1p60)
+      return error(errc::out_of_memory, "multi_state: no memory has room for ", dims.kv_heads,
+                   " heads of states with dk=", dims.dk, ", dv=", dims.dv);
+
+    multi_state m;
+    m.dims_ = dims;
+    m.scope_ = plan.scope;
+    if (!m.heads_.allocate(u(dims.kv_heads)))
+      return error(errc::out_of_memory, "multi_state: no memory for ", dims.kv_heads, " heads");
+    const std::size_t bytes = bytes_needed(dims, plan);
+    if (memory.base != nullptr) {
+      if (memory.bytes < bytes)
+        return error(errc::out_of_memory, "multi_state: needs an arena of ", bytes, " bytes; got ", memory.bytes);
+      m.base_ = memory.base;
+      m.bytes_ = bytes;
+    } else {
+      if (!m.own_.allocate(bytes))
+        return error(errc::out_of_memory, "multi_state: no memory for ", bytes, " bytes of states");
+      m.base_ = m.own_.data();
+      m.bytes_ = bytes;
+    }
+    if (!m.decoded_.allocate(u(dims.dk) + u(dims.dv)))
+      return error(errc::out_of_memory, "multi_state: no memory for one state");
+    std::byte* at = m.base_;
+    for (int h = 0; h < dims.kv_heads; ++h) {
+      head& x = m.heads_[u(h)];
+      const int budget = plan.budgets[u(lane_of(plan.scope, h))];
+      x.capacity = budget + room.slack() + room.chunk;
+      x.kept_aside = aside_rows(room);
+      x.keys = at;
+      x.values = at + keys_bytes(dims, x.capacity + x.kept_aside);
+      at += head_bytes(dims, budget, room);
+    }
+    return m;
+  }
+
+  /// Executes what a decider decided. on_drop(kv_head, position, key [dk], value [dv]) is told of every state that
+  /// leaves, in float32; with undo, also of one that comes back later.
+  template <class OnDrop = forget>
+  void apply(const decision& what, OnDrop&& on_drop = {}) noexcept {
+    for (int h = 0; h < dims_.kv_heads; ++h) {
+      head& x = heads_[u(h)];
+      const lane_decision& lane = what.lanes[u(lane_of(scope_, h))];
+      for (std::size_t i = 0; i < lane.dropped.size(); ++i) {
+        const std::size_t s = index(lane.dropped[i]);
+        if constexpr (!std::is_same_v<std::remove_cvref_t<OnDrop>, forget>) {
+          decode(x, s);
+          on_drop(h, lane.dropped_positions[i], std::span<const float>(decoded_.span(0, u(dims_.dk))),
+                  std::span<const float>(decoded_.span(u(dims_.dk), u(dims_.dv))));
+        }
+        if (x.kept_aside > 0) {
+          copy_row(x, s, u(x.capacity + x.next_aside));
+          x.next_aside = (x.next_aside + 1) % x.kept_aside;
+        }
+      }
+      for (const move& m : lane.moves) {
+        if (m.from == aside) x.next_aside = (x.next_aside == 0 ? x.kept_aside : x.next_aside) - 1;
+        copy_row(x, m.from == aside ? u(x.capacity + x.next_aside) : index(m.from), index(m.to));
+      }
+      MULTISTATE_ASSERT(lane.live + (lane.hole == no_slot ? 0 : 1) <= x.capacity);
+      x.live = lane.live;
+      x.hole = lane.hole;
+    }
+  }
+
+  /// Stores new states of one KV head, converting: token j from k + j * k_stride and v + j * v_stride (in floats).
+  void write(int kv_head, std::span<const slot> slots, const float* k, const float* v, std::size_t k_stride,
+             std::size_t v_stride) noexcept {
+    for (std::size_t j = 0; j < slots.size(); ++j)
+      encode(heads_[u(kv_head)], index(slots[j]), k + j * k_stride, v + j * v_stride);
+  }
+
+  /// Takes over what the reduction of a one-shot prompt left of one KV head: slot s gets the caller's row positions[s],
+  /// at k + row * k_stride and v + row * v_stride (in floats).
+  void write_kept(int kv_head, const lane_decision& what, std::span<const position> positions, const float* k,
+                  const float* v, std::size_t k_stride, std::size_t v_stride) noexcept {
+    head& x = heads_[u(kv_head)];
+    x.live = what.live;
+    x.hole = what.hole;
+    MULTISTATE_ASSERT(positions.size() == u(extent_of(x)) && extent_of(x) <= x.capacity);
+    for (std::size_t s = 0; s < positions.size(); ++s)
+      if (positions[s] >= 0)
+        encode(x, s, k + static_cast<std::size_t>(positions[s]) * k_stride,
+               v + static_cast<std::size_t>(positions[s]) * v_stride);
+  }
+
+  /// The live states for a kernel, described in `where`; positions and ranks are the decider's. Precondition: no hole
+  /// (decider::close).
+  head_view view(int kv_head, extent& where) const noexcept {
+    const head& x = heads_[u(kv_head)];
+    MULTISTATE_ASSERT(x.hole == no_slot);
+    where = {
+        .k = x.keys, .v = x.values, .k_stride = key_row_bytes(dims_), .v_stride = value_row_bytes(dims_), .n = x.live};
+    return {.extents = {&where, 1}, .positions = {}, .ranks = {}, .n = x.live};
+  }
+
+  const shape& dims() const noexcept { return dims_; }
+  scope_kind scope() const noexcept { return scope_; }
+  int live(int kv_head) const noexcept { return heads_[u(kv_head)].live; }
+  int capacity(int kv_head) const noexcept { return heads_[u(kv_head)].capacity; }
+  /// All memory of the states, from make() on.
+  std::size_t bytes() const noexcept { return bytes_ + heads_.bytes() + decoded_.bytes(); }
+  /// Bytes of one state's key and value in one KV head.
+  static constexpr std::size_t state_bytes(const shape& dims) noexcept {
+    return key_row_bytes(dims) + value_row_bytes(dims);
+  }
+
+  /// Becomes a copy that goes on independently. False when the two were not made alike.
+  bool copy_from(const multi_state& other) noexcept {
+    if (fingerprint() != other.fingerprint()) return false;
+    for (std::size_t h = 0; h < heads_.size(); ++h) {
+      head& x = heads_[h];
+      const head& from = other.heads_[h];
+      x.live = from.live;
+      x.hole = from.hole;
+      x.next_aside = from.next_aside;
+      copy_rows(x.keys, from.keys, key_row_bytes(dims_), u(extent_of(x)));
+      copy_rows(x.values, from.values, value_row_bytes(dims_), u(extent_of(x)));
+      copy_rows(x.keys + u(x.capacity) * key_row_bytes(dims_), from.keys + u(x.capacity) * key_row_bytes(dims_),
+                key_row_bytes(dims_), u(x.kept_aside));
+      copy_rows(x.values + u(x.capacity) * value_row_bytes(dims_), from.values + u(x.capacity) * value_row_bytes(dims_),
+                value_row_bytes(dims_), u(x.kept_aside));
+    }
+    return true;
+  }
+
+  /// Bytes that save() fills now. States kept aside for undo are not saved.
+  std::size_t save_bytes() const noexcept {
+    std::size_t bytes = sizeof(std::uint64_t);
+    for (std::size_t h = 0; h < heads_.size(); ++h)
+      bytes += sizeof(std::int32_t) + sizeof(slot) + u(extent_of(heads_[h])) * state_bytes(dims_);
+    return bytes;
+  }
+  void save(std::span<std::byte> out) const noexcept {
+    MULTISTATE_ASSERT(out.size() == save_bytes());
+    byte_writer to(out);
+    to.put(fingerprint());
+    for (std::size_t h = 0; h < heads_.size(); ++h) {
+      const head& x = heads_[h];
+      to.put(std::int32_t{x.live});
+      to.put(x.hole);
+      to.put(std::span<const std::byte>(x.keys, u(extent_of(x)) * key_row_bytes(dims_)));
+      to.put(std::span<const std::byte>(x.values, u(extent_of(x)) * value_row_bytes(dims_)));
+    }
+  }
+  /// Restores what save() wrote of a multi-state made alike. Anything else is refused and changes nothing.
+  error load(std::span<const std::byte> in) noexcept {
+    const auto broken = [](std::string_view what) {
+      return error(errc::bad_input, "multi_state: saved state can't be used: ", what);
+    };
+    for (const bool commit : {false, true}) {  // read without touching anything, then again to take it over
+      byte_reader from(in);
+      if (from.get<std::uint64_t>() != fingerprint()) return broken("it was made with other shapes, formats or sizes");
+      for (std::size_t h = 0; h < heads_.size(); ++h) {
+        head& x = heads_[h];
+        const auto live = from.get<std::int32_t>();
+        const auto hole = from.get<slot>();
+        if (live < 0 || live > x.capacity - (hole == no_slot ? 0 : 1)) return broken("it holds more states than fit");
+        if (hole != no_slot && index(hole) >= u(live)) return broken("a hole is out of range");
+        const std::size_t slots = u(live) + (hole == no_slot ? 0 : 1);
+        const auto keys = from.take(slots * key_row_bytes(dims_)), values = from.take(slots * value_row_bytes(dims_));
+        if (from.failed()) return broken("it is cut short");
+        if (!commit) continue;
+        x.live = live;
+        x.hole = hole;
+        copy_rows(x.keys, keys.data(), 1, keys.size());
+        copy_rows(x.values, values.data(), 1, values.size());
+      }
+      if (from.left() != 0) return broken("it is too long");
+    }
+    return {};
+  }
+
+ private:
+  /// One KV head: rows [0, capacity) are slots, behind them lie the rows kept aside for undo, a ring.
+  struct head {
+    std::byte* keys = nullptr;
+    std::byte* values = nullptr;
+    int capacity = 0;
+    int kept_aside = 0;
+    int next_aside = 0;
+    int live = 0;
+    slot hole = no_slot;
+  };
+
+  static constexpr std::size_t row_alignment_bytes = 64;
+  static constexpr std::size_t u(int n) noexcept { return static_cast<std::size_t>(n); }
+  static constexpr std::size_t key_row_bytes(const shape& d) noexcept {
+    return u(d.dk) * sizeof(typename KeyFormat::element);
+  }
+  static constexpr std::size_t value_row_bytes(const shape& d) noexcept {
+    return u(d.dv) * sizeof(typename ValueFormat::element);
+  }
+  static constexpr std::size_t aligned(std::size_t bytes) noexcept {
+    return (bytes + row_alignment_bytes - 1) / row_alignment_bytes * row_alignment_bytes;
+  }
+  static constexpr int aside_rows(const limits& room) noexcept { return room.undo > 0 ? room.undo + room.slack() : 0; }
+  static constexpr std::size_t keys_bytes(const shape& d, int rows) noexcept {
+    return aligned(u(rows) * key_row_bytes(d));
+  }
+  static constexpr std::size_t head_bytes(const shape& d, int budget, const limits& room) noexcept {
+    const int rows = budget + room.slack() + room.chunk + aside_rows(room);
+    return keys_bytes(d, rows) + aligned(u(rows) * value_row_bytes(d));
+  }
+  static int extent_of(const head& x) noexcept { return x.live + (x.hole == no_slot ? 0 : 1); }
+  static void copy_rows(std::byte* to, const std::byte* from, std::size_t row_bytes, std::size_t rows) noexcept {
+    if (rows > 0) std::memcpy(to, from, row_bytes * rows);
+  }
+  void copy_row(head& x, std::size_t from, std::size_t to) noexcept {
+    std::memcpy(x.keys + to * key_row_bytes(dims_), x.keys + from * key_row_bytes(dims_), key_row_bytes(dims_));
+    std::memcpy(x.values + to * value_row_bytes(dims_), x.values + from * value_row_bytes(dims_),
+                value_row_bytes(dims_));
+  }
+  template <class Format>
+  static void store(std::byte* row, const float* from, int n) noexcept {
+    for (int i = 0; i < n; ++i) {
+      const typename Format::element e = Format::store(from[i]);
+      std::memcpy(row + u(i) * sizeof e, &e, sizeof e);
+    }
+  }
+  template <class Format>
+  static void load(float* to, const std::byte* row, int n) noexcept {
+    for (int i = 0; i < n; ++i) {
+      typename Format::element e;
+      std::memcpy(&e, row + u(i) * sizeof e, sizeof e);
+      to[i] = Format::load(e);
+    }
+  }
+  void encode(head& x, std::size_t s, const float* k, const float* v) noexcept {
+    MULTISTATE_ASSERT(s < u(x.capacity));
+    store<KeyFormat>(x.keys + s * key_row_bytes(dims_), k, dims_.dk);
+    store<ValueFormat>(x.values + s * value_row_bytes(dims_), v, dims_.dv);
+  }
+  void decode(const head& x, std::size_t s) noexcept {
+    load<KeyFormat>(decoded_.data(), x.keys + s * key_row_bytes(dims_), dims_.dk);
+    load<ValueFormat>(decoded_.data() + dims_.dk, x.values + s * value_row_bytes(dims_), dims_.dv);
+  }
+  std::uint64_t fingerprint() const noexcept {
+    std::uint64_t h = 0;
+    const auto add = [&](std::uint64_t word) { h = mix(h ^ word); };
+    for (const char c : KeyFormat::name) add(static_cast<unsigned char>(c));
+    for (const char c : ValueFormat::name) add(static_cast<unsigned char>(c));
+    for (const int n : {dims_.heads, dims_.kv_heads, dims_.dk, dims_.dv}) add(static_cast<std::uint64_t>(n));
+    add(static_cast<std::uint64_t>(scope_));
+    for (std::size_t i = 0; i < heads_.size(); ++i)
+      add(static_cast<std::uint64_t>(heads_[i].capacity) << 32 | static_cast<std::uint64_t>(heads_[i].kept_aside));
+    return h;
+  }
+
+  shape dims_;
+  scope_kind scope_ = scope_kind::layer;
+  std::byte* base_ = nullptr;
+  std::size_t bytes_ = 0;
+  buffer<std::byte> own_;
+  buffer<head> heads_;
+  buffer<float> decoded_;  ///< one state for on_drop
+};
+
+}  // namespace multistate

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <multistate/step/step.hpp>
+
+namespace multistate {
+
+/// Stores what the reduction of a one-shot prompt left of one layer, and tells on_drop of the rest. io as it was given
+/// to one_shot(), which calls this itself except at scope model: there it is due for every layer after the last one.
+template <policy P, class State, class OnDrop = forget>
+void store_survivors(const layer_of<P, State>& layer, const step_io& io, const shape& dims,
+                     OnDrop&& on_drop = {}) noexcept {
+  State& state = layer.here();
+  const auto hkv = static_cast<std::size_t>(dims.kv_heads), dk = static_cast<std::size_t>(dims.dk),
+             dv = static_cast<std::size_t>(dims.dv);
+  for (int h = 0; h < dims.kv_heads; ++h) {
+    const auto at = static_cast<std::size_t>(h);
+    const int lane = lane_of(layer.who->settings().scope, h);
+    const lane_decision& what = layer.who->last().lanes[static_cast<std::size_t>(lane)];
+    for (const position p : what.dropped_positions) {
+      const std::size_t row = static_cast<std::size_t>(p) * hkv + at;
+      on_drop(h, p, std::span<const float>(io.k + row * dk, dk), std::span<const float>(io.v + row * dv, dv));
+    }
+    state.write_kept(h, what, layer.who->positions(lane), io.k + at * dk, io.v + at * dv, hkv * dk, hkv * dv);
+  }
+}
+
+/// A whole prompt at once, into an empty memory: full causal attention over the caller's own keys and values, one
+/// reduction (the authors' released code). io.c <= limits.prompt of the decider; the states need no room for the
+/// prompt. Scratch: step_scratch_bytes with states = queries = io.c.
+template <policy P, class State, class Attend, class OnDrop = forget>
+void one_shot(const layer_of<P, State>& layer, const step_io& io, const shape& dims, std::span<std::byte> scratch,
+              const Attend& attend, OnDrop&& on_drop = {}) noexcept {
+  constexpr needs want = step_wants<P>;
+  static_assert(attention_for<Attend, want, f32, f32>,
+                "the attention callable can't give the rows that this policy needs");
+  detail::scratch memory(scratch);
+  const auto hkv = static_cast<std::size_t>(dims.kv_heads), dk = static_cast<std::size_t>(dims.dk),
+             dv = static_cast<std::size_t>(dims.dv);
+  const auto tasks = memory.template take<attention_task>(hkv);
+  const auto extents = memory.template take<extent>(hkv);
+  if (layer.first()) layer.who->append(io.c, io.when);
+  detail::enter_tokens(*layer.who, dims, io);
+  detail::make_tasks<want>(
+      tasks, *layer.who, dims, io, 0,
+      [&](int h) {
+        const auto at = static_cast<std::size_t>(h);
+        extents[at] = {.k = reinterpret_cast<const std::byte*>(io.k + at * dk),
+                       .v = reinterpret_cast<const std::byte*>(io.v + at * dv),
+                       .k_stride = hkv * dk * sizeof(float),
+                       .v_stride = hkv * dv * sizeof(float),
+                       .n = io.c};
+        return head_view{.extents = {&extents[at], 1}, .positions = {}, .ranks = {}, .n = io.c};
+      },
+      memory);
+  attend.template operator()<want, f32, f32>(std::span<const attention_task>(tasks));
+  detail::observe_tasks<want>(std::span<const attention_task>(tasks), *layer.who, dims);
+  if (layer.last()) layer.who->reduce();
+  if (!layer.shared()) store_survivors(layer, io, dims, on_drop);
+}
+
+}  // namespace multistate

@@ -1,0 +1,181 @@
+#pragma once
+
+#include <cstdint>
+#include <new>
+
+#include <multistate/decider/decider.hpp>
+#include <multistate/state/multi_state.hpp>
+#include <multistate/step/scratch.hpp>
+#include <multistate/types/task.hpp>
+
+namespace multistate {
+
+/// One sequence's memory of one layer: who decides and what is kept.
+template <policy P, class State>
+struct layer_of {
+  decider<P>* who = nullptr;  ///< at scope model the same one in every layer
+  std::span<State> states;    ///< this layer's; at scope model all layers'
+  int layer = 0;              ///< at scope model: which of them
+
+  bool shared() const noexcept { return who->settings().scope == scope_kind::model; }
+  bool first() const noexcept { return !shared() || layer == 0; }
+  bool last() const noexcept { return !shared() || static_cast<std::size_t>(layer) + 1 == states.size(); }
+  State& here() const noexcept {
+    MULTISTATE_ASSERT(shared() ? static_cast<std::size_t>(layer) < states.size() : states.size() == 1);
+    return states[shared() ? static_cast<std::size_t>(layer) : 0];
+  }
+};
+
+/// New tokens of one sequence: keys and queries rotated, or un-rotated with in-cache positions.
+struct step_io {
+  const float* q = nullptr;  ///< [c][H][dk]
+  const float* k = nullptr;  ///< [c][Hkv][dk]
+  const float* v = nullptr;  ///< [c][Hkv][dv]
+  float* out = nullptr;      ///< [c][H][dv]
+  int c = 1;
+  phase when = phase::decode;
+  bool in_cache = false;  ///< attention works with in-cache positions: give it the ranks
+};
+
+/// Attention as a callable: attend.template operator()<W, KeyFormat, ValueFormat>(tasks) attends all tasks and, where W
+/// asks, writes their rows. One that can't give W must not have that operator.
+template <class A, needs W, class KeyFormat, class ValueFormat>
+concept attention_for = requires(const A& attend, std::span<const attention_task> tasks) {
+  { attend.template operator()<W, KeyFormat, ValueFormat>(tasks) } noexcept;
+};
+
+/// The rows that step() asks of attention for a policy; held rows are asked one by one.
+template <policy P, bool Hold = false>
+inline constexpr needs step_wants = !any(rows_of(P::wants)) ? needs::nothing
+                                    : Hold                  ? needs::each_row
+                                                            : rows_of(P::wants);
+
+/// Scratch of step() and one_shot(): `sequences` at once, lanes of at most `states` slots, chunks of at most `queries`
+/// tokens.
+template <policy P, bool Hold = false>
+constexpr std::size_t step_scratch_bytes(const shape& dims, int sequences, int states, int queries) noexcept {
+  using detail::scratch;
+  const auto tasks = static_cast<std::size_t>(sequences) * static_cast<std::size_t>(dims.kv_heads);
+  const auto n = static_cast<std::size_t>(states);
+  const std::size_t rows = step_wants<P, Hold> == needs::nothing    ? 0
+                           : step_wants<P, Hold> == needs::each_row ? static_cast<std::size_t>(queries)
+                                                                    : 1;
+  return scratch::alignment_bytes + scratch::bytes<attention_task>(tasks) + scratch::bytes<extent>(tasks) +
+         tasks * (rows * scratch::bytes<float>(n) + scratch::bytes<std::uint32_t>(n));
+}
+
+namespace detail {
+
+/// The attention tasks of one sequence: its chunk over what `view_of(kv_head)` shows.
+template <needs Want, policy P, class View>
+void make_tasks(std::span<attention_task> tasks, const decider<P>& who, const shape& dims, const step_io& io,
+                int sequence, View&& view_of, scratch& memory) noexcept {
+  const auto heads = static_cast<std::size_t>(dims.heads), group = static_cast<std::size_t>(dims.group());
+  const auto dk = static_cast<std::size_t>(dims.dk), dv = static_cast<std::size_t>(dims.dv);
+  std::span<std::uint32_t> ranks;
+  int ranked = -1;
+  for (int h = 0; h < dims.kv_heads; ++h) {
+    const int lane = lane_of(who.settings().scope, h);
+    attention_task& t = tasks[static_cast<std::size_t>(h)];
+    t = {};
+    t.kv = view_of(h);
+    const auto n = static_cast<std::size_t>(t.kv.n);
+    if (io.in_cache && lane != ranked) {
+      ranks = memory.take<std::uint32_t>(n);
+      who.ranks(lane, ranks);
+      ranked = lane;
+    }
+    t.kv.positions = who.positions(lane);
+    t.kv.ranks = ranks;
+    t.q = io.q + static_cast<std::size_t>(h) * group * dk;
+    t.q_stride = heads * dk;
+    t.out = io.out + static_cast<std::size_t>(h) * group * dv;
+    t.out_stride = heads * dv;
+    if constexpr (Want != needs::nothing) {
+      const std::size_t rows = Want == needs::each_row ? static_cast<std::size_t>(io.c) : 1;
+      t.row_stride = scratch::bytes<float>(n) / sizeof(float);
+      t.row = memory.take<float>(rows * t.row_stride).data();
+    }
+    t.first = who.next_position() - io.c;
+    t.queries = io.c;
+    t.sequence = sequence;
+    t.kv_head = h;
+  }
+}
+
+/// Hands the rows of one sequence to its decider, in head order.
+template <needs Want, policy P>
+void observe_tasks(std::span<const attention_task> tasks, decider<P>& who, const shape& dims) noexcept {
+  if constexpr (Want != needs::nothing) {
+    for (const attention_task& t : tasks)
+      who.observe(lane_of(who.settings().scope, t.kv_head), {.data = t.row,
+                                                             .stride = t.row_stride,
+                                                             .n = t.kv.n,
+                                                             .queries = Want == needs::last_row ? 1 : t.queries,
+                                                             .heads = dims.group(),
+                                                             .summed = Want == needs::row_sum});
+  }
+}
+
+template <policy P>
+void enter_tokens(decider<P>& who, const shape& dims, const step_io& io) noexcept {
+  if constexpr (enters<P>) {
+    const auto hkv = static_cast<std::size_t>(dims.kv_heads), group = static_cast<std::size_t>(dims.group());
+    const auto dk = static_cast<std::size_t>(dims.dk), dv = static_cast<std::size_t>(dims.dv);
+    for (std::size_t j = 0; j < static_cast<std::size_t>(io.c); ++j)
+      for (std::size_t h = 0; h < hkv; ++h)
+        who.enter(lane_of(who.settings().scope, static_cast<int>(h)), static_cast<int>(j),
+                  {io.k + (j * hkv + h) * dk, dk}, {io.v + (j * hkv + h) * dv, dv},
+                  {io.q + (j * hkv + h) * group * dk, group * dk});
+  }
+}
+
+}  // namespace detail
+
+/// One layer of any number of sequences in the paper's order (Oren et al. 2024, section 4): append, attend over all
+/// states with the new ones and those about to go, observe, drop. Sequences may have different chunks. Hold: rows wait
+/// and nothing is dropped; once it is known how many of the c <= limits.hold tokens are accepted the caller executes
+/// states.apply(who.reduce(accepted)) in every layer. on_drop as in multi_state::apply. Precondition: scratch of
+/// step_scratch_bytes; io.c <= limits.chunk.
+template <bool Hold = false, policy P, class State, class Attend, class OnDrop = forget>
+void step(std::span<const layer_of<P, State>> layers, std::span<const step_io> io, const shape& dims,
+          std::span<std::byte> scratch, const Attend& attend, OnDrop&& on_drop = {}) noexcept {
+  constexpr needs want = step_wants<P, Hold>;
+  using keys = typename State::key_format;
+  using values = typename State::value_format;
+  static_assert(attention_for<Attend, want, keys, values>,
+                "the attention callable can't give the rows that this policy needs");
+  MULTISTATE_ASSERT(layers.size() == io.size());
+  detail::scratch memory(scratch);
+  const auto hkv = static_cast<std::size_t>(dims.kv_heads);
+  const auto tasks = memory.template take<attention_task>(layers.size() * hkv);
+  const auto extents = memory.template take<extent>(layers.size() * hkv);
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const auto& layer = layers[i];
+    if (layer.first()) layer.who->append(io[i].c, io[i].when, Hold);
+    State& state = layer.here();
+    state.apply(layer.who->last());
+    for (int h = 0; h < dims.kv_heads; ++h) {
+      const auto at = static_cast<std::size_t>(h);
+      state.write(h, layer.who->slots(lane_of(layer.who->settings().scope, h)),
+                  io[i].k + at * static_cast<std::size_t>(dims.dk), io[i].v + at * static_cast<std::size_t>(dims.dv),
+                  hkv * static_cast<std::size_t>(dims.dk), hkv * static_cast<std::size_t>(dims.dv));
+    }
+    detail::enter_tokens(*layer.who, dims, io[i]);
+    detail::make_tasks<want>(
+        tasks.subspan(i * hkv, hkv), *layer.who, dims, io[i], static_cast<int>(i),
+        [&](int h) { return state.view(h, extents[i * hkv + static_cast<std::size_t>(h)]); }, memory);
+  }
+  attend.template operator()<want, keys, values>(std::span<const attention_task>(tasks));
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const auto& layer = layers[i];
+    detail::observe_tasks<want>(tasks.subspan(i * hkv, hkv), *layer.who, dims);
+    if constexpr (!Hold) {
+      if (!layer.last()) continue;
+      const decision& what = layer.who->reduce();
+      for (State& state : layer.states) state.apply(what, on_drop);
+    }
+  }
+}
+
+}  // namespace multistate

@@ -1,0 +1,120 @@
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <exception>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include <multistate/types/assert.hpp>
+
+namespace multistate {
+
+enum class errc : std::uint8_t {
+  ok,
+  bad_policy,
+  bad_budget,
+  bad_shape,
+  bad_limits,
+  bad_string,
+  bad_file,
+  bad_input,
+  out_of_memory,
+  not_supported
+};
+
+/// A code and one line that says what was wrong, which value, and what would be right. Owns its text; never allocates.
+class error {
+ public:
+  error() = default;
+
+  /// The message is the parts one after another; a part is text or a whole number. Longer than 511 bytes is cut.
+  template <class... Part>
+  explicit error(errc code, const Part&... parts) noexcept : code_(code) {
+    (append(parts), ...);
+  }
+
+  errc code() const noexcept { return code_; }
+  std::string_view message() const noexcept { return {text_, size_}; }
+
+  void append(std::string_view s) noexcept {
+    for (char c : s)
+      if (size_ < sizeof text_) text_[size_++] = c;
+  }
+  template <std::integral Int>
+  void append(Int value) noexcept {
+    char digits[24];
+    int n = 0;
+    const bool negative = value < 0;
+    auto rest = negative ? ~static_cast<std::uint64_t>(value) + 1 : static_cast<std::uint64_t>(value);
+    do digits[n++] = static_cast<char>('0' + rest % 10);
+    while ((rest /= 10) != 0);
+    if (negative) append("-");
+    while (n > 0) append(std::string_view(&digits[--n], 1));
+  }
+
+ private:
+  errc code_ = errc::ok;
+  std::uint16_t size_ = 0;
+  char text_[511] = {};
+};
+
+/// Thrown by result<T>::value() where exceptions are on.
+class bad_result : public std::exception {
+ public:
+  explicit bad_result(const error& e) noexcept : error_(e) {
+    const auto m = e.message();
+    for (std::size_t i = 0; i < m.size(); ++i) text_[i] = m[i];
+  }
+  const char* what() const noexcept override { return text_; }
+  const error& reason() const noexcept { return error_; }
+
+ private:
+  error error_;
+  char text_[512] = {};
+};
+
+/// A value, or the error that kept it from being made.
+template <class T>
+class [[nodiscard]] result {
+ public:
+  result(T value) : value_(std::move(value)) {}   // NOLINT(google-explicit-constructor)
+  result(const error& e) noexcept : error_(e) {}  // NOLINT(google-explicit-constructor)
+
+  explicit operator bool() const noexcept { return value_.has_value(); }
+  errc code() const noexcept { return error_.code(); }
+  const error& reason() const noexcept { return error_; }
+
+  /// Throws bad_result when there is no value; without exceptions that is a precondition.
+  T& value() & {
+    check();
+    return *value_;
+  }
+  const T& value() const& {
+    check();
+    return *value_;
+  }
+  T&& value() && {
+    check();
+    return std::move(*value_);
+  }
+  T& operator*() & noexcept { return *value_; }
+  const T& operator*() const& noexcept { return *value_; }
+  T&& operator*() && noexcept { return std::move(*value_); }
+  T* operator->() noexcept { return &*value_; }
+  const T* operator->() const noexcept { return &*value_; }
+
+ private:
+  void check() const {
+#if defined(__cpp_exceptions)
+    if (!value_) throw bad_result(error_);
+#else
+    MULTISTATE_ASSERT(value_.has_value());
+#endif
+  }
+  std::optional<T> value_;
+  error error_;
+};
+
+}  // namespace multistate

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <string_view>
+
+namespace multistate {
+
+namespace detail {
+
+constexpr float half_to_float(std::uint16_t h) noexcept {
+  const std::uint32_t sign = static_cast<std::uint32_t>(h & 0x8000u) << 16;
+  const std::uint32_t exponent = (h >> 10) & 0x1fu;
+  const std::uint32_t mantissa = h & 0x3ffu;
+  if (exponent == 0) {  // zero and subnormals: mantissa * 2^-24, exact in float
+    const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
+    return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(magnitude));
+  }
+  const std::uint32_t wide = exponent == 31 ? 255u : exponent + 112u;
+  return std::bit_cast<float>(sign | (wide << 23) | (mantissa << 13));
+}
+
+/// Round to nearest, ties to even; NaN stays NaN, too large becomes infinity.
+constexpr std::uint16_t float_to_half(float f) noexcept {
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(f);
+  const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000u);
+  const std::uint32_t magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return static_cast<std::uint16_t>(sign | 0x7e00u);
+  if (magnitude >= 0x47800000u) return static_cast<std::uint16_t>(sign | 0x7c00u);  // 2^16 and above
+  if (magnitude < 0x38800000u) {  // below 2^-14: the sum with 0.5 leaves the rounded subnormal in the low bits
+    const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
+    return static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(shifted) - 0x3f000000u));
+  }
+  const std::uint32_t odd = (magnitude >> 13) & 1u;
+  return static_cast<std::uint16_t>(sign | ((magnitude - 0x38000000u + 0xfffu + odd) >> 13));
+}
+
+constexpr float bfloat_to_float(std::uint16_t b) noexcept {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(b) << 16);
+}
+
+/// Round to nearest, ties to even; NaN stays NaN.
+constexpr std::uint16_t float_to_bfloat(float f) noexcept {
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(f);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>((bits >> 16) | 0x40u);
+  return static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+}  // namespace detail
+
+/// Element formats of stored keys and values, as types: keys and values choose apart.
+struct f32 {
+  using element = float;
+  static constexpr std::string_view name = "f32";
+  static constexpr float load(element e) noexcept { return e; }
+  static constexpr element store(float f) noexcept { return f; }
+};
+struct f16 {
+  using element = std::uint16_t;
+  static constexpr std::string_view name = "f16";
+  static constexpr float load(element e) noexcept { return detail::half_to_float(e); }
+  static constexpr element store(float f) noexcept { return detail::float_to_half(f); }
+};
+struct bf16 {
+  using element = std::uint16_t;
+  static constexpr std::string_view name = "bf16";
+  static constexpr float load(element e) noexcept { return detail::bfloat_to_float(e); }
+  static constexpr element store(float f) noexcept { return detail::float_to_bfloat(f); }
+};
+
+}  // namespace multistate

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstdint>
+
+namespace multistate {
+
+/// Which token of the sequence, from 0. Reused only by a token that replaces an undone one.
+using position = std::int64_t;
+
+/// Where a token's states lie in a lane. Says nothing about age: live slots are [0, n) in any order.
+enum class slot : std::uint32_t {};
+
+inline constexpr slot no_slot{0xffffffffu};
+
+/// As the source of a move: the state that was dropped last and not brought back yet.
+inline constexpr slot aside{0xfffffffeu};
+
+constexpr std::size_t index(slot s) noexcept { return static_cast<std::size_t>(s); }
+
+/// What shares one decision (one lane): each KV head, all heads of a layer, or all layers.
+enum class scope_kind : std::uint8_t { head, layer, model };
+
+/// Prompt policies act at prompt_end only.
+enum class phase : std::uint8_t { prompt, prompt_end, decode };
+
+/// What a policy reads; a compile-time fact of its type.
+enum class needs : unsigned {
+  nothing = 0,
+  last_row = 1,  ///< the row of the chunk's last query
+  row_sum = 2,   ///< the sum of the chunk's rows
+  each_row = 4,  ///< every row of the chunk
+  keys = 8,      ///< keys, values or queries as they enter
+  values = 16,
+  queries = 32,
+};
+
+constexpr needs operator|(needs a, needs b) noexcept {
+  return static_cast<needs>(static_cast<unsigned>(a) | static_cast<unsigned>(b));
+}
+constexpr needs operator&(needs a, needs b) noexcept {
+  return static_cast<needs>(static_cast<unsigned>(a) & static_cast<unsigned>(b));
+}
+constexpr bool any(needs a) noexcept { return a != needs::nothing; }
+
+/// The part of `a` that attention has to deliver.
+constexpr needs rows_of(needs a) noexcept { return a & (needs::last_row | needs::row_sum | needs::each_row); }
+
+}  // namespace multistate

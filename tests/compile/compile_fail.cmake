@@ -1,0 +1,13 @@
+# One source compiled twice, so that a broken include can't look like success.
+set(command ${compiler} -std=c++20 -fsyntax-only -I${include} ${source})
+execute_process(COMMAND ${command} RESULT_VARIABLE good ERROR_VARIABLE messages)
+if(NOT good EQUAL 0)
+  message(FATAL_ERROR "the good twin does not compile:\n${messages}")
+endif()
+execute_process(COMMAND ${command} -DBAD RESULT_VARIABLE bad ERROR_VARIABLE messages)
+if(bad EQUAL 0)
+  message(FATAL_ERROR "compiles, but must not")
+endif()
+if(NOT messages MATCHES "${regex}")
+  message(FATAL_ERROR "fails without a message that matches '${regex}':\n${messages}")
+endif()

@@ -1,0 +1,2 @@
+#define MULTISTATE_UNIT avx2_answer
+#include "unit.inc"

@@ -1,0 +1,2 @@
+#define MULTISTATE_UNIT plain_answer
+#include "unit.inc"

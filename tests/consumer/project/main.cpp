@@ -1,0 +1,21 @@
+// What a user's first program looks like: the policies alone, or with attention.
+#include <cstdio>
+#include <string_view>
+
+#if defined(USE_core)
+#include <multistate/policies.hpp>
+#else
+#include <multistate/multistate.hpp>
+#endif
+#include <multistate/version.hpp>
+
+int main() {
+  auto made = multistate::decider<multistate::tova>::make({.budget = 4}, {.kv_heads = 1}, {});
+  if (!made) return 1;
+#if defined(USE_core)
+  const std::string_view target = "none";
+#else
+  const std::string_view target = multistate::attention_target();
+#endif
+  std::printf("multistate %s, attention: %.*s\n", MULTISTATE_VERSION, static_cast<int>(target.size()), target.data());
+}

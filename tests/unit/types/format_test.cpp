@@ -1,0 +1,118 @@
+#include <multistate/types/format.hpp>
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include <support/random.hpp>
+
+namespace {
+
+using multistate::bf16;
+using multistate::f16;
+using multistate::f32;
+
+/// A half or bfloat by its definition: `exponent_bits` and `mantissa_bits` of IEEE 754.
+double value_of(std::uint32_t bits, int exponent_bits, int mantissa_bits) {
+  const double sign = (bits >> (exponent_bits + mantissa_bits)) != 0 ? -1.0 : 1.0;
+  const int bias = (1 << (exponent_bits - 1)) - 1;
+  const auto exponent = static_cast<int>((bits >> mantissa_bits) & ((1u << exponent_bits) - 1));
+  const double mantissa = bits & ((1u << mantissa_bits) - 1);
+  if (exponent == (1 << exponent_bits) - 1)
+    return mantissa == 0 ? sign * std::numeric_limits<double>::infinity() : std::numeric_limits<double>::quiet_NaN();
+  if (exponent == 0) return sign * std::ldexp(mantissa, 1 - bias - mantissa_bits);
+  return sign * std::ldexp(mantissa + std::ldexp(1.0, mantissa_bits), exponent - bias - mantissa_bits);
+}
+
+/// The nearest of all values, ties to the even mantissa; by search.
+std::uint32_t nearest(float f, int exponent_bits, int mantissa_bits) {
+  const std::uint32_t sign = std::signbit(f) ? 1u << (exponent_bits + mantissa_bits) : 0u;
+  const double x = std::abs(static_cast<double>(f));
+  const std::uint32_t infinity = ((1u << exponent_bits) - 1) << mantissa_bits;
+  std::uint32_t low = 0, high = infinity;  // value(low) <= x
+  while (high - low > 1) {
+    const std::uint32_t middle = (low + high) / 2;
+    (value_of(middle, exponent_bits, mantissa_bits) <= x ? low : high) = middle;
+  }
+  // Infinity stands where the next finite value would be.
+  const double below = value_of(low, exponent_bits, mantissa_bits);
+  const double above =
+      high == infinity ? std::ldexp(1.0, 1 << (exponent_bits - 1)) : value_of(high, exponent_bits, mantissa_bits);
+  if (x - below < above - x) return sign | low;
+  if (x - below > above - x) return sign | high;
+  return sign | ((low & 1) == 0 ? low : high);
+}
+
+template <class Format>
+void all_values(int exponent_bits, int mantissa_bits) {
+  for (std::uint32_t bits = 0; bits < 65536; ++bits) {
+    const auto e = static_cast<std::uint16_t>(bits);
+    const double expected = value_of(bits, exponent_bits, mantissa_bits);
+    const float loaded = Format::load(e);
+    if (std::isnan(expected)) {
+      ASSERT_TRUE(std::isnan(loaded)) << bits;
+      ASSERT_TRUE(std::isnan(Format::load(Format::store(loaded)))) << bits;
+      ASSERT_EQ(std::signbit(loaded), (bits >> 15) != 0) << bits;
+      continue;
+    }
+    ASSERT_EQ(static_cast<double>(loaded), expected) << bits;
+    ASSERT_EQ(std::signbit(loaded), (bits >> 15) != 0) << bits;
+    ASSERT_EQ(Format::store(loaded), e) << bits;
+  }
+}
+
+template <class Format>
+void rounding(int exponent_bits, int mantissa_bits) {
+  support::generator g(11);
+  for (int i = 0; i < 200000; ++i) {
+    const auto f = std::bit_cast<float>(static_cast<std::uint32_t>(g.next()));
+    if (std::isnan(f)) {
+      ASSERT_TRUE(std::isnan(Format::load(Format::store(f))));
+      continue;
+    }
+    ASSERT_EQ(Format::store(f), nearest(f, exponent_bits, mantissa_bits)) << f;
+  }
+  for (std::uint32_t bits = 0; bits < 0x7bffu; ++bits) {  // midway between two neighbours, and a step to each side
+    const auto middle = static_cast<float>(
+        (value_of(bits, exponent_bits, mantissa_bits) + value_of(bits + 1, exponent_bits, mantissa_bits)) / 2);
+    for (const float f : {middle, std::nextafter(middle, 0.0f), std::nextafter(middle, 1e30f), -middle})
+      ASSERT_EQ(Format::store(f), nearest(f, exponent_bits, mantissa_bits)) << f;
+  }
+}
+
+TEST(format, every_half_has_its_value_and_comes_back) { all_values<f16>(5, 10); }
+TEST(format, every_bfloat_has_its_value_and_comes_back) { all_values<bf16>(8, 7); }
+TEST(format, half_rounds_to_nearest_even) { rounding<f16>(5, 10); }
+TEST(format, bfloat_rounds_to_nearest_even) { rounding<bf16>(8, 7); }
+
+TEST(format, half_at_its_edges) {
+  EXPECT_EQ(f16::store(65504.0f), 0x7bff);
+  EXPECT_EQ(f16::store(65519.996f), 0x7bff);
+  EXPECT_EQ(f16::store(65520.0f), 0x7c00);  // midway to 65536, which is even: infinity
+  EXPECT_EQ(f16::store(-1e30f), 0xfc00);
+  EXPECT_EQ(f16::store(0x1p-24f), 0x0001);
+  EXPECT_EQ(f16::store(0x1p-25f), 0x0000);    // midway to zero
+  EXPECT_EQ(f16::store(0x1.8p-24f), 0x0002);  // midway between 1 and 2 units
+  EXPECT_EQ(f16::store(-0.0f), 0x8000);
+  EXPECT_EQ(f16::store(1.0f), 0x3c00);
+}
+
+TEST(format, bfloat_at_its_edges) {
+  EXPECT_EQ(bf16::store(1.0f), 0x3f80);
+  EXPECT_EQ(bf16::store(std::numeric_limits<float>::max()), 0x7f80);
+  EXPECT_EQ(bf16::store(-std::numeric_limits<float>::infinity()), 0xff80);
+  EXPECT_EQ(bf16::store(std::bit_cast<float>(0x7f800001u)), 0x7fc0);  // NaN whose kept bits are zero stays NaN
+  EXPECT_EQ(bf16::store(std::numeric_limits<float>::denorm_min()), 0x0000);
+}
+
+TEST(format, f32_keeps_all_bits) {
+  for (const std::uint32_t bits : {0u, 0x80000000u, 1u, 0x7fc12345u, 0x3f800000u})
+    EXPECT_EQ(std::bit_cast<std::uint32_t>(f32::load(f32::store(std::bit_cast<float>(bits)))), bits);
+}
+
+static_assert(f16::load(f16::store(0.5f)) == 0.5f && bf16::load(bf16::store(-2.0f)) == -2.0f,
+              "usable in constant expressions");
+
+}  // namespace
