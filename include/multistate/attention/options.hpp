@@ -1,0 +1,84 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <span>
+
+#include <multistate/rope/angle_table.hpp>
+#include <multistate/types/ids.hpp>
+#include <multistate/types/shape.hpp>
+
+namespace multistate {
+
+/// What real models add to softmax(q.k / sqrt(dk)). Spans and tables are the caller's, and outlive the calls.
+/// logit = scale * q.k, or softcap * tanh(scale * q.k / softcap), then - slope * (own - position).
+struct attention_options {
+  float scale = 0.0f;                       ///< 0: 1 / sqrt(dk)
+  float softcap = 0.0f;                     ///< 0: none
+  int window = 0;                           ///< a query sees positions > own - window only; 0: all
+  std::span<const float> sink_logits = {};  ///< [H] a learned sink takes its share of the softmax, with a zero value
+  std::span<const float> alibi = {};        ///< [H] slopes (Press et al. 2022)
+  const angle_table* in_cache = nullptr;    ///< set: keys and queries come un-rotated, the angle of a slot is its rank,
+                                            ///< that of query j is n - queries + j
+};
+
+/// The rows attention writes for what is wanted. Both the last row and the sum: only each row gives both.
+constexpr needs rows_given(needs want) noexcept {
+  const needs rows = rows_of(want);
+  return rows == needs::nothing || rows == needs::last_row || rows == needs::row_sum ? rows : needs::each_row;
+}
+
+namespace detail {
+
+inline constexpr std::size_t attention_pad = 16;        ///< floats of the widest vector used
+inline constexpr std::size_t attention_row_block = 32;  ///< states whose keys or values are worked on together
+inline constexpr std::size_t attention_columns = 16;    ///< (token, query head) pairs of a chunk that share one pass
+
+inline float attention_scale(const attention_options& options, const shape& dims) noexcept {
+  return options.scale != 0.0f ? options.scale : static_cast<float>(1.0 / std::sqrt(static_cast<double>(dims.dk)));
+}
+
+constexpr std::size_t padded(std::size_t floats) noexcept {
+  return (floats + attention_pad - 1) / attention_pad * attention_pad;
+}
+
+/// Tokens of a chunk that share one pass over the keys.
+constexpr std::size_t attention_tokens(int group, int queries) noexcept {
+  const std::size_t fit = std::max<std::size_t>(1, attention_columns / static_cast<std::size_t>(group));
+  return std::min(fit, static_cast<std::size_t>(queries));
+}
+
+/// Where one worker's scratch holds what, in floats from its start; every part starts on a cache line.
+struct attention_layout {
+  std::size_t queries = 0;  ///< [columns][padded(dk)] scaled, rotated and padded
+  std::size_t keys = 0;     ///< [attention_row_block][padded(dk)] rotated, for in-cache positions
+  std::size_t weights = 0;  ///< [columns][padded(n)]
+  std::size_t index = 0;    ///< [n] slots seen through a window, as uint32
+  std::size_t sums = 0;     ///< [n] row sums of a chunk, as double
+  std::size_t floats = 0;   ///< of one worker
+
+  constexpr attention_layout(const shape& dims, int max_n, int max_queries) noexcept {
+    const auto n = padded(static_cast<std::size_t>(max_n));
+    const std::size_t columns = attention_tokens(dims.group(), max_queries) * static_cast<std::size_t>(dims.group());
+    const std::size_t dk = padded(static_cast<std::size_t>(dims.dk));
+    keys = queries + columns * dk;
+    weights = keys + attention_row_block * dk;
+    index = weights + columns * n;
+    sums = index + n;
+    floats = sums + (max_queries > 1 ? 2 * n : 0);
+  }
+};
+
+}  // namespace detail
+
+/// Scratch for calls whose tasks have at most max_n states and max_queries tokens, by an executor of so many workers.
+/// The same on every SIMD target.
+constexpr std::size_t attend_scratch_bytes(const shape& dims, int max_n, int max_queries = 1,
+                                           int workers = 1) noexcept {
+  constexpr std::size_t line = detail::attention_pad * sizeof(float);
+  const detail::attention_layout layout(dims, max_n, max_queries);
+  return layout.floats * sizeof(float) * static_cast<std::size_t>(workers) + line;
+}
+
+}  // namespace multistate

@@ -1,0 +1,122 @@
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstring>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include <multistate/attention/options.hpp>
+#include <multistate/types/assert.hpp>
+#include <multistate/types/format.hpp>
+#include <multistate/types/ids.hpp>
+#include <multistate/types/shape.hpp>
+#include <multistate/types/task.hpp>
+
+namespace multistate {
+
+/// The oracle: attention from the formula, in double, called like `attention`. Allocates; for tests.
+struct scalar_attention {
+  shape dims;
+  attention_options options;
+
+  template <needs Want, class KeyFormat = f32, class ValueFormat = KeyFormat>
+  void operator()(std::span<const attention_task> tasks) const noexcept {
+    for (const attention_task& task : tasks) attend<rows_given(Want), KeyFormat, ValueFormat>(task);
+  }
+
+ private:
+  template <class Format>
+  static double element(const std::byte* row, std::size_t i) noexcept {
+    typename Format::element e;
+    std::memcpy(&e, row + i * sizeof e, sizeof e);
+    return static_cast<double>(Format::load(e));
+  }
+
+  /// Turns x [dk] to its rank, from the frequencies rather than from the table's floats.
+  void turn(std::vector<double>& x, double rank) const {
+    const rope& r = options.in_cache->turning();
+    const std::size_t pairs = r.inv_freq().size();
+    for (std::size_t i = 0; i < pairs; ++i) {
+      const bool halves = r.config().pairing == rope_pairing::halves;
+      double& a = x[halves ? i : 2 * i];
+      double& b = x[halves ? pairs + i : 2 * i + 1];
+      const double c = std::cos(rank * r.inv_freq()[i]);
+      const double s = std::sin(rank * r.inv_freq()[i]);
+      const double turned = a * c - b * s;
+      b = b * c + a * s;
+      a = turned;
+    }
+  }
+
+  template <needs Rows, class KeyFormat, class ValueFormat>
+  void attend(const attention_task& task) const {
+    const auto n = static_cast<std::size_t>(task.kv.n);
+    const auto queries = static_cast<std::size_t>(task.queries);
+    const auto group = static_cast<std::size_t>(dims.group());
+    const auto dk = static_cast<std::size_t>(dims.dk);
+    const auto dv = static_cast<std::size_t>(dims.dv);
+    const double scale = options.scale != 0.0f ? static_cast<double>(options.scale) : 1.0 / std::sqrt(double(dims.dk));
+
+    std::vector<const std::byte*> keys;  // [n]
+    std::vector<const std::byte*> values;
+    for (const extent& e : task.kv.extents)
+      for (int i = 0; i < e.n && keys.size() < n; ++i) {
+        keys.push_back(e.k + static_cast<std::size_t>(i) * e.k_stride);
+        values.push_back(e.v + static_cast<std::size_t>(i) * e.v_stride);
+      }
+    MULTISTATE_ASSERT(keys.size() == n);
+
+    std::vector<double> summed(n, 0.0);
+    for (std::size_t j = 0; j < queries; ++j) {
+      const position own = task.first + static_cast<position>(j);
+      const std::size_t causal = n - queries + j + 1;
+      std::vector<double> row(n, 0.0);
+      for (std::size_t g = 0; g < group; ++g) {
+        const std::size_t head = static_cast<std::size_t>(task.kv_head) * group + g;
+        const float* given = task.q + j * task.q_stride + g * dk;
+        std::vector<double> q(given, given + dk);
+        if (options.in_cache != nullptr) turn(q, static_cast<double>(causal - 1));
+
+        std::vector<std::size_t> seen;
+        std::vector<double> logits;
+        double max = -std::numeric_limits<double>::infinity();
+        if (!options.sink_logits.empty()) max = static_cast<double>(options.sink_logits[head]);
+        for (std::size_t s = 0; s < causal; ++s) {
+          if (options.window > 0 && task.kv.positions[s] <= own - options.window) continue;
+          std::vector<double> k(dk);
+          for (std::size_t i = 0; i < dk; ++i) k[i] = element<KeyFormat>(keys[s], i);
+          if (options.in_cache != nullptr) turn(k, static_cast<double>(task.kv.ranks[s]));
+          double logit = 0.0;
+          for (std::size_t i = 0; i < dk; ++i) logit += q[i] * k[i];
+          logit *= scale;
+          if (options.softcap > 0.0f) logit = double(options.softcap) * std::tanh(logit / double(options.softcap));
+          if (!options.alibi.empty()) logit -= double(options.alibi[head]) * double(own - task.kv.positions[s]);
+          seen.push_back(s);
+          logits.push_back(logit);
+          if (max < logit) max = logit;
+        }
+        double sum = options.sink_logits.empty() ? 0.0 : std::exp(static_cast<double>(options.sink_logits[head]) - max);
+        for (double& x : logits) sum += (x = std::exp(x - max));
+        std::vector<double> out(dv, 0.0);
+        for (std::size_t i = 0; i < seen.size(); ++i) {
+          const double weight = logits[i] / sum;
+          row[seen[i]] += weight;
+          for (std::size_t c = 0; c < dv; ++c) out[c] += weight * element<ValueFormat>(values[seen[i]], c);
+        }
+        for (std::size_t c = 0; c < dv; ++c) task.out[j * task.out_stride + g * dv + c] = static_cast<float>(out[c]);
+      }
+      for (std::size_t s = 0; s < n; ++s) summed[s] += row[s];
+      if constexpr (Rows == needs::each_row)
+        for (std::size_t s = 0; s < n; ++s) task.row[j * task.row_stride + s] = static_cast<float>(row[s]);
+      if constexpr (Rows == needs::last_row)
+        if (j + 1 == queries)
+          for (std::size_t s = 0; s < n; ++s) task.row[s] = static_cast<float>(row[s]);
+    }
+    if constexpr (Rows == needs::row_sum)
+      for (std::size_t s = 0; s < n; ++s) task.row[s] = static_cast<float>(summed[s]);
+  }
+};
+
+}  // namespace multistate

@@ -1,0 +1,74 @@
+#pragma once
+
+#include <cmath>
+#include <concepts>
+#include <cstddef>
+#include <limits>
+#include <span>
+
+#include <multistate/types/assert.hpp>
+
+namespace multistate {
+
+/// Attention over some of the states, so that it can be merged with attention over others ("Attention as an RNN",
+/// Feng et al. 2024). The memory of `value` is the caller's.
+template <std::floating_point T>
+struct scan_element {
+  T max = -std::numeric_limits<T>::infinity();  ///< the largest logit m
+  T sum = 0;                                    ///< sum of exp(logit - m)
+  std::span<T> value;                           ///< [dv] sum of exp(logit - m) v
+};
+
+/// Makes `e` the attention over no states at all: merging it changes nothing.
+template <std::floating_point T>
+void scan_clear(scan_element<T>& e) noexcept {
+  e.max = -std::numeric_limits<T>::infinity();
+  e.sum = 0;
+  for (T& x : e.value) x = 0;
+}
+
+/// `into` = attention over the states of both. Associative, and commutative; NaN and infinities go the way of a
+/// softmax.
+template <std::floating_point T>
+void scan_merge(scan_element<T>& into, const scan_element<T>& from) noexcept {
+  MULTISTATE_ASSERT(into.value.size() == from.value.size());
+  if (from.sum == T(0)) return;  // no states: exp(-inf - -inf) would be NaN
+  if (into.sum == T(0)) {
+    into.max = from.max;
+    into.sum = from.sum;
+    for (std::size_t i = 0; i < into.value.size(); ++i) into.value[i] = from.value[i];
+    return;
+  }
+  const T max = into.max < from.max ? from.max : into.max;
+  const T ours = std::exp(into.max - max);
+  const T theirs = std::exp(from.max - max);
+  into.max = max;
+  into.sum = into.sum * ours + from.sum * theirs;
+  for (std::size_t i = 0; i < into.value.size(); ++i) into.value[i] = into.value[i] * ours + from.value[i] * theirs;
+}
+
+/// One more state, value [dv]; an empty `value` is a zero vector (a learned sink). A logit of -inf is no state.
+template <std::floating_point T>
+void scan_add(scan_element<T>& e, T logit, std::span<const T> value) noexcept {
+  MULTISTATE_ASSERT(value.empty() || value.size() == e.value.size());
+  if (logit == -std::numeric_limits<T>::infinity()) return;
+  const bool first = e.sum == T(0);
+  const T max = e.max < logit ? logit : e.max;
+  const T old = first ? T(0) : std::exp(e.max - max);
+  const T weight = std::exp(logit - max);
+  e.max = max;
+  e.sum = e.sum * old + weight;
+  for (std::size_t i = 0; i < e.value.size(); ++i) {
+    const T kept = first ? T(0) : e.value[i] * old;
+    e.value[i] = value.empty() ? kept : kept + weight * value[i];
+  }
+}
+
+/// The attention's output, [dv]; zeros where there was no state. May write over e.value.
+template <std::floating_point T>
+void scan_normalise(const scan_element<T>& e, std::span<T> out) noexcept {
+  MULTISTATE_ASSERT(out.size() == e.value.size());
+  for (std::size_t i = 0; i < out.size(); ++i) out[i] = e.sum == T(0) ? T(0) : e.value[i] / e.sum;
+}
+
+}  // namespace multistate

@@ -1,0 +1,341 @@
+// The SIMD kernel against the scalar oracle, over random shapes, layouts, formats and options.
+
+#include <multistate/attention/attention.hpp>
+#include <multistate/attention/executor.hpp>
+#include <multistate/attention/scalar.hpp>
+#include <multistate/rope/angle_table.hpp>
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace {
+
+using namespace multistate;
+
+constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+constexpr double epsilon = std::numeric_limits<float>::epsilon();
+constexpr float untouched = -12345.0f;
+
+struct settings {
+  shape dims;
+  int n = 1;
+  int queries = 1;
+  bool scale = false, softcap = false, window = false, sink = false, alibi = false, in_cache = false;
+  float spread = 1.0f;  ///< of the queries: how peaked the softmax is
+  unsigned seed = 0;
+
+  std::string text() const {
+    std::string s = "seed " + std::to_string(seed) + " H " + std::to_string(dims.heads) + " Hkv " +
+                    std::to_string(dims.kv_heads) + " dk " + std::to_string(dims.dk) + " dv " +
+                    std::to_string(dims.dv) + " n " + std::to_string(n) + " queries " + std::to_string(queries);
+    if (scale) s += " scale";
+    if (softcap) s += " softcap";
+    if (window) s += " window";
+    if (sink) s += " sink";
+    if (alibi) s += " alibi";
+    if (in_cache) s += " in_cache";
+    return s + " target " + std::string(attention_target());
+  }
+};
+
+/// Everything one call needs. All memory that no query may read or write holds NaN, or ends the allocation.
+template <class KeyFormat, class ValueFormat>
+class problem {
+ public:
+  explicit problem(const settings& s) : s_(s), rng_(s.seed) {
+    make_options();
+    for (int h = 0; h < s.dims.kv_heads; ++h) make_head(h);
+  }
+  problem(const problem&) = delete;
+
+  const attention_options& options() const { return options_; }
+  std::vector<attention_task>& tasks() { return tasks_; }
+
+  /// A bound on |logit error| of float32 arithmetic: rounding errors add up like a random walk over the terms, each
+  /// at most epsilon / 2 of |q| |k|. What happens is within a quarter of it, with vectors and without.
+  double logit_error(int kv_head) const {
+    const auto dk = static_cast<std::size_t>(s_.dims.dk);
+    const double terms = std::sqrt(double(s_.dims.dk)) / 2 + 4 + (s_.in_cache ? 4 : 0);
+    const double scale = options_.scale != 0 ? std::abs(double(options_.scale)) : 1 / std::sqrt(double(s_.dims.dk));
+    const auto& task = tasks_[static_cast<std::size_t>(kv_head)];
+    double largest = 0;
+    for (int j = 0; j < s_.queries; ++j)
+      for (int g = 0; g < s_.dims.group(); ++g) {
+        const float* q = task.q + static_cast<std::size_t>(j) * task.q_stride + static_cast<std::size_t>(g) * dk;
+        double squares = 0;
+        for (std::size_t i = 0; i < dk; ++i) squares += double(q[i]) * double(q[i]);
+        largest = std::max(largest, std::sqrt(squares));
+      }
+    double bound = terms * scale * largest * key_norm_[static_cast<std::size_t>(kv_head)];
+    if (s_.alibi) bound += 2 * (double(s_.n) * 3 + 2);  // slopes up to 1, positions up to 3 apart
+    return epsilon / 2 * bound;
+  }
+
+  float* out(int kv_head) { return outs_[static_cast<std::size_t>(kv_head)].data(); }
+  float* row(int kv_head) { return rows_[static_cast<std::size_t>(kv_head)].data(); }
+  const std::vector<float>& out_memory(int h) const { return outs_[static_cast<std::size_t>(h)]; }
+  const std::vector<float>& row_memory(int h) const { return rows_[static_cast<std::size_t>(h)]; }
+
+  void reset() {
+    for (auto& m : outs_) std::fill(m.begin(), m.end(), untouched);
+    for (auto& m : rows_) std::fill(m.begin(), m.end(), untouched);
+  }
+
+ private:
+  int pick(int low, int high) { return std::uniform_int_distribution<int>(low, high)(rng_); }
+  float normal() { return std::normal_distribution<float>()(rng_); }
+
+  void make_options() {
+    const auto heads = static_cast<std::size_t>(s_.dims.heads);
+    if (s_.scale) options_.scale = 0.37f;
+    if (s_.softcap) options_.softcap = 3.0f;
+    if (s_.window) options_.window = pick(1, s_.n + 5);
+    for (std::size_t h = 0; h < heads; ++h) {
+      sinks_.push_back(normal() * 2);
+      slopes_.push_back(std::ldexp(1.0f, -static_cast<int>(h) / 2));
+    }
+    if (s_.sink) options_.sink_logits = sinks_;
+    if (s_.alibi) options_.alibi = slopes_;
+    if (s_.in_cache) {
+      rope_config c;
+      c.dim = 2 * pick(1, s_.dims.dk / 2);
+      c.pairing = pick(0, 1) == 0 ? rope_pairing::halves : rope_pairing::adjacent;
+      table_ = std::make_unique<angle_table>(angle_table::make(c, s_.n).value());
+      options_.in_cache = table_.get();
+    }
+  }
+
+  /// rows [count][d] in one allocation of exactly their bytes, at an odd address, strides with NaN between the rows.
+  template <class Format>
+  const std::byte* store(const std::vector<float>& values, std::size_t count, std::size_t d, std::size_t& stride) {
+    using element = typename Format::element;
+    const std::size_t offset = static_cast<std::size_t>(pick(0, 5));
+    stride = d * sizeof(element) + static_cast<std::size_t>(pick(0, 1) * pick(0, 9));
+    const std::size_t bytes = offset + (count == 0 ? 0 : stride * (count - 1) + d * sizeof(element));
+    std::vector<std::byte>& memory = memory_.emplace_back(bytes, std::byte{0xff});
+    for (std::size_t r = 0; r < count; ++r)
+      for (std::size_t i = 0; i < d; ++i) {
+        const element e = Format::store(values[r * d + i]);
+        std::memcpy(memory.data() + offset + r * stride + i * sizeof e, &e, sizeof e);
+      }
+    return memory.data() + offset;
+  }
+
+  void make_head(int head) {
+    const auto n = static_cast<std::size_t>(s_.n);
+    const auto queries = static_cast<std::size_t>(s_.queries);
+    const auto dk = static_cast<std::size_t>(s_.dims.dk);
+    const auto dv = static_cast<std::size_t>(s_.dims.dv);
+    const auto group = static_cast<std::size_t>(s_.dims.group());
+
+    // Positions: old states in any order of slots, the chunk's own at the end.
+    std::vector<position> pos;
+    position next = pick(0, 3);
+    for (std::size_t i = 0; i < n; ++i) pos.push_back(next += (i < n - queries ? pick(1, 3) : 1));
+    std::shuffle(pos.begin(), pos.begin() + static_cast<std::ptrdiff_t>(n - queries), rng_);
+    std::vector<std::uint32_t> ranks;
+    for (std::size_t i = 0; i < n; ++i)
+      ranks.push_back(
+          static_cast<std::uint32_t>(std::count_if(pos.begin(), pos.end(), [&](position p) { return p < pos[i]; })));
+
+    double norm = 0;
+    std::vector<extent> extents;
+    for (std::size_t held = 0; held < n;) {
+      // The last extent may hold more rows than are attended: NaN, to be left alone.
+      const auto some = static_cast<std::size_t>(pick(0, 1) == 0 ? pick(0, 5) : pick(1, s_.n + 3));
+      std::vector<float> k(some * dk, nan);
+      std::vector<float> v(some * dv, nan);
+      for (std::size_t r = 0; r < some && held + r < n; ++r) {
+        double squares = 0;
+        for (std::size_t i = 0; i < dk; ++i) {
+          k[r * dk + i] = KeyFormat::load(KeyFormat::store(normal()));
+          squares += double(k[r * dk + i]) * double(k[r * dk + i]);
+        }
+        norm = std::max(norm, std::sqrt(squares));
+        for (std::size_t i = 0; i < dv; ++i) v[r * dv + i] = ValueFormat::load(ValueFormat::store(normal()));
+      }
+      extent e;
+      e.n = static_cast<int>(some);
+      e.k = store<KeyFormat>(k, some, dk, e.k_stride);
+      e.v = store<ValueFormat>(v, some, dv, e.v_stride);
+      extents.push_back(e);
+      held += some;
+    }
+    key_norm_.push_back(norm);
+
+    attention_task task;
+    task.queries = s_.queries;
+    task.kv_head = head;
+    task.first = pos[n - queries];
+    task.q_stride = group * dk + static_cast<std::size_t>(pick(0, 3));
+    task.out_stride = group * dv + static_cast<std::size_t>(pick(0, 3));
+    task.row_stride = n + static_cast<std::size_t>(pick(0, 3));
+    auto& q = qs_.emplace_back(task.q_stride * queries, nan);
+    for (std::size_t j = 0; j < queries; ++j)
+      for (std::size_t i = 0; i < group * dk; ++i) q[j * task.q_stride + i] = normal() * s_.spread;
+    task.q = q.data();
+    task.out = outs_.emplace_back(task.out_stride * queries).data();
+    task.row = rows_.emplace_back(task.row_stride * queries).data();
+    extents_.push_back(std::move(extents));
+    positions_.push_back(std::move(pos));
+    ranks_.push_back(std::move(ranks));
+    task.kv.n = s_.n;
+    task.kv.extents = extents_.back();
+    task.kv.positions = positions_.back();
+    task.kv.ranks = ranks_.back();
+    tasks_.push_back(task);
+  }
+
+  settings s_;
+  std::mt19937 rng_;
+  attention_options options_;
+  std::unique_ptr<angle_table> table_;
+  std::vector<float> sinks_, slopes_;
+  std::vector<double> key_norm_;
+  std::vector<std::vector<std::byte>> memory_;
+  std::vector<std::vector<float>> qs_, outs_, rows_;
+  std::vector<std::vector<extent>> extents_;
+  std::vector<std::vector<position>> positions_;
+  std::vector<std::vector<std::uint32_t>> ranks_;
+  std::vector<attention_task> tasks_;
+};
+
+/// Scratch at an odd address, full of NaN.
+struct dirty {
+  std::vector<std::byte> memory;
+  std::span<std::byte> span;
+  explicit dirty(std::size_t bytes) : memory(bytes + 3, std::byte{0xff}), span(memory.data() + 3, bytes) {}
+};
+
+template <needs Want, class KeyFormat, class ValueFormat>
+void compare(const settings& s) {
+  problem<KeyFormat, ValueFormat> p(s);
+  auto& tasks = p.tasks();
+  const scalar_attention oracle{s.dims, p.options()};
+  p.reset();
+  oracle.template operator()<Want, KeyFormat, ValueFormat>(tasks);
+  std::vector<std::vector<float>> out, row;
+  for (int h = 0; h < s.dims.kv_heads; ++h) {
+    out.push_back(p.out_memory(h));
+    row.push_back(p.row_memory(h));
+  }
+
+  p.reset();
+  if (Want == needs::nothing)
+    for (auto& t : tasks) t.row = nullptr;
+  dirty scratch(attend_scratch_bytes(s.dims, s.n, s.queries));
+  const attention<> fast{s.dims, p.options(), nullptr, scratch.span};
+  fast.template operator()<Want, KeyFormat, ValueFormat>(tasks);
+
+  const double values = 2;  // a bound on the weighted mean of |v|, normals
+  for (int h = 0; h < s.dims.kv_heads; ++h) {
+    const auto at = static_cast<std::size_t>(h);
+    // exp of a logit that is off, by both numerator and sum; its own 4 ulp; sums of n terms in blocks.
+    const double relative = 2 * p.logit_error(h) + (32 + s.n / 32.0) * epsilon;
+    for (std::size_t i = 0; i < out[at].size(); ++i) {
+      ASSERT_EQ(out[at][i] == untouched, p.out(h)[i] == untouched) << s.text() << " head " << h << " out " << i;
+      ASSERT_NEAR(out[at][i], p.out(h)[i], relative * values + 1e-37) << s.text() << " head " << h << " out " << i;
+    }
+    const double rows = Want == needs::row_sum ? s.queries : 1;
+    for (std::size_t i = 0; i < row[at].size(); ++i) {
+      ASSERT_EQ(row[at][i] == untouched, p.row(h)[i] == untouched) << s.text() << " head " << h << " row " << i;
+      ASSERT_NEAR(row[at][i], p.row(h)[i], relative * std::abs(double(row[at][i])) + rows * 16 * 1.2e-38)
+          << s.text() << " head " << h << " row " << i;
+    }
+  }
+}
+
+constexpr std::array dimensions{1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 40, 64, 80, 96, 128, 192};
+
+settings draw(std::mt19937& rng) {
+  const auto pick = [&](int low, int high) { return std::uniform_int_distribution<int>(low, high)(rng); };
+  const auto flag = [&] { return pick(0, 3) == 0; };
+  settings s;
+  s.seed = static_cast<unsigned>(rng());
+  s.dims.kv_heads = pick(1, 3);
+  s.dims.heads = s.dims.kv_heads * pick(1, 16);
+  s.dims.dk = dimensions[static_cast<std::size_t>(pick(0, dimensions.size() - 1))];
+  s.dims.dv = dimensions[static_cast<std::size_t>(pick(0, dimensions.size() - 1))];
+  s.n = pick(0, 2) == 0 ? pick(1, 20) : pick(1, 300);
+  const int most = std::max(1, std::min(s.n, 20000 / (s.n * s.dims.heads / 4 + 1)));
+  s.queries = pick(0, 1) == 0 ? 1 : pick(0, 3) == 0 ? most : pick(1, most);
+  s.scale = flag();
+  s.softcap = flag();
+  s.window = flag();
+  s.sink = flag();
+  s.alibi = flag();
+  s.in_cache = flag() && s.dims.dk >= 2;
+  s.spread = pick(0, 3) == 0 ? 8.0f : 1.0f;
+  return s;
+}
+
+template <needs Want, class KeyFormat, class ValueFormat = KeyFormat>
+void compare_many(unsigned seed, int cases) {
+  std::mt19937 rng(seed);
+  for (int i = 0; i < cases; ++i) {
+    compare<Want, KeyFormat, ValueFormat>(draw(rng));
+    if (testing::Test::HasFatalFailure()) return;
+  }
+}
+
+TEST(attention_against_oracle, f32_nothing) { compare_many<needs::nothing, f32>(1, 60); }
+TEST(attention_against_oracle, f32_last_row) { compare_many<needs::last_row, f32>(2, 60); }
+TEST(attention_against_oracle, f32_row_sum) { compare_many<needs::row_sum | needs::keys, f32>(3, 60); }
+TEST(attention_against_oracle, f32_each_row) { compare_many<needs::each_row, f32>(4, 60); }
+TEST(attention_against_oracle, f16) { compare_many<needs::each_row, f16>(5, 60); }
+TEST(attention_against_oracle, bf16) { compare_many<needs::each_row, bf16>(6, 60); }
+TEST(attention_against_oracle, f32_f16) { compare_many<needs::last_row, f32, f16>(7, 40); }
+TEST(attention_against_oracle, f32_bf16) { compare_many<needs::last_row, f32, bf16>(8, 40); }
+TEST(attention_against_oracle, f16_f32) { compare_many<needs::row_sum, f16, f32>(9, 40); }
+TEST(attention_against_oracle, f16_bf16) { compare_many<needs::row_sum, f16, bf16>(10, 40); }
+TEST(attention_against_oracle, bf16_f32) { compare_many<needs::nothing, bf16, f32>(11, 40); }
+TEST(attention_against_oracle, bf16_f16) { compare_many<needs::nothing, bf16, f16>(12, 40); }
+
+TEST(attention_against_oracle, every_pair_of_dimensions) {
+  std::mt19937 rng(13);
+  for (const int dk : dimensions)
+    for (const int dv : dimensions) {
+      settings s = draw(rng);
+      s.dims.dk = dk;
+      s.dims.dv = dv;
+      s.dims.kv_heads = 1;
+      s.dims.heads = 1 + static_cast<int>(rng() % 5);
+      s.n = 1 + static_cast<int>(rng() % 70);
+      s.queries = std::min(s.queries, std::min(s.n, 6));
+      s.in_cache = s.in_cache && dk >= 2;
+      compare<needs::each_row, f32, f32>(s);
+      if (HasFatalFailure()) return;
+    }
+}
+
+TEST(attention_against_oracle, each_option_alone_and_all_together) {
+  for (int option = 0; option < 7; ++option)
+    for (const int queries : {1, 5, 40}) {
+      settings s;
+      s.seed = static_cast<unsigned>(100 + option);
+      s.dims = {8, 2, 40, 24};
+      s.n = 77;
+      s.queries = queries;
+      s.scale = option == 0 || option == 6;
+      s.softcap = option == 1 || option == 6;
+      s.window = option == 2 || option == 6;
+      s.sink = option == 3 || option == 6;
+      s.alibi = option == 4 || option == 6;
+      s.in_cache = option == 5 || option == 6;
+      compare<needs::each_row, f32, f32>(s);
+      compare<needs::row_sum, f16, bf16>(s);
+      if (HasFatalFailure()) return;
+    }
+}
+
+}  // namespace
