@@ -1,0 +1,60 @@
+#pragma once
+
+#include <multistate/io/file.hpp>
+#include <multistate/model/tokenizer.hpp>
+
+namespace multistate {
+
+/// A llama2.c tokenizer file: int32 longest piece, then for each id float32 score, int32 length, bytes.
+/// Errors: not such a file, another vocabulary than the model's.
+inline result<tokenizer> load_tokenizer(const std::filesystem::path& path, int vocab) {
+  if (is_byte_vocabulary(vocab))
+    return detail::file_error(path, "a vocabulary of ", vocab, " is bytes, which need no tokenizer file");
+  const auto file = file_bytes::open(path);
+  if (!file) return file.reason();
+  const auto bytes = file->bytes();
+  if (bytes.size() < 4) return detail::file_error(path, "has ", bytes.size(), " bytes, too few for a tokenizer");
+  const auto longest = detail::load<std::int32_t>(bytes, 0);
+  if (longest <= 0) return detail::file_error(path, "says its longest piece has ", longest, " bytes: no tokenizer");
+  std::vector<std::string> pieces;
+  std::vector<float> scores;
+  for (std::size_t at = 4; at < bytes.size();) {
+    if (bytes.size() - at < 8) return detail::file_error(path, "ends within piece ", pieces.size());
+    scores.push_back(detail::load<float>(bytes, at));
+    const auto length = detail::load<std::int32_t>(bytes, at + 4);
+    at += 8;
+    if (length < 0 || length > longest || static_cast<std::size_t>(length) > bytes.size() - at)
+      return detail::file_error(path, "piece ", pieces.size(), " has ", length, " bytes, possible are ",
+                                std::min<std::size_t>(static_cast<std::size_t>(longest), bytes.size() - at));
+    pieces.emplace_back(reinterpret_cast<const char*>(bytes.data() + at), static_cast<std::size_t>(length));
+    at += static_cast<std::size_t>(length);
+  }
+  if (vocab < 0 || pieces.size() != static_cast<std::size_t>(vocab))
+    return detail::file_error(path, "has ", pieces.size(), " pieces, the model's vocabulary ", vocab);
+  auto made = tokenizer::bpe(std::move(pieces), std::move(scores));
+  if (!made) return detail::file_error(path, made.reason().message());
+  return made;
+}
+
+/// The tokenizer of a model: bytes where the vocabulary says so, else tokenizer.bin or the first tok*.bin in the
+/// model's folder that has its vocabulary. Error: none does; names the folder.
+inline result<tokenizer> find_tokenizer_beside(const std::filesystem::path& model, int vocab) {
+  if (is_byte_vocabulary(vocab)) return tokenizer::bytes(vocab);
+  std::error_code code;
+  auto folder = std::filesystem::is_directory(model, code) ? model : model.parent_path();
+  if (folder.empty()) folder = ".";
+  std::vector<std::filesystem::path> candidates;
+  for (std::filesystem::directory_iterator at(folder, code), end; !code && at != end; at.increment(code)) {
+    const std::string name = at->path().filename().string();
+    if (name.starts_with("tok") && name.ends_with(".bin")) candidates.push_back(at->path());
+  }
+  std::sort(candidates.begin(), candidates.end(), [](const auto& a, const auto& b) {
+    return std::pair(a.filename() != "tokenizer.bin", a) < std::pair(b.filename() != "tokenizer.bin", b);
+  });
+  for (const auto& path : candidates)
+    if (auto found = load_tokenizer(path, vocab)) return found;
+  return detail::file_error(folder, "has no tokenizer.bin or tok*.bin of ", vocab,
+                            " pieces, the model's vocabulary; name a tokenizer, or give the text as .tokens");
+}
+
+}  // namespace multistate

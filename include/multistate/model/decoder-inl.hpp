@@ -1,0 +1,359 @@
+// The reference decoder, compiled once for each SIMD target that includes it. Ordinary users include decoder.hpp.
+
+#if defined(MULTISTATE_MODEL_DECODER_INL_HPP_) == defined(HWY_TARGET_TOGGLE)
+#ifdef MULTISTATE_MODEL_DECODER_INL_HPP_
+#undef MULTISTATE_MODEL_DECODER_INL_HPP_
+#else
+#define MULTISTATE_MODEL_DECODER_INL_HPP_
+#endif
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <span>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <multistate/attention/executor.hpp>
+#include <multistate/model/batch.hpp>
+#include <multistate/model/block-inl.hpp>
+#include <multistate/model/linear-inl.hpp>
+#include <multistate/model/weights.hpp>
+#include <multistate/rope/rope.hpp>
+#include <multistate/types/buffer.hpp>
+#include <multistate/types/error.hpp>
+
+HWY_BEFORE_NAMESPACE();
+namespace multistate {
+namespace HWY_NAMESPACE {
+
+/// Llama-like decoder-only transformer over weights and memories of the caller's. A batch goes through each matrix at
+/// once; what comes out for a sequence has the same bits as if it were alone, for any executor.
+template <executor E = serial>
+class decoder {
+ public:
+  /// `weights` and `exec` must outlive it; `max_tokens` is the most that one forward() takes, all sequences together.
+  /// Errors: sizes that do not fit the config.
+  static result<decoder> make(const model_weights& weights, int max_tokens, E& exec) {
+    if (error e = check(weights); e.code() != errc::ok) return e;
+    if (max_tokens < 1 || max_tokens > 1 << 28)
+      return error(errc::bad_limits, "decoder: max_tokens must be 1 to 2^28; got ", max_tokens);
+    auto turning = rope::make(weights.config.rope);
+    if (!turning) return turning.reason();
+    decoder d(weights, exec, std::move(*turning));
+    const model_config& c = weights.config;
+    const std::size_t n = u(max_tokens);
+    const bool enough = d.x_.allocate(n * u(c.hidden)) && d.normed_.allocate(n * u(c.hidden)) &&
+                        d.q_.allocate(n * d.query_floats()) && d.k_.allocate(n * d.key_floats()) &&
+                        d.v_.allocate(n * d.key_floats()) && d.attended_.allocate(n * d.query_floats()) &&
+                        d.gate_.allocate(n * u(c.ffn)) && d.up_.allocate(n * u(c.ffn)) &&
+                        d.angles_.allocate(n * d.rope_.angle_floats()) && d.place_.allocate(n) &&
+                        d.first_.allocate(n) && d.logits_.allocate(n);
+    if (!enough) return error(errc::out_of_memory, "decoder: no memory for ", max_tokens, " tokens at once");
+    d.max_tokens_ = max_tokens;
+    return d;
+  }
+  static result<decoder> make(const model_weights& weights, int max_tokens)
+    requires std::is_same_v<E, serial>
+  {
+    static serial one_after_another;
+    return make(weights, max_tokens, one_after_another);
+  }
+
+  const model_config& config() const noexcept { return weights_->config; }
+  int max_tokens() const noexcept { return max_tokens_; }
+
+  /// Scratch for working on `memory`; forward() does it where it is still missing, and then only allocates.
+  error reserve(const sequence_memory& memory) noexcept {
+    const std::size_t bytes = (memory.scratch_bytes() + line - 1) / line * line;
+    if (bytes <= scratch_bytes_) return {};
+    if (!scratch_.allocate(bytes * u(exec_->workers())))
+      return error(errc::out_of_memory, "decoder: no memory for scratch");
+    scratch_bytes_ = bytes;
+    return {};
+  }
+
+  /// The next tokens of each item, through all layers. An error says which item can't be run, and nothing has changed.
+  /// Precondition: no memory is in the batch twice.
+  [[nodiscard]] error forward(std::span<const batch_item> batch) noexcept {
+    if (error e = enter(batch); e.code() != errc::ok) return e;
+    const model_config& c = config();
+    for (int layer = 0; layer < c.layers; ++layer) {
+      const layer_weights& w = weights_->layers[u(layer)];
+      norm(w.attention_norm);
+      project(w.q, normed_, c.hidden, q_, query_floats());
+      project(w.k, normed_, c.hidden, k_, key_floats());
+      project(w.v, normed_, c.hidden, v_, key_floats());
+      each_token([this, &batch](std::size_t t) HWY_ATTR { turn(batch, t); });
+      attend(batch, layer);
+      project(w.o, attended_, static_cast<int>(query_floats()), x_, u(c.hidden), true);
+      norm(w.ffn_norm);
+      project(w.gate, normed_, c.hidden, gate_, u(c.ffn));
+      project(w.up, normed_, c.hidden, up_, u(c.ffn));
+      each_token([this, &c](std::size_t t)
+                     HWY_ATTR { swiglu(gate_.data() + t * u(c.ffn), up_.data() + t * u(c.ffn), u(c.ffn)); });
+      project(w.down, gate_, c.ffn, x_, u(c.hidden), true);
+    }
+    logits(batch);
+    return {};
+  }
+
+  /// Reads a prompt of any length: `chunk` tokens at a time when chunked. `logits` as in batch_item.
+  [[nodiscard]] error prompt(sequence_memory& memory, std::span<const int> tokens, prompt_mode mode, int chunk,
+                             logit_rows want = logit_rows::none, float* logits = nullptr) noexcept {
+    if (mode == prompt_mode::chunked && chunk < 1)
+      return error(errc::bad_limits, "prompt: a chunk has at least 1 token; got ", chunk);
+    const bool whole = mode == prompt_mode::one_shot;
+    const int piece = whole                          ? static_cast<int>(tokens.size())
+                      : mode == prompt_mode::chunked ? chunk
+                      : memory.one_by_one()          ? max_tokens_
+                                                     : 1;
+    for (std::size_t done = 0; done < tokens.size();) {
+      const std::size_t count = std::min(tokens.size() - done, u(piece));
+      batch_item item{&memory, tokens.subspan(done, count)};
+      item.mode = whole                          ? attend_mode::one_shot
+                  : mode == prompt_mode::chunked ? attend_mode::together
+                                                 : attend_mode::one_by_one;
+      item.when = done + count == tokens.size() ? phase::prompt_end : phase::prompt;
+      item.want = want == logit_rows::last && item.when != phase::prompt_end ? logit_rows::none : want;
+      item.logits = want == logit_rows::all ? logits + done * u(config().vocab) : logits;
+      if (error e = forward({&item, 1}); e.code() != errc::ok) return e;
+      done += count;
+    }
+    return {};
+  }
+
+ private:
+  static constexpr std::size_t line = 64;
+  static constexpr std::size_t u(int n) noexcept { return static_cast<std::size_t>(n); }
+
+  decoder(const model_weights& weights, E& exec, rope&& turning) noexcept
+      : weights_(&weights), exec_(&exec), rope_(std::move(turning)) {}
+
+  std::size_t query_floats() const noexcept { return u(config().heads) * u(config().head_dim); }
+  std::size_t key_floats() const noexcept { return u(config().kv_heads) * u(config().head_dim); }
+
+  static error check(const model_weights& w) noexcept {
+    using namespace std::string_view_literals;
+    const model_config& c = w.config;
+    constexpr int most = 1 << 28;
+    for (const int n : {c.layers, c.hidden, c.heads, c.kv_heads, c.head_dim, c.ffn, c.vocab})
+      if (n < 1 || n > most) return error(errc::bad_shape, "model: every size must be 1 to 2^28; one is ", n);
+    if (c.heads % c.kv_heads != 0 || c.rope.dim > c.head_dim)
+      return error(errc::bad_shape,
+                   "model: needs kv_heads dividing heads and rope.dim <= head_dim; got heads=", c.heads,
+                   ", kv_heads=", c.kv_heads, ", rope.dim=", c.rope.dim, ", head_dim=", c.head_dim);
+    if (w.layers.size() != u(c.layers))
+      return error(errc::bad_shape, "model: needs ", c.layers, " layers; got ", w.layers.size());
+    error bad;
+    const auto sized = [&bad](const std::vector<float>& x, std::string_view name, std::size_t rows,
+                              std::size_t columns) {
+      if (x.size() != rows * columns && bad.code() == errc::ok)
+        bad = error(errc::bad_shape, "model: ", name, " needs ", rows, " x ", columns, " floats; got ", x.size());
+    };
+    const std::size_t h = u(c.hidden), q = u(c.heads) * u(c.head_dim), kv = u(c.kv_heads) * u(c.head_dim);
+    sized(w.embedding, "embedding"sv, u(c.vocab), h);
+    sized(w.final_norm, "final norm"sv, 1, h);
+    sized(w.output_matrix(), "head"sv, u(c.vocab), h);
+    for (const layer_weights& l : w.layers) {
+      sized(l.attention_norm, "attention norm"sv, 1, h);
+      sized(l.q, "q"sv, q, h);
+      sized(l.k, "k"sv, kv, h);
+      sized(l.v, "v"sv, kv, h);
+      sized(l.o, "o"sv, h, q);
+      sized(l.ffn_norm, "ffn norm"sv, 1, h);
+      sized(l.gate, "gate"sv, u(c.ffn), h);
+      sized(l.up, "up"sv, u(c.ffn), h);
+      sized(l.down, "down"sv, h, u(c.ffn));
+    }
+    return bad;
+  }
+
+  /// What keeps an item from being run.
+  error check(const batch_item& item, std::size_t at) const noexcept {
+    using namespace std::string_view_literals;
+    const model_config& c = config();
+    const auto bad = [at](const auto&... what) { return error(errc::bad_input, "batch item "sv, at, ": "sv, what...); };
+    if (item.memory == nullptr) return bad("has no memory"sv);
+    const sequence_memory& m = *item.memory;
+    if (!(m.dims() == c.attention_shape()) || m.layers() != c.layers)
+      return bad("its memory was made for another model"sv);
+    if (item.tokens.empty()) return bad("has no tokens"sv);
+    for (const int token : item.tokens)
+      if (token < 0 || token >= c.vocab) return bad("token "sv, token, " is not in the vocabulary of "sv, c.vocab);
+    if (item.want != logit_rows::none && item.logits == nullptr) return bad("wants logits but says not where"sv);
+    if (m.held()) return bad("its memory waits for reduce(accepted)"sv);
+    const auto tokens = item.tokens.size();
+    if (m.most_tokens() >= 0 && static_cast<position>(tokens) > m.most_tokens() - m.next_position())
+      return bad("its memory drops nothing and was made for "sv, m.most_tokens(), " tokens"sv);
+    if (item.mode == attend_mode::one_by_one && tokens > 1 && !m.one_by_one())
+      return bad("at scope model tokens come in calls of one; got "sv, tokens);
+    if (item.mode == attend_mode::one_shot && m.next_position() != 0)
+      return bad("a one-shot prompt needs an empty memory"sv);
+    for (int l = 0; l < m.layers(); ++l) {
+      const limits& room = m.room(l);
+      const int most = item.mode == attend_mode::one_by_one ? max_tokens_
+                       : item.mode == attend_mode::one_shot ? room.prompt
+                       : item.mode == attend_mode::held     ? room.hold
+                                                            : room.chunk;
+      if (tokens > u(most))
+        return bad(tokens, " tokens do not fit its memory's limits: chunk="sv, room.chunk, ", hold="sv, room.hold,
+                   ", prompt="sv, room.prompt);
+    }
+    return {};
+  }
+
+  /// Embeddings, angles, and where each item's tokens lie.
+  error enter(std::span<const batch_item> batch) noexcept {
+    using namespace std::string_view_literals;
+    std::size_t tokens = 0;
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+      if (error e = check(batch[i], i); e.code() != errc::ok) return e;
+      tokens += batch[i].tokens.size();
+    }
+    if (tokens == 0) return error(errc::bad_input, "batch: has no items"sv);
+    if (tokens > u(max_tokens_))
+      return error(errc::bad_input, "batch: has "sv, tokens, " tokens, the decoder was made for "sv, max_tokens_);
+    for (const batch_item& item : batch)
+      if (error e = reserve(*item.memory); e.code() != errc::ok) return e;
+
+    const std::size_t hidden = u(config().hidden), width = rope_.angle_floats();
+    tokens_ = 0;
+    position angles_at = -1;
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+      first_[i] = tokens_;
+      const position begin = batch[i].memory->next_position();
+      for (std::size_t j = 0; j < batch[i].tokens.size(); ++j, ++tokens_) {
+        place_[tokens_] = i;
+        std::memcpy(x_.data() + tokens_ * hidden, weights_->embedding.data() + u(batch[i].tokens[j]) * hidden,
+                    hidden * sizeof(float));
+        float* to = angles_.data() + tokens_ * width;
+        const position at = begin + static_cast<position>(j);
+        if (at == angles_at)  // in lockstep
+          std::memcpy(to, to - width, width * sizeof(float));
+        else
+          rope_.angles(static_cast<double>(at), to);
+        angles_at = at;
+      }
+    }
+    return {};
+  }
+
+  /// f(token) for all of them; shared among the workers in blocks.
+  template <class F>
+  void each_token(const F& f) noexcept {
+    constexpr std::size_t block = 8;
+    const std::size_t n = tokens_;
+    const auto some = [&f, n](int task, int /*worker*/) HWY_ATTR {
+      const std::size_t begin = u(task) * block;
+      for (std::size_t t = begin; t < std::min(n, begin + block); ++t) f(t);
+    };
+    const int blocks = static_cast<int>((n + block - 1) / block);
+    if (blocks == 1)
+      some(0, 0);
+    else
+      (*exec_)(blocks, some);
+  }
+
+  void norm(const std::vector<float>& weight) noexcept {
+    each_token([this, &weight](std::size_t t) HWY_ATTR {
+      const std::size_t hidden = u(config().hidden);
+      rms_norm(x_.data() + t * hidden, weight.data(), hidden, config().norm_eps, normed_.data() + t * hidden);
+    });
+  }
+
+  void project(const std::vector<float>& w, const buffer<float>& x, int in, buffer<float>& y, std::size_t out,
+               bool add = false) noexcept {
+    product p;
+    p.weights = w.data();
+    p.x = x.data();
+    p.y = y.data();
+    p.out = out;
+    p.in = u(in);
+    p.columns = tokens_;
+    p.add = add;
+    linear(*exec_, p);
+  }
+
+  /// Rotates a token's queries and keys to its original position; memories with in-cache positions do it themselves.
+  void turn(std::span<const batch_item> batch, std::size_t t) noexcept {
+    if (batch[place_[t]].memory->in_cache()) return;
+    const float* angles = angles_.data() + t * rope_.angle_floats();
+    const std::size_t d = u(config().head_dim);
+    for (std::size_t h = 0; h < u(config().heads); ++h) {
+      const std::span<float> q(q_.data() + t * query_floats() + h * d, d);
+      rope_.rotate(q, angles, q);
+    }
+    for (std::size_t h = 0; h < u(config().kv_heads); ++h) {
+      const std::span<float> k(k_.data() + t * key_floats() + h * d, d);
+      rope_.rotate(k, angles, k);
+    }
+  }
+
+  /// Each sequence is one task: inside it all goes in order.
+  void attend(std::span<const batch_item> batch, int layer) noexcept {
+    const auto one = [this, batch, layer](int task, int worker) HWY_ATTR {
+      const batch_item& item = batch[u(task)];
+      const std::size_t t = first_[u(task)];
+      step_io io;
+      io.q = q_.data() + t * query_floats();
+      io.k = k_.data() + t * key_floats();
+      io.v = v_.data() + t * key_floats();
+      io.out = attended_.data() + t * query_floats();
+      io.c = static_cast<int>(item.tokens.size());
+      io.when = item.when;
+      item.memory->attend(layer, io, item.mode, scratch_.span(u(worker) * scratch_bytes_, scratch_bytes_));
+    };
+    if (batch.size() == 1)
+      one(0, 0);
+    else
+      (*exec_)(static_cast<int>(batch.size()), one);
+  }
+
+  void logits(std::span<const batch_item> batch) noexcept {
+    const std::size_t hidden = u(config().hidden), vocab = u(config().vocab);
+    std::size_t wanted = 0;
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+      const batch_item& item = batch[i];
+      const std::size_t c = item.tokens.size();
+      const std::size_t rows = item.want == logit_rows::all ? c : item.want == logit_rows::last ? 1 : 0;
+      for (std::size_t r = 0; r < rows; ++r, ++wanted) {
+        rms_norm(x_.data() + (first_[i] + c - rows + r) * hidden, weights_->final_norm.data(), hidden,
+                 config().norm_eps, normed_.data() + wanted * hidden);
+        logits_[wanted] = item.logits + r * vocab;
+      }
+    }
+    product p;
+    p.weights = weights_->output_matrix().data();
+    p.x = normed_.data();
+    p.rows = logits_.data();
+    p.out = vocab;
+    p.in = hidden;
+    p.columns = wanted;
+    linear(*exec_, p);
+  }
+
+  const model_weights* weights_;
+  E* exec_;
+  rope rope_;
+  int max_tokens_ = 0;
+  std::size_t tokens_ = 0;         ///< of this call
+  std::size_t scratch_bytes_ = 0;  ///< of one worker
+  buffer<float> x_, normed_;       ///< [tokens][hidden]
+  buffer<float> q_, attended_;     ///< [tokens][H][d]
+  buffer<float> k_, v_;            ///< [tokens][Hkv][d]
+  buffer<float> gate_, up_;        ///< [tokens][ffn]
+  buffer<float> angles_;           ///< [tokens][2][pairs]
+  buffer<std::size_t> place_;      ///< [tokens] whose item it is
+  buffer<std::size_t> first_;      ///< [items] its first token
+  buffer<float*> logits_;          ///< [wanted]
+  buffer<std::byte> scratch_;      ///< [worker]
+};
+
+}  // namespace HWY_NAMESPACE
+}  // namespace multistate
+HWY_AFTER_NAMESPACE();
+
+#endif  // MULTISTATE_MODEL_DECODER_INL_HPP_

@@ -1,0 +1,319 @@
+// A layer's memory under a policy that is known here and nowhere above, compiled once for each SIMD target.
+
+#if defined(MULTISTATE_MODEL_MEMORY_INL_HPP_) == defined(HWY_TARGET_TOGGLE)
+#ifdef MULTISTATE_MODEL_MEMORY_INL_HPP_
+#undef MULTISTATE_MODEL_MEMORY_INL_HPP_
+#else
+#define MULTISTATE_MODEL_MEMORY_INL_HPP_
+#endif
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include <multistate/attention/attend-inl.hpp>
+#include <multistate/decider/decider.hpp>
+#include <multistate/model/memory_setup.hpp>
+#include <multistate/model/sequence_memory.hpp>
+#include <multistate/state/multi_state.hpp>
+#include <multistate/step/one_shot.hpp>
+#include <multistate/step/step.hpp>
+
+HWY_BEFORE_NAMESPACE();
+namespace multistate {
+namespace HWY_NAMESPACE {
+
+namespace detail {
+
+/// Attention that shows its tasks to an observer, with rows that the policy does not need where `tap` asks for them.
+struct watched_attention {
+  attention<serial> attend;
+  memory_observer* observer;
+  needs tap;
+  int layer;
+  std::span<std::byte> scratch;  ///< of the tapped rows
+
+  /// Scratch beside that of step(): tasks of at most n states and so many queries.
+  static std::size_t scratch_bytes(const shape& dims, needs tap, int n, int queries) noexcept {
+    using multistate::detail::scratch;
+    if (tap == needs::nothing) return 0;
+    const auto tasks = static_cast<std::size_t>(dims.kv_heads);
+    const std::size_t rows = tap == needs::each_row ? static_cast<std::size_t>(queries) : 1;
+    return scratch::alignment_bytes + scratch::bytes<attention_task>(tasks) +
+           tasks * rows * scratch::bytes<float>(static_cast<std::size_t>(n));
+  }
+
+  template <needs Want, class KeyFormat, class ValueFormat>
+  void operator()(std::span<const attention_task> tasks) const noexcept {
+    if constexpr (Want == needs::nothing) {
+      if (observer != nullptr && tap != needs::nothing) return tapped<KeyFormat, ValueFormat>(tasks);
+    }
+    attend.template operator()<Want, KeyFormat, ValueFormat>(tasks);
+    if (observer != nullptr) observer->attended(layer, tasks);
+  }
+
+ private:
+  template <class KeyFormat, class ValueFormat>
+  void tapped(std::span<const attention_task> tasks) const noexcept {
+    multistate::detail::scratch memory(scratch);
+    const auto copies = memory.template take<attention_task>(tasks.size());
+    for (std::size_t i = 0; i < tasks.size(); ++i) {
+      attention_task& t = copies[i];
+      t = tasks[i];
+      const std::size_t rows = tap == needs::each_row ? static_cast<std::size_t>(t.queries) : 1;
+      t.row_stride = multistate::detail::scratch::bytes<float>(static_cast<std::size_t>(t.kv.n)) / sizeof(float);
+      t.row = memory.template take<float>(rows * t.row_stride).data();
+    }
+    const std::span<const attention_task> with_rows = copies;
+    if (tap == needs::each_row)
+      attend.template operator()<needs::each_row, KeyFormat, ValueFormat>(with_rows);
+    else
+      attend.template operator()<needs::last_row, KeyFormat, ValueFormat>(with_rows);
+    observer->attended(layer, with_rows);
+  }
+};
+
+/// Its address names a policy and its formats.
+template <policy P, class KeyFormat, class ValueFormat>
+inline constexpr char memory_type = 0;
+
+template <policy P, class KeyFormat, class ValueFormat>
+class policy_memory final : public layer_memory {
+  using state = multi_state<KeyFormat, ValueFormat>;
+
+ public:
+  static result<std::unique_ptr<layer_memory>> make(const P& settings, const memory_setup& setup, int layer,
+                                                    std::span<const int> lane_budgets) {
+    if (setup.layers < 1 || layer < 0 || layer >= setup.layers)
+      return error(errc::bad_shape, "memory: needs 0 <= layer < layers; got layer=", layer, ", layers=", setup.layers);
+    if (setup.tap != needs::nothing && setup.tap != needs::last_row && setup.tap != needs::each_row)
+      return error(errc::bad_input, "memory: an observer can tap nothing, last_row or each_row");
+    auto memory = std::unique_ptr<policy_memory>(new policy_memory);
+    policy_memory& m = *memory;
+    m.setup_ = setup;
+    m.setup_.room.window = setup.attention.window;
+    const limits& room = m.setup_.room;
+    const bool whole = settings.scope == scope_kind::model;
+    m.first_layer_ = whole ? 0 : layer;
+    auto who = decider<P>::make(settings, {setup.dims.kv_heads, m.first_layer_, setup.layers}, room, lane_budgets);
+    if (!who) return who.reason();
+    m.who_ = std::move(*who);
+
+    const int layers = whole ? setup.layers : 1;
+    for (int i = 0; i < layers; ++i) {
+      auto made = state::make(setup.dims, m.who_.plan());
+      if (!made) return made.reason();
+      m.states_.push_back(std::move(*made));
+    }
+    for (int lane = 0; lane < m.who_.lanes(); ++lane) m.most_states_ = std::max(m.most_states_, m.who_.capacity(lane));
+    if (error e = m.make_angles(); e.code() != errc::ok) return e;
+    if (whole && layers > 1 && room.prompt > 0) {
+      const auto floats = static_cast<std::size_t>(layers) * static_cast<std::size_t>(room.prompt) * m.token_floats();
+      if (!m.prompt_.allocate(floats))
+        return error(errc::out_of_memory, "memory: no memory for the keys of a one-shot prompt");
+    }
+    m.empty_decider_.resize(m.who_.save_bytes());
+    m.who_.save(m.empty_decider_);
+    m.empty_state_.resize(m.states_[0].save_bytes());
+    m.states_[0].save(m.empty_state_);
+    m.describe();
+    return std::unique_ptr<layer_memory>(std::move(memory));
+  }
+
+  void attend(int layer, const step_io& io, attend_mode mode, memory_observer* observer,
+              std::span<std::byte> scratch) noexcept override {
+    if (mode == attend_mode::one_shot) return whole_prompt(layer, io, observer, scratch);
+    if (mode != attend_mode::one_by_one || io.c == 1)
+      return cycle(layer, io, mode == attend_mode::held, observer, scratch);
+    MULTISTATE_ASSERT(states_.size() == 1);
+    const shape& d = setup_.dims;
+    step_io one = io;
+    one.c = 1;
+    for (int j = 0; j < io.c; ++j) {
+      one.when = io.when == phase::prompt_end && j + 1 < io.c ? phase::prompt : io.when;
+      cycle(layer, one, false, observer, scratch);
+      one.q += u(d.heads) * u(d.dk);
+      one.k += u(d.kv_heads) * u(d.dk);
+      one.v += u(d.kv_heads) * u(d.dv);
+      one.out += u(d.heads) * u(d.dv);
+    }
+  }
+
+  void reduce(int accepted, memory_observer* observer) noexcept override {
+    const decision& what = who_.reduce(accepted);
+    for (state& s : states_) s.apply(what);
+    if (observer != nullptr) observer->decided(first_layer_ + static_cast<int>(states_.size()) - 1, what);
+  }
+  bool undo(int tokens) noexcept override {
+    if (!who_.undo(tokens)) return false;
+    for (state& s : states_) s.apply(who_.last());
+    return true;
+  }
+  bool pin(position first, position last) noexcept override { return who_.pin(first, last); }
+  bool unpin(position first, position last) noexcept override { return who_.unpin(first, last); }
+  void reset() noexcept override {
+    who_.restart(first_layer_);
+    [[maybe_unused]] bool done = true;
+    for (state& s : states_) done = s.load(empty_state_).code() == errc::ok && done;
+    MULTISTATE_ASSERT(done);
+  }
+  bool alike(const layer_memory& other) const noexcept override {
+    if (other.about().type != facts_.type) return false;
+    const auto& o = static_cast<const policy_memory&>(other);  // saved empty memories begin with what names all sizes
+    return states_.size() == o.states_.size() && empty_decider_ == o.empty_decider_ && empty_state_ == o.empty_state_ &&
+           facts_.in_cache == o.facts_.in_cache && first_layer_ == o.first_layer_;
+  }
+  void copy_from(const layer_memory& other) noexcept override {
+    const auto& o = static_cast<const policy_memory&>(other);
+    [[maybe_unused]] bool done = who_.copy_from(o.who_);
+    for (std::size_t i = 0; i < states_.size(); ++i) done = states_[i].copy_from(o.states_[i]) && done;
+    MULTISTATE_ASSERT(done);
+  }
+
+  position next_position() const noexcept override { return who_.next_position(); }
+  int budget(int lane) const noexcept override { return who_.budget(lane); }
+  int live(int lane) const noexcept override { return who_.live(lane); }
+  std::span<const position> positions(int lane) const noexcept override { return who_.positions(lane); }
+
+ private:
+  static constexpr std::size_t u(int n) noexcept { return static_cast<std::size_t>(n); }
+  static constexpr bool sees_rows = any(rows_of(P::wants));
+
+  policy_memory() = default;
+
+  std::size_t token_floats() const noexcept {
+    return u(setup_.dims.kv_heads) * (u(setup_.dims.dk) + u(setup_.dims.dv));
+  }
+  std::size_t step_bytes() const noexcept {
+    const shape& d = setup_.dims;
+    const limits& room = setup_.room;
+    std::size_t bytes = step_scratch_bytes<P>(d, 1, most_states_, room.chunk);
+    if (room.hold > 0) bytes = std::max(bytes, step_scratch_bytes<P, true>(d, 1, most_states_, room.hold));
+    return room.prompt > 0 ? std::max(bytes, step_scratch_bytes<P>(d, 1, room.prompt, room.prompt)) : bytes;
+  }
+  int most_queries() const noexcept { return std::max(setup_.room.chunk, setup_.room.prompt); }
+
+  error make_angles() {
+    if (setup_.positions != position_mode::in_cache) return {};
+    if (setup_.angles == nullptr || setup_.angles->ranks() < most_states_) {
+      auto made = angle_table::make(setup_.rope, most_states_);
+      if (!made) return made.reason();
+      setup_.angles = std::make_shared<const angle_table>(std::move(*made));
+    }
+    if (setup_.angles->turning().config().dim > setup_.dims.dk)
+      return error(errc::bad_shape, "memory: rope turns ", setup_.angles->turning().config().dim,
+                   " elements of keys that have ", setup_.dims.dk);
+    setup_.attention.in_cache = setup_.angles.get();
+    return {};
+  }
+
+  void describe() noexcept {
+    facts_.dims = setup_.dims;
+    facts_.room = setup_.room;
+    facts_.scope = who_.settings().scope;
+    facts_.lanes = who_.lanes();
+    facts_.layers = static_cast<int>(states_.size());
+    if constexpr (has_no_budget<P>) facts_.most_tokens = who_.budget(0);
+    facts_.in_cache = setup_.positions == position_mode::in_cache;
+    facts_.bytes = who_.bytes() + prompt_.bytes();
+    for (const state& s : states_) facts_.bytes += s.bytes();
+    facts_.state_bytes = state::state_bytes(setup_.dims);
+    facts_.scratch_bytes = step_bytes() + attend_scratch_bytes(setup_.dims, most_states_, most_queries());
+    if (!sees_rows)
+      facts_.scratch_bytes += watched_attention::scratch_bytes(setup_.dims, setup_.tap, most_states_, most_queries());
+    facts_.angles = setup_.angles;
+    facts_.type = &memory_type<P, KeyFormat, ValueFormat>;
+  }
+
+  layer_of<P, state> place(int layer) noexcept { return {&who_, states_, layer}; }
+  watched_attention attention_of(int layer, memory_observer* observer, std::span<std::byte> scratch) const noexcept {
+    const std::size_t bytes = attend_scratch_bytes(setup_.dims, most_states_, most_queries());
+    return {{setup_.dims, setup_.attention, nullptr, scratch.first(bytes)},
+            observer,
+            setup_.tap,
+            first_layer_ + layer,
+            scratch.subspan(bytes)};
+  }
+
+  /// One call of step().
+  void cycle(int layer, step_io io, bool hold, memory_observer* observer, std::span<std::byte> scratch) noexcept {
+    io.in_cache = facts_.in_cache;
+    const layer_of<P, state> at = place(layer);
+    const watched_attention attend = attention_of(layer, observer, scratch.subspan(step_bytes()));
+    const std::span<const layer_of<P, state>> layers(&at, 1);
+    const std::span<const step_io> ios(&io, 1);
+    if (hold) return step<true>(layers, ios, setup_.dims, scratch.first(step_bytes()), attend);
+    step(layers, ios, setup_.dims, scratch.first(step_bytes()), attend);
+    if (at.last() && observer != nullptr) observer->decided(first_layer_ + layer, who_.last());
+  }
+
+  void whole_prompt(int layer, step_io io, memory_observer* observer, std::span<std::byte> scratch) noexcept {
+    io.in_cache = facts_.in_cache;
+    const layer_of<P, state> at = place(layer);
+    one_shot(at, io, setup_.dims, scratch.first(step_bytes()),
+             attention_of(layer, observer, scratch.subspan(step_bytes())));
+    if (states_.size() > 1) keep_prompt(layer, io);  // the decision comes after the last layer
+    if (!at.last()) return;
+    if (at.shared())
+      for (int l = 0; l < static_cast<int>(states_.size()); ++l)
+        store_survivors(place(l), states_.size() > 1 ? kept_prompt(l, io) : io, setup_.dims);
+    if (observer != nullptr) observer->decided(first_layer_ + layer, who_.last());
+  }
+  /// prompt_ is [layers][k [L][Hkv][dk], v [L][Hkv][dv]].
+  step_io kept_prompt(int layer, step_io io) noexcept {
+    float* k = prompt_.data() + u(layer) * u(setup_.room.prompt) * token_floats();
+    io.k = k;
+    io.v = k + u(io.c) * u(setup_.dims.kv_heads) * u(setup_.dims.dk);
+    return io;
+  }
+  void keep_prompt(int layer, const step_io& io) noexcept {
+    const step_io to = kept_prompt(layer, io);
+    const std::size_t tokens = u(io.c) * u(setup_.dims.kv_heads);
+    std::memcpy(const_cast<float*>(to.k), io.k, tokens * u(setup_.dims.dk) * sizeof(float));
+    std::memcpy(const_cast<float*>(to.v), io.v, tokens * u(setup_.dims.dv) * sizeof(float));
+  }
+
+  memory_setup setup_;
+  decider<P> who_;
+  std::vector<state> states_;  ///< one, or one for each layer at scope model
+  int first_layer_ = 0;
+  int most_states_ = 0;  ///< attended at once
+  buffer<float> prompt_;
+  std::vector<std::byte> empty_decider_, empty_state_;
+};
+
+}  // namespace detail
+
+/// Memory of one layer of a sequence, or of all its layers at scope model (then `layer` does not matter).
+/// `lane_budgets`: one per lane for ragged budgets, empty for the settings' own.
+template <class KeyFormat = f32, class ValueFormat = KeyFormat, policy P>
+result<std::unique_ptr<layer_memory>> make_layer_memory(const P& settings, const memory_setup& setup, int layer,
+                                                        std::span<const int> lane_budgets = {}) {
+  return detail::policy_memory<P, KeyFormat, ValueFormat>::make(settings, setup, layer, lane_budgets);
+}
+
+/// Memory of a sequence whose layers are all alike. For layers that differ: make_layer_memory() for each, then
+/// sequence_memory::make().
+template <class KeyFormat = f32, class ValueFormat = KeyFormat, policy P>
+result<sequence_memory> make_memory(const P& settings, memory_setup setup, std::span<const int> lane_budgets = {}) {
+  std::vector<std::unique_ptr<layer_memory>> parts;
+  for (int layer = 0; layer < setup.layers;) {
+    auto part = make_layer_memory<KeyFormat, ValueFormat>(settings, setup, layer, lane_budgets);
+    if (!part) return part.reason();
+    layer += (*part)->about().layers;
+    setup.angles = (*part)->about().angles;
+    parts.push_back(std::move(*part));
+  }
+  return sequence_memory::make(std::move(parts));
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace multistate
+HWY_AFTER_NAMESPACE();
+
+#endif  // MULTISTATE_MODEL_MEMORY_INL_HPP_

@@ -1,0 +1,14 @@
+#pragma once
+
+// Memories of whole sequences, for the SIMD target of this unit's compiler flags (see attention/attention.hpp).
+
+#include <multistate/model/memory-inl.hpp>
+#include <multistate/model/memory_setup.hpp>
+#include <multistate/model/sequence_memory.hpp>
+
+namespace multistate {
+
+using HWY_NAMESPACE::make_layer_memory;
+using HWY_NAMESPACE::make_memory;
+
+}  // namespace multistate

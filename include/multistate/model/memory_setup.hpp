@@ -1,0 +1,40 @@
+#pragma once
+
+#include <memory>
+
+#include <multistate/attention/options.hpp>
+#include <multistate/model/config.hpp>
+#include <multistate/types/ids.hpp>
+#include <multistate/types/shape.hpp>
+
+namespace multistate {
+
+/// Which angle a rotary key has: that of its token, or that of its rank among the kept ones (Xiao et al. 2023).
+enum class position_mode : std::uint8_t { original, in_cache };
+
+/// What the memories of one sequence's layers have in common, whatever their policies.
+struct memory_setup {
+  shape dims;
+  int layers = 1;
+  limits room;
+  attention_options attention;  ///< `in_cache` is filled in; `window` goes into `room` too
+  position_mode positions = position_mode::original;
+  rope_config rope;  ///< in-cache positions only
+  std::shared_ptr<const angle_table>
+      angles;  ///< in-cache positions: made where it is missing or short; share it among many
+  /// Rows that an observer sees under a policy that needs none: nothing, last_row or each_row.
+  needs tap = needs::nothing;
+};
+
+inline memory_setup setup_for(const model_config& config, const limits& room = {},
+                              position_mode positions = position_mode::original) {
+  memory_setup setup;
+  setup.dims = config.attention_shape();
+  setup.layers = config.layers;
+  setup.room = room;
+  setup.positions = positions;
+  setup.rope = config.rope;
+  return setup;
+}
+
+}  // namespace multistate

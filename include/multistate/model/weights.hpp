@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include <multistate/model/config.hpp>
+
+namespace multistate {
+
+/// Weights in float32, matrices row-major as [out][in].
+struct layer_weights {
+  std::vector<float> attention_norm;  ///< [hidden]
+  std::vector<float> q;               ///< [H * d][hidden]
+  std::vector<float> k;               ///< [Hkv * d][hidden]
+  std::vector<float> v;               ///< [Hkv * d][hidden]
+  std::vector<float> o;               ///< [hidden][H * d]
+  std::vector<float> ffn_norm;        ///< [hidden]
+  std::vector<float> gate;            ///< [ffn][hidden]
+  std::vector<float> up;              ///< [ffn][hidden]
+  std::vector<float> down;            ///< [hidden][ffn]
+};
+
+struct model_weights {
+  model_config config;
+  std::vector<float> embedding;  ///< [vocab][hidden]
+  std::vector<layer_weights> layers;
+  std::vector<float> final_norm;  ///< [hidden]
+  std::vector<float> head;        ///< [vocab][hidden]; empty when tied
+  std::uint64_t hash = 0;         ///< of the file's bytes: names the model in every output
+
+  const std::vector<float>& output_matrix() const noexcept { return config.tied ? embedding : head; }
+};
+
+}  // namespace multistate

@@ -1,0 +1,84 @@
+#include "files.hpp"
+
+#include <multistate/io/tokenizer_file.hpp>
+
+namespace {
+
+using namespace multistate;
+using namespace io_test;
+
+std::string tokenizer_bytes(int vocab, int longest = 6) {
+  std::string bytes;
+  put(bytes, longest);
+  for (int i = 0; i < vocab; ++i) {
+    const std::string piece =
+        i < 259 ? "<x" + std::to_string(i) + ">" : std::string(1, static_cast<char>('a' + i - 259));
+    put(bytes, static_cast<float>(-i));
+    put(bytes, static_cast<int>(piece.size()));
+    bytes += piece;
+  }
+  return bytes;
+}
+
+TEST(io_tokenizer_file, loads_and_checks) {
+  const scratch folder;
+  const std::string good = tokenizer_bytes(262);
+  const auto t = load_tokenizer(folder.write("t.bin", good), 262);
+  ASSERT_TRUE(t) << t.reason().message();
+  EXPECT_EQ(t->vocab(), 262);
+  EXPECT_EQ(t->bos(), 1);
+  EXPECT_EQ(t->decode(260, 5), "b");
+  const auto path = folder / "t.bin";
+  expect_error(load_tokenizer(path, 261), errc::bad_file, path, {"262 pieces", "261"});
+  expect_error(load_tokenizer(path, -1), errc::bad_file, path, {"262 pieces"});
+  expect_error(load_tokenizer(path, 257), errc::bad_file, path, {"is bytes"});
+  folder.write("t.bin", tokenizer_bytes(258));
+  expect_error(load_tokenizer(path, 258), errc::bad_file, path, {"at least 259"});
+  folder.write("t.bin", tokenizer_bytes(262, 0));
+  expect_error(load_tokenizer(path, 262), errc::bad_file, path, {"longest piece has 0"});
+  folder.write("t.bin", tokenizer_bytes(262, 3));
+  expect_error(load_tokenizer(path, 262), errc::bad_file, path, {"piece 0 has 4 bytes, possible are 3"});
+  for (int length : {-1, 7, 1 << 30}) {
+    std::string bad = good;
+    std::memcpy(bad.data() + 8, &length, 4);
+    folder.write("t.bin", bad);
+    expect_error(load_tokenizer(path, 262), errc::bad_file, path, {"piece 0 has " + std::to_string(length)});
+  }
+  folder.write("t.bin", good + "xyz");
+  expect_error(load_tokenizer(path, 262), errc::bad_file, path, {"ends within piece 262"});
+  damage(folder, "t.bin", good, 3000, [](const fs::path& p) { return load_tokenizer(p, 262); });
+}
+
+TEST(io_tokenizer_file, finds_the_one_that_fits) {
+  const scratch folder;
+  folder.write("model.bin", "");
+  EXPECT_EQ(find_tokenizer_beside(folder / "model.bin", 256)->bos(), -1);
+  EXPECT_EQ(find_tokenizer_beside(folder / "model.bin", 257)->bos(), 256);
+  expect_error(find_tokenizer_beside(folder / "model.bin", 300), errc::bad_file, folder.path(), {"300", ".tokens"});
+  folder.write("tok270.bin", tokenizer_bytes(270));
+  folder.write("tok300.bin", tokenizer_bytes(300));
+  fs::create_directory(folder / "tok.bin");
+  EXPECT_EQ(find_tokenizer_beside(folder / "model.bin", 300)->vocab(), 300);
+  EXPECT_EQ(find_tokenizer_beside(folder.path(), 270)->vocab(), 270) << "a folder is a model too";
+  std::string first = tokenizer_bytes(300);
+  first[first.size() - 1] = '!';
+  folder.write("tokenizer.bin", first);
+  EXPECT_EQ(find_tokenizer_beside(folder / "model.bin", 300)->decode(299, 5), "!") << "tokenizer.bin comes first";
+  expect_error(find_tokenizer_beside(folder / "model.bin", 301), errc::bad_file, folder.path());
+  expect_error(find_tokenizer_beside(folder / "none/model.bin", 301), errc::bad_file, folder / "none");
+}
+
+// The expected ids are what llama2.c's run.c gives for this text.
+TEST(io_tokenizer_file, gives_the_ids_of_llama2c) {
+  const auto model = shared("models/stories260K.bin");
+  if (!fs::exists(model)) GTEST_SKIP() << model << " is not there";
+  const auto t = find_tokenizer_beside(model, 512);
+  ASSERT_TRUE(t) << t.reason().message();
+  const std::string text =
+      "Once upon a time, there was a little girl named Lily. \xe2\x80\x9cHi\xe2\x80\x9d \xc3\xa9\xf0\x9f\x99\x82\n";
+  const std::vector<int> ids = {403, 407, 261, 378, 432, 383, 286, 261, 376, 298, 315, 421, 395, 317,
+                                426, 410, 465, 440, 417, 466, 410, 485, 243, 162, 156, 133, 13};
+  EXPECT_EQ(t->encode(text), ids);
+}
+
+}  // namespace

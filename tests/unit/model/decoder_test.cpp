@@ -1,0 +1,372 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+#define EIGEN_DONT_VECTORIZE  // a plain reference; and g++ 12 warns about its own AVX-512 header
+#include <Eigen/Core>
+
+#include <multistate/model/decoder.hpp>
+#include <multistate/model/memory.hpp>
+#include <multistate/policies.hpp>
+#include <support/allocations.hpp>
+#include <unit/model/models.hpp>
+
+namespace {
+
+using namespace multistate;
+using support::feed;
+using support::kept;
+using support::random_ids;
+using support::random_model;
+
+std::size_t u(int n) { return static_cast<std::size_t>(n); }
+
+/// The transformer from its formulas, in double: every query sees its own position and the `reach[layer]` before it.
+std::vector<double> reference(const model_weights& m, const std::vector<int>& ids, const std::vector<int>& reach) {
+  using matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  const auto mapped = [](const std::vector<float>& w, Eigen::Index rows) -> matrix {
+    using stored = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+    return Eigen::Map<const stored>(w.data(), rows, static_cast<Eigen::Index>(w.size()) / rows).cast<double>();
+  };
+  const auto norm = [&](const matrix& x, const std::vector<float>& w) -> matrix {
+    matrix y = x;
+    for (Eigen::Index t = 0; t < x.rows(); ++t)
+      y.row(t) =
+          (x.row(t) / std::sqrt(x.row(t).squaredNorm() / static_cast<double>(x.cols()) + double{m.config.norm_eps}))
+              .cwiseProduct(mapped(w, 1));
+    return y;
+  };
+  const model_config& c = m.config;
+  const Eigen::Index T = static_cast<Eigen::Index>(ids.size()), d = c.head_dim;
+  const auto turned = [&](matrix x) {  // [T][heads * d]
+    const Eigen::Index pairs = c.rope.dim / 2;
+    for (Eigen::Index t = 0; t < T; ++t)
+      for (Eigen::Index h = 0; h < x.cols() / d; ++h)
+        for (Eigen::Index i = 0; i < pairs; ++i) {
+          const double angle =
+              static_cast<double>(t) * std::pow(c.rope.theta, -2.0 * static_cast<double>(i) / c.rope.dim);
+          const bool halves = c.rope.pairing == rope_pairing::halves;
+          double& a = x(t, h * d + (halves ? i : 2 * i));
+          double& b = x(t, h * d + (halves ? pairs + i : 2 * i + 1));
+          const double old = a;
+          a = old * std::cos(angle) - b * std::sin(angle);
+          b = b * std::cos(angle) + old * std::sin(angle);
+        }
+    return x;
+  };
+  matrix x(T, c.hidden);
+  const matrix embedding = mapped(m.embedding, c.vocab);
+  for (Eigen::Index t = 0; t < T; ++t) x.row(t) = embedding.row(ids[static_cast<std::size_t>(t)]);
+  for (int layer = 0; layer < c.layers; ++layer) {
+    const layer_weights& w = m.layers[u(layer)];
+    const matrix h = norm(x, w.attention_norm);
+    const matrix q = turned(h * mapped(w.q, c.heads * d).transpose());
+    const matrix k = turned(h * mapped(w.k, c.kv_heads * d).transpose());
+    const matrix v = h * mapped(w.v, c.kv_heads * d).transpose();
+    matrix out = matrix::Zero(T, c.heads * d);
+    for (Eigen::Index t = 0; t < T; ++t)
+      for (int head = 0; head < c.heads; ++head) {
+        const Eigen::Index kv = head / (c.heads / c.kv_heads) * d,
+                           begin = std::max<Eigen::Index>(0, t - reach[u(layer)]);
+        Eigen::VectorXd a = k.block(begin, kv, t + 1 - begin, d) * q.block(t, head * d, 1, d).transpose() /
+                            std::sqrt(static_cast<double>(d));
+        a = (a.array() - a.maxCoeff()).exp();
+        out.block(t, head * d, 1, d) = (a / a.sum()).transpose() * v.block(begin, kv, t + 1 - begin, d);
+      }
+    x += out * mapped(w.o, c.hidden).transpose();
+    const matrix f = norm(x, w.ffn_norm);
+    const matrix gate = f * mapped(w.gate, c.ffn).transpose(), up = f * mapped(w.up, c.ffn).transpose();
+    x += (gate.array() / (1.0 + (-gate.array()).exp()) * up.array()).matrix() * mapped(w.down, c.hidden).transpose();
+  }
+  const matrix logits = norm(x, m.final_norm) * mapped(m.output_matrix(), c.vocab).transpose();
+  return {logits.data(), logits.data() + logits.size()};
+}
+
+template <class Got, class Expected>
+double worst(const Got& got, const Expected& expected) {
+  if (got.size() != expected.size()) return std::numeric_limits<double>::infinity();
+  double most = 0;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    const double off = std::abs(static_cast<double>(got[i]) - static_cast<double>(expected[i]));
+    most = off <= most ? most : off;  // NaN wins
+  }
+  return most;
+}
+
+TEST(decoder, equals_the_formulas) {
+  const std::vector<support::model_sizes> shapes{
+      {.layers = 2, .hidden = 32, .heads = 4, .kv_heads = 2, .head_dim = 8, .ffn = 48, .vocab = 40},
+      {.layers = 1, .hidden = 37, .heads = 3, .kv_heads = 3, .head_dim = 7, .ffn = 51, .vocab = 29, .tied = true},
+      {.layers = 3,
+       .hidden = 20,
+       .heads = 5,
+       .kv_heads = 1,
+       .head_dim = 6,
+       .ffn = 17,
+       .vocab = 101,
+       .pairing = rope_pairing::adjacent},
+      {.layers = 2, .hidden = 1, .heads = 1, .kv_heads = 1, .head_dim = 2, .ffn = 1, .vocab = 2, .tied = true}};
+  for (const auto& s : shapes) {
+    const model_weights m = random_model(s);
+    const std::vector<int> ids = random_ids(25, s.vocab);
+    const auto expected = reference(m, ids, std::vector<int>(u(s.layers), 1000));
+    auto d = decoder<>::make(m, 25).value();
+    for (const std::size_t chunk : {1u, 4u, 25u}) {
+      auto memory = make_memory(full{.budget = 25}, setup_for(m.config, {.chunk = 25})).value();
+      EXPECT_LT(worst(feed(d, memory, ids, chunk), expected), 1e-4) << s.hidden << ", chunk " << chunk;
+    }
+    auto memory = make_memory(full{.budget = 25}, setup_for(m.config, {.prompt = 25})).value();
+    EXPECT_LT(worst(feed(d, memory, ids, 25, attend_mode::one_shot), expected), 1e-4) << s.hidden;
+    memory = make_memory(full{.budget = 25}, setup_for(m.config)).value();
+    EXPECT_LT(worst(feed(d, memory, ids, 25, attend_mode::one_by_one), expected), 1e-4) << s.hidden;
+    memory = make_memory(full{.budget = 25}, setup_for(m.config, {.chunk = 3}, position_mode::in_cache)).value();
+    EXPECT_LT(worst(feed(d, memory, ids, 3), expected), 1e-4) << s.hidden;
+  }
+}
+
+TEST(decoder, each_layer_has_a_policy_of_its_own) {
+  const model_weights m = random_model({.layers = 3});
+  const std::vector<int> ids = random_ids(30, m.config.vocab);
+  const memory_setup setup = setup_for(m.config);
+  std::vector<std::unique_ptr<layer_memory>> parts;
+  parts.push_back(make_layer_memory(full{.budget = 30}, setup, 0).value());
+  parts.push_back(make_layer_memory(window{.budget = 5}, setup, 1).value());
+  parts.push_back(make_layer_memory<bf16>(tova{.budget = 9, .scope = scope_kind::head}, setup, 2).value());
+  auto memory = sequence_memory::make(std::move(parts)).value();
+  auto d = decoder<>::make(m, 30).value();
+  feed(d, memory, ids, 30, attend_mode::one_by_one);
+  EXPECT_EQ(memory.live(0, 0), 30);
+  EXPECT_EQ(kept(memory, 1, 0), (std::vector<position>{25, 26, 27, 28, 29}));
+  EXPECT_EQ(memory.lanes(2), 2);
+  EXPECT_EQ(memory.live(2, 0), 9);
+  EXPECT_EQ(memory.live(2, 1), 9);
+
+  parts.clear();  // a query sees the 5 kept states and itself
+  for (int l = 0; l < 3; ++l) parts.push_back(make_layer_memory(window{.budget = l == 1 ? 5 : 11}, setup, l).value());
+  memory = sequence_memory::make(std::move(parts)).value();
+  EXPECT_LT(worst(feed(d, memory, ids), reference(m, ids, {11, 5, 11})), 1e-4);
+}
+
+/// Memories of many kinds, for a batch.
+std::vector<sequence_memory> many(const model_config& c) {
+  const memory_setup plain = setup_for(c, {.chunk = 4, .prompt = 20});
+  const memory_setup in_cache = setup_for(c, plain.room, position_mode::in_cache);
+  std::vector<sequence_memory> all;
+  all.push_back(make_memory(full{.budget = 60}, plain).value());
+  all.push_back(make_memory(window{.budget = 7, .sinks = 2}, in_cache).value());
+  all.push_back(make_memory(tova{.budget = 8}, plain).value());
+  all.push_back(make_memory(tova{.budget = 6, .scope = scope_kind::model}, plain).value());
+  all.push_back(make_memory<f16>(h2o{.budget = 9}, plain).value());
+  all.push_back(make_memory<bf16, f32>(h2o{.budget = 7, .scope = scope_kind::layer}, in_cache).value());
+  all.push_back(make_memory(knorm{.budget = 5}, plain).value());
+  all.push_back(make_memory(multistate::random{.budget = 5, .seed = 3}, plain).value());
+  return all;
+}
+
+TEST(decoder, a_batch_gives_what_its_sequences_give_alone_for_any_number_of_threads) {
+  const model_weights m = random_model({.hidden = 33, .ffn = 75, .vocab = 70});
+  const std::size_t vocab = u(m.config.vocab);
+  constexpr std::size_t tokens = 40;
+  support::threads three{3}, five{5};
+  auto alone = decoder<>::make(m, 30).value();
+  std::vector<std::vector<float>> expected;
+  auto memories = many(m.config);
+  std::vector<std::vector<int>> ids;
+  const auto count = [](std::size_t i, std::size_t done) -> std::size_t {
+    return done == 0 ? i * 3 % 20 + 1 : (i + done) % 3 == 0 ? 3 : 1;
+  };
+  const auto item_of = [&](std::size_t i, std::size_t done, sequence_memory& memory, float* to) {
+    batch_item item;
+    item.memory = &memory;
+    item.tokens = std::span(ids[i]).subspan(done, std::min(count(i, done), tokens - done));
+    item.mode = done == 0 ? attend_mode::one_shot : attend_mode::together;
+    item.want = logit_rows::all;
+    item.logits = to + done * vocab;
+    return item;
+  };
+  for (std::size_t i = 0; i < memories.size(); ++i) {
+    ids.push_back(random_ids(tokens, m.config.vocab, i + 1));
+    expected.emplace_back(tokens * vocab);
+    for (std::size_t done = 0; done < tokens;) {
+      const batch_item item = item_of(i, done, memories[i], expected[i].data());
+      ASSERT_EQ(alone.forward({&item, 1}).message(), "");
+      done += item.tokens.size();
+    }
+  }
+  const auto together = [&](auto& d) {
+    auto others = many(m.config);
+    std::vector<std::vector<float>> got(others.size(), std::vector<float>(tokens * vocab));
+    std::vector<std::size_t> done(others.size(), 0);
+    for (bool more = true; more;) {
+      std::vector<batch_item> batch;
+      more = false;
+      for (std::size_t i = 0; i < others.size(); ++i) {
+        if (done[i] == tokens) continue;
+        batch.push_back(item_of(i, done[i], others[i], got[i].data()));
+        done[i] += batch.back().tokens.size();
+        more = more || done[i] < tokens;
+      }
+      if (batch.empty()) break;
+      const error e = d.forward(batch);
+      ASSERT_EQ(e.message(), "");
+    }
+    EXPECT_EQ(got, expected);
+    for (std::size_t i = 0; i < others.size(); ++i)
+      for (int l = 0; l < others[i].layers(); ++l)
+        for (int lane = 0; lane < others[i].lanes(l); ++lane)
+          EXPECT_EQ(kept(others[i], l, lane), kept(memories[i], l, lane));
+  };
+  auto one_thread = decoder<>::make(m, 200).value();
+  auto three_threads = decoder<support::threads>::make(m, 200, three).value();
+  auto five_threads = decoder<support::threads>::make(m, 200, five).value();
+  together(one_thread);
+  together(three_threads);
+  together(five_threads);
+}
+
+TEST(decoder, one_by_one_equals_calls_of_one_token) {
+  const model_weights m = random_model({});
+  const std::vector<int> ids = random_ids(40, m.config.vocab);
+  auto d = decoder<>::make(m, 40).value();
+  auto first = many(m.config), second = many(m.config), third = many(m.config);
+  for (std::size_t i = 0; i < first.size(); ++i) {
+    if (!first[i].one_by_one()) continue;
+    const auto expected = feed(d, first[i], ids);
+    EXPECT_EQ(feed(d, second[i], ids, 17, attend_mode::one_by_one), expected) << i;
+    std::vector<float> logits(expected.size());
+    ASSERT_EQ(d.prompt(third[i], ids, prompt_mode::sequential, 0, logit_rows::all, logits.data()).message(), "");
+    EXPECT_EQ(logits, expected) << i;
+    for (int l = 0; l < first[i].layers(); ++l)
+      for (int lane = 0; lane < first[i].lanes(l); ++lane) {
+        EXPECT_EQ(kept(first[i], l, lane), kept(second[i], l, lane)) << i;
+        EXPECT_EQ(kept(first[i], l, lane), kept(third[i], l, lane)) << i;
+      }
+  }
+}
+
+TEST(decoder, a_prompt_longer_than_the_budget_works_in_every_mode) {
+  const model_weights m = random_model({});
+  const std::vector<int> ids = random_ids(50, m.config.vocab), after = random_ids(5, m.config.vocab, 2);
+  auto d = decoder<>::make(m, 50).value();
+  for (const scope_kind scope : {scope_kind::head, scope_kind::layer, scope_kind::model})
+    for (const prompt_mode mode : {prompt_mode::sequential, prompt_mode::chunked, prompt_mode::one_shot})
+      for (const position_mode positions : {position_mode::original, position_mode::in_cache}) {
+        const limits room{.chunk = mode == prompt_mode::chunked ? 7 : 1,
+                          .prompt = mode == prompt_mode::one_shot ? 50 : 0};
+        auto memory = make_memory(h2o{.budget = 8, .scope = scope}, setup_for(m.config, room, positions)).value();
+        std::vector<float> last(u(m.config.vocab), 0.0f), all(50 * last.size());
+        ASSERT_EQ(d.prompt(memory, ids, mode, 7, logit_rows::last, last.data()).message(), "");
+        for (int l = 0; l < memory.layers(); ++l)
+          for (int lane = 0; lane < memory.lanes(l); ++lane) {
+            EXPECT_EQ(memory.live(l, lane), 8);
+            EXPECT_EQ(kept(memory, l, lane).back(), 49);
+          }
+        EXPECT_EQ(memory.next_position(), 50);
+        const auto more = feed(d, memory, after);
+        for (const float x : more) ASSERT_TRUE(std::isfinite(x));
+        memory.reset();
+        EXPECT_EQ(memory.next_position(), 0);
+        EXPECT_EQ(memory.live_bytes(), 0u);
+        ASSERT_EQ(d.prompt(memory, ids, mode, 7, logit_rows::all, all.data()).message(), "");
+        EXPECT_TRUE(std::equal(last.begin(), last.end(), all.end() - static_cast<std::ptrdiff_t>(last.size())));
+        EXPECT_EQ(feed(d, memory, after), more);
+      }
+}
+
+TEST(decoder, chunks_equal_tokens_where_nothing_is_dropped) {
+  const model_weights m = random_model({});
+  const std::vector<int> ids = random_ids(40, m.config.vocab);
+  auto d = decoder<>::make(m, 40).value();
+  auto sequential = make_memory(tova{.budget = 40}, setup_for(m.config)).value();
+  const auto expected = feed(d, sequential, ids);
+  for (const int chunk : {2, 7, 40}) {
+    auto memory = make_memory(tova{.budget = 40}, setup_for(m.config, {.chunk = chunk})).value();
+    EXPECT_LT(worst(feed(d, memory, ids, u(chunk)), expected), 1e-5) << chunk;
+  }
+  auto memory = make_memory(tova{.budget = 40}, setup_for(m.config, {.prompt = 40})).value();
+  EXPECT_LT(worst(feed(d, memory, ids, 40, attend_mode::one_shot), expected), 1e-5);
+  auto all = make_memory(full{.budget = 40}, setup_for(m.config)).value();
+  EXPECT_EQ(feed(d, all, ids), expected);
+}
+
+TEST(decoder, says_what_it_can_not_run_and_changes_nothing) {
+  const model_weights m = random_model({});
+  auto d = decoder<>::make(m, 6).value();
+  const std::vector<int> ids = random_ids(7, m.config.vocab), wrong{1, m.config.vocab}, negative{-1};
+  std::vector<float> logits(u(m.config.vocab));
+  auto memory = make_memory(tova{.budget = 4}, setup_for(m.config, {.chunk = 3, .prompt = 4})).value();
+  auto whole = make_memory(tova{.budget = 4, .scope = scope_kind::model}, setup_for(m.config, {.chunk = 3})).value();
+  auto other = make_memory(tova{.budget = 4}, setup_for(random_model({.layers = 3}).config)).value();
+  const std::span<const int> some(ids);
+  const auto message = [&](batch_item item) { return std::string(d.forward({&item, 1}).message()); };
+  EXPECT_EQ(message({nullptr, some.first(1)}), "batch item 0: has no memory");
+  EXPECT_EQ(message({&memory, {}}), "batch item 0: has no tokens");
+  EXPECT_EQ(message({&other, some.first(1)}), "batch item 0: its memory was made for another model");
+  EXPECT_EQ(message({&memory, wrong}), "batch item 0: token 32 is not in the vocabulary of 32");
+  EXPECT_EQ(message({&memory, negative}), "batch item 0: token -1 is not in the vocabulary of 32");
+  EXPECT_EQ(message({&memory, some.first(4)}),
+            "batch item 0: 4 tokens do not fit its memory's limits: chunk=3, hold=0, prompt=4");
+  EXPECT_EQ(message({&memory, some.first(5), attend_mode::one_shot}),
+            "batch item 0: 5 tokens do not fit its memory's limits: chunk=3, hold=0, prompt=4");
+  EXPECT_EQ(message({&memory, some.first(7), attend_mode::one_by_one}),
+            "batch item 0: 7 tokens do not fit its memory's limits: chunk=3, hold=0, prompt=4");
+  EXPECT_EQ(message({&memory, some.first(1), attend_mode::held}),
+            "batch item 0: 1 tokens do not fit its memory's limits: chunk=3, hold=0, prompt=4");
+  EXPECT_EQ(message({&whole, some.first(2), attend_mode::one_by_one}),
+            "batch item 0: at scope model tokens come in calls of one; got 2");
+  EXPECT_EQ(message({&memory, some.first(1), attend_mode::together, phase::decode, logit_rows::last}),
+            "batch item 0: wants logits but says not where");
+  EXPECT_EQ(std::string(d.forward({}).message()), "batch: has no items");
+  const std::vector<batch_item> large{{&memory, some.first(3)}, {&whole, some.first(3)}, {&whole, some.first(1)}};
+  EXPECT_EQ(std::string(d.forward(large).message()), "batch: has 7 tokens, the decoder was made for 6");
+  EXPECT_EQ(memory.next_position(), 0);
+  EXPECT_EQ(message({&memory, some.first(1)}), "");
+  auto all = make_memory(full{.budget = 4}, setup_for(m.config, {.chunk = 3})).value();
+  EXPECT_EQ(message({&all, some.first(3)}), "");
+  EXPECT_EQ(message({&all, some.first(2)}), "batch item 0: its memory drops nothing and was made for 4 tokens");
+  EXPECT_EQ(message({&all, some.first(1)}), "");
+  EXPECT_EQ(message({&memory, some.first(1), attend_mode::one_shot}),
+            "batch item 0: a one-shot prompt needs an empty memory");
+
+  EXPECT_EQ(decoder<>::make(m, 0).code(), errc::bad_limits);
+  model_weights broken = m;
+  broken.layers[1].up.pop_back();
+  EXPECT_EQ(std::string(decoder<>::make(broken, 1).reason().message()), "model: up needs 40 x 24 floats; got 959");
+  broken = m;
+  broken.layers.pop_back();
+  EXPECT_EQ(decoder<>::make(broken, 1).code(), errc::bad_shape);
+  broken = m;
+  broken.config.kv_heads = 3;
+  EXPECT_EQ(decoder<>::make(broken, 1).code(), errc::bad_shape);
+  broken.config.vocab = 0;
+  EXPECT_EQ(decoder<>::make(broken, 1).code(), errc::bad_shape);
+}
+
+TEST(decoder, allocates_nothing_per_token) {
+  const model_weights m = random_model({});
+  const std::vector<int> ids = random_ids(60, m.config.vocab);
+  auto d = decoder<>::make(m, 60).value();
+  auto memories = many(m.config);
+  memories.push_back(make_memory(tova{.budget = 6}, setup_for(m.config, {.chunk = 4, .hold = 4, .undo = 4})).value());
+  std::vector<float> logits(memories.size() * u(m.config.vocab));
+  std::vector<batch_item> batch;
+  for (std::size_t i = 0; i < memories.size(); ++i) {
+    ASSERT_EQ(d.reserve(memories[i]).code(), errc::ok);
+    batch.push_back({&memories[i], std::span(ids).first(1), attend_mode::together, phase::decode, logit_rows::last,
+                     &logits[i * u(m.config.vocab)]});
+  }
+  std::vector<std::size_t> bytes;
+  for (const auto& memory : memories) bytes.push_back(memory.bytes());
+  const std::size_t before = support::allocations();
+  for (std::size_t t = 0; t < 40; ++t) {
+    for (batch_item& item : batch) item.tokens = std::span(ids).subspan(t, t % 10 == 3 ? 4 : 1);
+    if (d.forward(batch).code() != errc::ok) FAIL();
+  }
+  EXPECT_EQ(support::allocations(), before);
+  for (std::size_t i = 0; i < memories.size(); ++i) EXPECT_EQ(memories[i].bytes(), bytes[i]);
+}
+
+}  // namespace

@@ -1,0 +1,135 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include <multistate/model/block-inl.hpp>
+#include <multistate/model/linear-inl.hpp>
+#include <unit/model/models.hpp>
+
+namespace {
+
+using namespace multistate;
+namespace here = multistate::HWY_NAMESPACE;
+
+std::vector<float> normals(support::generator& g, std::size_t n) {
+  std::vector<float> x(n);
+  for (float& v : x) v = static_cast<float>(g.normal());
+  return x;
+}
+
+here::product product_of(const std::vector<float>& w, const float* x, float* y, std::size_t out, std::size_t in,
+                         std::size_t columns) {
+  here::product p;
+  p.weights = w.data();
+  p.x = x;
+  p.y = y;
+  p.out = out;
+  p.in = in;
+  p.columns = columns;
+  return p;
+}
+
+TEST(linear, equals_the_sum_at_any_size) {
+  support::generator g(3);
+  serial exec;
+  for (const std::size_t in : {1u, 3u, 15u, 16u, 17u, 31u, 64u, 172u, 1024u, 1025u, 2500u})
+    for (const std::size_t out : {1u, 3u, 4u, 5u, 9u, 66u})
+      for (const std::size_t columns : {1u, 2u, 3u, 4u, 5u, 6u, 7u, 13u}) {
+        const auto w = normals(g, out * in), x = normals(g, columns * in);
+        std::vector<float> y(columns * out + 1, 7.0f);
+        auto p = product_of(w, x.data(), y.data(), out, in, columns);
+        here::linear(exec, p);
+        const std::vector<float> once = y;
+        p.add = true;
+        here::linear(exec, p);
+        ASSERT_EQ(y.back(), 7.0f);
+        for (std::size_t b = 0; b < columns; ++b)
+          for (std::size_t o = 0; o < out; ++o) {
+            double sum = 0, size = 0;
+            for (std::size_t i = 0; i < in; ++i) {
+              const double term = double{w[o * in + i]} * double{x[b * in + i]};
+              sum += term;
+              size += std::abs(term);
+            }
+            ASSERT_NEAR(once[b * out + o], sum, 1e-6 * size + 1e-7) << in << " " << out << " " << columns;
+            ASSERT_NEAR(y[b * out + o], 2 * sum, 3e-6 * size + 1e-7);
+          }
+      }
+}
+
+TEST(linear, bits_do_not_depend_on_columns_or_workers) {
+  support::generator g(4);
+  serial one;
+  for (const std::size_t in : {13u, 128u, 172u, 1500u}) {
+    const std::size_t out = 203, columns = 23;
+    const auto w = normals(g, out * in), x = normals(g, columns * in);
+    std::vector<float> together(columns * out), shared(columns * out), alone(out);
+    here::linear(one, product_of(w, x.data(), together.data(), out, in, columns));
+    for (const int workers : {2, 3, 7}) {
+      support::threads many{workers};
+      std::vector<float*> rows;
+      for (std::size_t b = 0; b < columns; ++b) rows.push_back(shared.data() + b * out);
+      auto p = product_of(w, x.data(), nullptr, out, in, columns);
+      p.rows = rows.data();
+      here::linear(many, p);
+      ASSERT_EQ(shared, together);
+    }
+    for (std::size_t b = 0; b < columns; ++b) {
+      here::linear(one, product_of(w, x.data() + b * in, alone.data(), out, in, 1));
+      for (std::size_t o = 0; o < out; ++o) ASSERT_EQ(alone[o], together[b * out + o]) << in << " " << b << " " << o;
+    }
+  }
+}
+
+TEST(linear, nan_stays_in_its_column) {
+  support::generator g(5);
+  serial exec;
+  const auto w = normals(g, 5 * 19);
+  auto x = normals(g, 7 * 19);
+  x[2 * 19 + 18] = std::numeric_limits<float>::quiet_NaN();
+  std::vector<float> y(7 * 5);
+  here::linear(exec, product_of(w, x.data(), y.data(), 5, 19, 7));
+  for (std::size_t i = 0; i < y.size(); ++i) EXPECT_EQ(std::isnan(y[i]), i / 5 == 2);
+}
+
+TEST(block, rms_norm_equals_the_formula) {
+  support::generator g(6);
+  for (const std::size_t n : {1u, 7u, 16u, 48u, 171u}) {
+    auto x = normals(g, n);
+    const auto w = normals(g, n);
+    for (const float scale : {1.0f, 1e-6f, 1e6f}) {
+      for (float& v : x) v *= scale;
+      std::vector<float> y(n);
+      here::rms_norm(x.data(), w.data(), n, 1e-5f, y.data());
+      double mean = 0;
+      for (const float v : x) mean += double{v} * double{v} / static_cast<double>(n);
+      for (std::size_t i = 0; i < n; ++i) {
+        const double expected = double{x[i]} / std::sqrt(mean + double{1e-5f}) * double{w[i]};
+        ASSERT_NEAR(y[i], expected, 1e-6 * std::max(1.0, std::abs(expected)));
+      }
+    }
+  }
+}
+
+TEST(block, swiglu_equals_the_formula) {
+  support::generator g(7);
+  for (const std::size_t n : {1u, 5u, 16u, 33u, 300u}) {
+    auto gate = normals(g, n);
+    const auto up = normals(g, n);
+    for (float& x : gate) x *= 8.0f;
+    gate[0] = n == 1 ? -200.0f : 200.0f;
+    const auto before = gate;
+    here::swiglu(gate.data(), up.data(), n);
+    for (std::size_t i = 0; i < n; ++i) {
+      const double expected = double{before[i]} / (1.0 + std::exp(-double{before[i]})) * double{up[i]};
+      ASSERT_NEAR(gate[i], expected, 1e-6 * std::max(1.0, std::abs(expected)));
+    }
+  }
+  std::vector<float> bad(20, std::numeric_limits<float>::quiet_NaN());
+  here::swiglu(bad.data(), normals(g, 20).data(), 20);
+  for (const float x : bad) EXPECT_TRUE(std::isnan(x));
+}
+
+}  // namespace
