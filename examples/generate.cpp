@@ -1,0 +1,3 @@
+#include <multistate/tools/generate_main.hpp>
+
+int main(int argc, char** argv) { return multistate::generate_main<>(argc, argv); }

@@ -1,0 +1,350 @@
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <multistate/attention/executor.hpp>
+#include <multistate/eval/figures.hpp>
+#include <multistate/eval/oracle.hpp>
+#include <multistate/eval/sample.hpp>
+#include <multistate/model/batch.hpp>
+#include <multistate/model/sampling.hpp>
+#include <multistate/model/sequence_memory.hpp>
+
+namespace multistate {
+
+/// One row of a comparison and what runs it.
+struct entrant {
+  std::string policy;                     ///< canonical, without budget; position mode behind '@'
+  std::optional<int> budget;              ///< none: keeps everything
+  std::vector<std::uint64_t> seeds;       ///< of its memories, where there are several
+  std::vector<sequence_memory> memories;  ///< of sequences that run beside each other; empty: see `skipped`
+  /// Row short:k: every scored query is computed anew on BOS, if any, and the newest tokens that end at itself,
+  /// `budget` in all, from position 0. `memories` then hold everything, and are worked on in turn.
+  bool fresh = false;
+  std::string skipped;  ///< why it is not run
+  std::optional<figures> measured;
+
+  /// Most tokens of a fresh query. Precondition: fresh, and there are memories.
+  int fresh_tokens() const noexcept { return memories[0].budget(0, 0); }
+};
+
+/// Everything that one thread needs to run windows: a decoder, the rows' memories, the oracle's.
+template <class Decoder>
+struct comparison_seat {
+  Decoder* model = nullptr;
+  std::span<entrant> rows;              ///< row 0 is Full
+  oracle_table* table = nullptr;        ///< filled before each window
+  sequence_memory* recorder = nullptr;  ///< with a table: runs oracle_recorder on it
+};
+
+struct comparison_setup {
+  int chunk = 1;               ///< tokens that all policies read together
+  bool extrapolation = false;  ///< windows above the trained context: Full can't say what is right
+  /// Told how much is done, of 1; false ends the comparison after the windows that are whole.
+  std::function<bool(double)> progress = {};
+};
+
+struct comparison {
+  std::size_t windows = 0;  ///< that were run to the end
+  bool interrupted = false;
+};
+
+namespace detail {
+
+/// What the seats of a comparison share.
+struct comparison_clock {
+  const comparison_setup& setup;
+  double tokens = 0;  ///< to compute in all
+  std::atomic<std::int64_t> done = 0;
+  std::atomic<bool> stopped = false;
+};
+
+/// Runs windows, all rows of one in lockstep.
+template <class Decoder, executor E>
+class window_runner {
+ public:
+  window_runner(const comparison_seat<Decoder>& seat, E& exec, const text_sample& sample, comparison_clock& clock,
+                bool reports)
+      : seat_(seat),
+        exec_(exec),
+        sample_(sample),
+        setup_(clock.setup),
+        clock_(clock),
+        reports_(reports),
+        vocab_(u(seat.model->config().vocab)) {
+    for (const entrant& row : seat.rows) tallies_.emplace_back(row.fresh ? 1 : row.memories.size());
+    for (std::size_t r = 0; r < seat.rows.size(); ++r)
+      for (std::size_t i = 0; i < seat.rows[r].memories.size() && !seat.rows[r].fresh; ++i)
+        runs_.push_back({&seat.rows[r].memories[i], &tallies_[r][i], r});
+    const std::size_t chunk = u(setup_.chunk);
+    logits_.resize(std::max(runs_.size() * chunk, fresh_logits()) * vocab_);
+    full_.resize(chunk * vocab_);
+    work_.resize(u(exec.workers()) * vocab_);
+    items_.reserve(std::max(runs_.size(), fresh_logits()));
+  }
+
+  /// Window `index` of the sample; an error or a stop leaves nothing of it.
+  error operator()(std::size_t index) {
+    const text_window& w = sample_.windows()[index];
+    inputs_.resize(u(w.queries));
+    for (int j = 0; j < w.queries; ++j) inputs_[u(j)] = sample_.input(w, j);
+    for (auto& row : tallies_)
+      for (tally& t : row) t = {};
+    error e = look_ahead();
+    if (going(e)) e = lockstep(w, index);
+    for (std::size_t r = 0; r < seat_.rows.size() && going(e); ++r)
+      if (seat_.rows[r].fresh && !seat_.rows[r].memories.empty()) e = short_context(w, r, index);
+    for (auto& row : tallies_)
+      for (tally& t : row) t.end_window();
+    return e;
+  }
+  const std::vector<std::vector<tally>>& tallies() const noexcept { return tallies_; }
+
+  /// Tokens computed for a window.
+  double cost(const text_window& w) const noexcept {
+    double tokens = static_cast<double>(runs_.size() + (seat_.recorder == nullptr ? 0 : 1)) * w.queries;
+    for (const entrant& row : seat_.rows)
+      if (row.fresh && !row.memories.empty()) tokens += static_cast<double>(row.fresh_tokens()) * w.scored();
+    return tokens;
+  }
+
+ private:
+  struct run {
+    sequence_memory* memory;
+    tally* scores;
+    std::size_t row;
+    int bad = -1;  ///< token of the chunk whose logits are not finite
+  };
+
+  static constexpr std::size_t u(int n) noexcept { return static_cast<std::size_t>(n); }
+  bool stopped() const noexcept { return clock_.stopped.load(std::memory_order_relaxed); }
+  bool going(const error& e) const noexcept { return e.code() == errc::ok && !stopped(); }
+  std::size_t fresh_logits() const noexcept {
+    std::size_t most = 0;
+    for (const entrant& row : seat_.rows)
+      if (row.fresh) most = std::max(most, row.memories.size());
+    return most;
+  }
+  void advance(std::size_t tokens) {
+    const auto done = clock_.done.fetch_add(static_cast<std::int64_t>(tokens), std::memory_order_relaxed);
+    if (reports_ && setup_.progress && !setup_.progress(std::min(1.0, static_cast<double>(done) / clock_.tokens)))
+      clock_.stopped = true;
+  }
+  error not_finite(const entrant& row, std::size_t window, int query) const {
+    return error(errc::bad_input, row.policy, ": logits are not finite at token ", query, " of window ", window);
+  }
+
+  /// Full reads the window for the oracle.
+  error look_ahead() {
+    if (seat_.recorder == nullptr) return {};
+    sequence_memory& memory = *seat_.recorder;
+    memory.reset();
+    const std::size_t chunk = u(memory.room().chunk);
+    for (std::size_t at = 0; at < inputs_.size() && !stopped(); at += chunk) {
+      const batch_item item{.memory = &memory,
+                            .tokens = std::span(inputs_).subspan(at, std::min(chunk, inputs_.size() - at))};
+      if (const error e = seat_.model->forward({&item, 1}); e.code() != errc::ok) return e;
+      advance(item.tokens.size());
+    }
+    seat_.table->finish(static_cast<int>(inputs_.size()));
+    return {};
+  }
+
+  /// All rows side by side.
+  error lockstep(const text_window& w, std::size_t window) {
+    for (const run& r : runs_) r.memory->reset();
+    for (int at = 0, c = 0; at < w.queries && !stopped(); at += c) {
+      c = std::min(setup_.chunk, w.queries - at);
+      const bool scored = at + c > w.scored_from;
+      items_.clear();
+      for (std::size_t i = 0; i < runs_.size(); ++i) {
+        count_attended(runs_[i], at, c, w.scored_from);
+        items_.push_back({.memory = runs_[i].memory,
+                          .tokens = std::span(inputs_).subspan(u(at), u(c)),
+                          .want = scored ? logit_rows::all : logit_rows::none,
+                          .logits = &logits_[i * u(setup_.chunk) * vocab_]});
+      }
+      if (const error e = seat_.model->forward(items_); e.code() != errc::ok) return e;
+      for (const run& r : runs_) r.scores->rest(static_cast<double>(r.memory->live_bytes()));
+      if (scored) {
+        const int first = std::max(w.scored_from - at, 0);
+        for (int j = first; j < c; ++j)
+          if (!log_softmax(logits(0, j), full_at(j))) return not_finite(seat_.rows[0], window, at + j);
+        exec_(static_cast<int>(runs_.size()),
+              [&](int i, int worker) { score(runs_[u(i)], u(i), worker, w, at, first, c); });
+        for (const run& r : runs_)
+          if (r.bad >= 0) return not_finite(seat_.rows[r.row], window, at + r.bad);
+      }
+      advance(runs_.size() * u(c));
+    }
+    return {};
+  }
+
+  std::span<const float> logits(std::size_t which, int j) const noexcept {
+    return {&logits_[(which * u(setup_.chunk) + u(j)) * vocab_], vocab_};
+  }
+  std::span<double> full_at(int j) noexcept { return {&full_[u(j) * vocab_], vocab_}; }
+
+  /// Query j of a chunk attends what its lane held before, and j + 1 more.
+  void count_attended(run& r, int at, int c, int scored_from) noexcept {
+    std::int64_t sum = 0, lanes = 0;
+    int most = 0;
+    for (int layer = 0; layer < r.memory->layers(); ++layer)
+      for (int lane = 0; lane < r.memory->lanes(layer); ++lane, ++lanes) {
+        sum += r.memory->live(layer, lane);
+        most = std::max(most, r.memory->live(layer, lane));
+      }
+    const double mean = static_cast<double>(sum) / static_cast<double>(lanes);
+    for (int j = 0; j < c; ++j) r.scores->attend(mean + j + 1, most + j + 1, at + j >= scored_from);
+  }
+
+  void score(run& r, std::size_t i, int worker, const text_window& w, int at, int first, int c) {
+    const std::span<double> mine(&work_[u(worker) * vocab_], vocab_);
+    for (int j = first; j < c && r.bad < 0; ++j) {
+      const auto x = logits(i, j), full_logits = logits(0, j);
+      const auto full = full_at(j);
+      if (!log_softmax(x, mine)) {
+        r.bad = j;
+        return;
+      }
+      const std::size_t target = u(sample_.target(w, at + j));
+      r.scores->score(-mine[target], -full[target], divergence(full, mine), greedy(x) == greedy(full_logits));
+      if (i == 0) keep_full(at + j, w, full, greedy(full_logits));
+    }
+  }
+  /// Full's answers of the window, for rows that are not in lockstep.
+  void keep_full(int query, const text_window& w, std::span<const double> full, int best) {
+    if (fresh_logits() == 0) return;
+    kept_full_.resize(u(w.scored()) * vocab_);
+    kept_best_.resize(u(w.scored()));
+    const std::size_t at = u(query - w.scored_from);
+    std::copy(full.begin(), full.end(), kept_full_.begin() + static_cast<std::ptrdiff_t>(at * vocab_));
+    kept_best_[at] = best;
+  }
+
+  error short_context(const text_window& w, std::size_t row, std::size_t window) {
+    auto& memories = seat_.rows[row].memories;
+    tally& scores = tallies_[row][0];
+    const int k = seat_.rows[row].fresh_tokens(), bos = sample_.bos();
+    const std::span<double> mine(work_.data(), vocab_);
+    std::vector<int> tokens;
+    for (int at = w.scored_from; at < w.queries && !stopped(); at += static_cast<int>(memories.size())) {
+      const int count = std::min(static_cast<int>(memories.size()), w.queries - at);
+      tokens.clear();
+      tokens.reserve(u(count) * u(k));
+      items_.clear();
+      for (int i = 0; i < count; ++i) {
+        const int n = std::min(at + i + 1, k);
+        const auto newest = std::span(inputs_).subspan(u(at + i + 1 - n), u(n));
+        const std::size_t from = tokens.size();
+        tokens.insert(tokens.end(), newest.begin(), newest.end());
+        if (bos >= 0) tokens[from] = bos;
+        memories[u(i)].reset();
+        items_.push_back({.memory = &memories[u(i)],
+                          .tokens = std::span(tokens).subspan(from, u(n)),
+                          .mode = attend_mode::one_by_one,
+                          .want = logit_rows::last,
+                          .logits = &logits_[u(i) * vocab_]});
+        scores.attend(n, n, true);
+      }
+      if (const error e = seat_.model->forward(items_); e.code() != errc::ok) return e;
+      for (int i = 0; i < count; ++i) {
+        const std::span<const float> x(&logits_[u(i) * vocab_], vocab_);
+        if (!log_softmax(x, mine)) return not_finite(seat_.rows[row], window, at + i);
+        const std::size_t target = u(sample_.target(w, at + i)), kept = u(at + i - w.scored_from);
+        const std::span<const double> full(&kept_full_[kept * vocab_], vocab_);
+        scores.score(-mine[target], -full[target], divergence(full, mine), greedy(x) == kept_best_[kept]);
+        scores.rest(static_cast<double>(memories[u(i)].live_bytes()));
+      }
+      advance(tokens.size());
+    }
+    return {};
+  }
+
+  const comparison_seat<Decoder>& seat_;
+  E& exec_;
+  const text_sample& sample_;
+  const comparison_setup& setup_;
+  comparison_clock& clock_;
+  bool reports_;  ///< tells how far the comparison is
+  std::size_t vocab_;
+  std::vector<std::vector<tally>> tallies_;  ///< [row][run]
+  std::vector<run> runs_;
+  std::vector<batch_item> items_;
+  std::vector<int> inputs_;
+  std::vector<float> logits_;      ///< [run][chunk][vocab]
+  std::vector<double> full_;       ///< [chunk][vocab] Full's log softmax
+  std::vector<double> work_;       ///< [worker][vocab]
+  std::vector<double> kept_full_;  ///< [scored][vocab]
+  std::vector<int> kept_best_;     ///< [scored]
+};
+
+}  // namespace detail
+
+/// Tokens that a seat's decoder must take at once.
+inline int comparison_tokens(std::span<const entrant> rows, const sequence_memory* recorder, int chunk) noexcept {
+  std::size_t runs = 0;
+  int most = recorder == nullptr ? 1 : recorder->room().chunk;
+  for (const entrant& row : rows) {
+    if (row.fresh && !row.memories.empty())
+      most = std::max(most, static_cast<int>(row.memories.size()) * row.fresh_tokens());
+    else if (!row.fresh)
+      runs += row.memories.size();
+  }
+  return std::max(most, static_cast<int>(runs) * chunk);
+}
+
+/// Runs all rows over the windows of a sample, those of a window in lockstep as one batch, and fills in what was
+/// measured in the rows of the first seat: the same bits for any number of seats, workers and threads. `across` shares
+/// out windows, one a seat, `within` the work on one. Errors: a model that gives logits which are not finite, and those
+/// of the decoder.
+template <class Decoder, executor Across, executor Within>
+result<comparison> compare(std::span<const comparison_seat<Decoder>> seats, Across& across, Within& within,
+                           const text_sample& sample, const comparison_setup& setup) {
+  detail::comparison_clock clock{.setup = setup};
+  std::vector<detail::window_runner<Decoder, Within>> runners;
+  runners.reserve(seats.size());
+  for (std::size_t i = 0; i < seats.size(); ++i) runners.emplace_back(seats[i], within, sample, clock, i == 0);
+  for (const text_window& w : sample.windows()) clock.tokens += runners[0].cost(w);
+  auto tallies = runners[0].tallies();  // empty ones
+  comparison done;
+  std::vector<error> errors(seats.size());
+  while (done.windows < sample.windows().size() && !done.interrupted) {
+    const std::size_t round = std::min(seats.size(), sample.windows().size() - done.windows);
+    const auto one = [&](int task, int) {
+      errors[static_cast<std::size_t>(task)] =
+          runners[static_cast<std::size_t>(task)](done.windows + static_cast<std::size_t>(task));
+    };
+    if (round == 1)
+      one(0, 0);
+    else
+      across(static_cast<int>(round), one);
+    for (std::size_t i = 0; i < round; ++i)
+      if (errors[i].code() != errc::ok) return errors[i];
+    done.interrupted = clock.stopped;
+    if (done.interrupted) break;
+    for (std::size_t i = 0; i < round; ++i)
+      for (std::size_t r = 0; r < tallies.size(); ++r)
+        for (std::size_t n = 0; n < tallies[r].size(); ++n) tallies[r][n].append(runners[i].tallies()[r][n]);
+    done.windows += round;
+  }
+  const std::int64_t bytes = sample.bytes(done.windows);
+  for (std::size_t r = 0; r < tallies.size() && done.windows > 0; ++r) {
+    entrant& row = seats[0].rows[r];
+    if (row.memories.empty()) continue;
+    row.measured = tally::sum_up(tallies[r], bytes, !setup.extrapolation);
+    row.measured->bytes_allocated = row.memories[0].bytes() + row.memories[0].scratch_bytes();
+    if (row.fresh) row.measured->mean_life.reset();
+  }
+  return done;
+}
+
+}  // namespace multistate

@@ -1,0 +1,111 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include <multistate/policy/concept.hpp>
+#include <multistate/types/buffer.hpp>
+#include <multistate/types/error.hpp>
+
+namespace multistate {
+
+/// For one window: how much attention each state will still get from Full. First filled with Full's rows, summed over
+/// the heads of a layer; finish() turns them into sums over later queries.
+class oracle_table {
+ public:
+  static constexpr std::uint64_t most_bytes = std::uint64_t{2} << 30;
+
+  /// Error: more than most_bytes.
+  static result<oracle_table> make(int layers, int window) {
+    oracle_table t;
+    t.row_floats_ = static_cast<std::size_t>(window) * (static_cast<std::size_t>(window) + 1) / 2;
+    const std::uint64_t bytes = std::uint64_t{t.row_floats_} * static_cast<std::uint64_t>(layers) * sizeof(float);
+    if (bytes > most_bytes || !t.rows_.allocate(t.row_floats_ * static_cast<std::size_t>(layers)))
+      return error(errc::out_of_memory, "the oracle would need ", bytes, " bytes for windows of ", window,
+                   " tokens; it may take ", most_bytes);
+    t.layers_ = layers;
+    t.later_.resize(static_cast<std::size_t>(window));
+    return t;
+  }
+
+  /// Full's row of the query at `now`, by slot.
+  void put(int layer, position now, std::span<const position> positions, std::span<const float> row) noexcept {
+    float* to = &rows_[at(layer, now)];
+    for (std::size_t s = 0; s < row.size(); ++s)
+      if (positions[s] <= now) to[positions[s]] = row[s];
+  }
+  /// After the rows of `queries` queries are in.
+  void finish(int queries) noexcept {
+    for (int layer = 0; layer < layers_; ++layer) {
+      for (double& sum : later_) sum = 0;
+      for (position now = queries - 1; now >= 0; --now) {
+        float* row = &rows_[at(layer, now)];
+        for (std::size_t p = 0; p <= static_cast<std::size_t>(now); ++p) {
+          const float weight = row[p];
+          row[p] = static_cast<float>(later_[p]);
+          later_[p] += double{weight};
+        }
+      }
+    }
+  }
+  /// What queries after `now` give each state, [now + 1] by position.
+  std::span<const float> worth(int layer, position now) const noexcept {
+    return rows_.span(at(layer, now), static_cast<std::size_t>(now) + 1);
+  }
+  std::size_t bytes() const noexcept { return rows_.bytes(); }
+
+ private:
+  std::size_t at(int layer, position now) const noexcept {
+    const auto n = static_cast<std::size_t>(now);
+    return static_cast<std::size_t>(layer) * row_floats_ + n * (n + 1) / 2;
+  }
+  buffer<float> rows_;  ///< [layer][now][position <= now]
+  std::vector<double> later_;
+  std::size_t row_floats_ = 0;
+  int layers_ = 0;
+};
+
+/// Full, which writes its rows into a table.
+struct oracle_recorder {
+  static constexpr std::string_view name = "oracle-recorder";
+  static constexpr needs wants = needs::each_row;
+  static constexpr int columns = 0;
+  static constexpr std::tuple<> options{};
+  static constexpr bool unbounded = true;
+  int budget = 0;
+  scope_kind scope = scope_kind::layer;
+  oracle_table* table = nullptr;
+
+  constexpr const char* check(int) const { return table != nullptr ? nullptr : "a table"; }
+  constexpr protect keeps(int lane_budget) const { return {lane_budget, 0}; }
+  void observe(const lane_ref& lane, const rows& r) const noexcept {
+    for (int j = 0; j < r.queries; ++j)
+      table->put(lane.layer, lane.now - (r.queries - 1) + j, lane.positions, r.row(j));
+  }
+};
+static_assert(policy<oracle_recorder>);
+
+/// How far there is to go: drops what Full's later queries attend least, ranked anew at each step, the newest a
+/// candidate. It knows the future, so it is no policy that could run, and in no registry.
+struct oracle {
+  static constexpr std::string_view name = "oracle";
+  static constexpr needs wants = needs::nothing;
+  static constexpr int columns = 0;
+  static constexpr std::tuple<> options{};
+  int budget = 0;
+  scope_kind scope = scope_kind::layer;
+  const oracle_table* table = nullptr;
+
+  constexpr const char* check(int) const { return table != nullptr ? nullptr : "a table"; }
+  constexpr protect keeps(int) const { return {}; }
+  std::span<const float> worth(const lane_ref& lane, const rows&) const noexcept {
+    const auto later = table->worth(lane.layer, lane.now);
+    for (std::size_t s = 0; s < lane.positions.size(); ++s)
+      lane.scratch[s] = lane.positions[s] < 0 ? 0.0f : later[static_cast<std::size_t>(lane.positions[s])];
+    return lane.scratch;
+  }
+};
+static_assert(policy<oracle>);
+
+}  // namespace multistate

@@ -1,0 +1,15 @@
+#pragma once
+
+/// Models: the reference decoder with bounded memories, sampling, tokenizers, files of them, and comparing policies.
+
+#include <multistate/eval/compare.hpp>
+#include <multistate/eval/figures.hpp>
+#include <multistate/eval/oracle.hpp>
+#include <multistate/eval/sample.hpp>
+#include <multistate/io/model_file.hpp>
+#include <multistate/io/text_file.hpp>
+#include <multistate/io/tokenizer_file.hpp>
+#include <multistate/model/decoder.hpp>
+#include <multistate/model/memory.hpp>
+#include <multistate/model/sampling.hpp>
+#include <multistate/model/tokenizer.hpp>

@@ -1,0 +1,153 @@
+#pragma once
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <vector>
+
+#include <multistate/model/memory_setup.hpp>
+#include <multistate/policy/registry.hpp>
+
+namespace multistate::detail {
+
+/// Ends a program with one line and exit status 2.
+struct usage_error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+template <class T>
+T value_or_usage(result<T>&& r) {
+  if (!r) throw usage_error(std::string(r.reason().message()));
+  return std::move(*r);
+}
+
+inline int whole_number(std::string_view flag, std::string_view text, int least, int most = max_tokens) {
+  int value = 0;
+  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (text.empty() || code != std::errc() || end != text.data() + text.size() || value < least || value > most)
+    throw usage_error(std::string(flag) + " must be a whole number from " + std::to_string(least) + " to " +
+                      std::to_string(most) + "; got '" + std::string(text) + "'");
+  return value;
+}
+
+/// "16,64,256": each once, in the order given.
+inline std::vector<int> whole_numbers(std::string_view flag, std::string_view text, int least) {
+  std::vector<int> values;
+  for (bool more = true; more;) {
+    const std::size_t comma = text.find(',');
+    more = comma != text.npos;
+    const int value = whole_number(flag, text.substr(0, comma), least);
+    if (std::find(values.begin(), values.end(), value) == values.end()) values.push_back(value);
+    text.remove_prefix(more ? comma + 1 : text.size());
+  }
+  return values;
+}
+
+/// "name:k" or "name": budget where it is nothing but a number.
+inline std::pair<std::string_view, std::optional<int>> split_item(std::string_view item) {
+  const std::size_t colon = item.find(':');
+  if (colon == item.npos) return {item, std::nullopt};
+  int value = 0;
+  const auto [end, code] = std::from_chars(item.data() + colon + 1, item.data() + item.size(), value);
+  if (code != std::errc() || end != item.data() + item.size() || value < 1 || value > max_tokens)
+    return {item, std::nullopt};
+  return {item.substr(0, colon), value};
+}
+
+/// One policy of a command line: `name[+i][:k][,key=value]...[@incache]`.
+template <class Registry>
+struct policy_choice {
+  any_policy<Registry> policy;
+  position_mode positions = position_mode::original;
+
+  static result<policy_choice> parse(std::string_view text) {
+    const std::size_t at = text.find('@');
+    auto policy = any_policy<Registry>::parse(text.substr(0, at));
+    if (!policy) return policy.reason();
+    policy_choice choice{*policy};
+    if (at == text.npos) return choice;
+    const std::string_view mode = text.substr(at + 1);
+    if (mode == "log")
+      return error(errc::not_supported, "policy '", text, "': position mode @log is not built yet; there is @incache");
+    if (mode != "incache")
+      return error(errc::bad_string, "policy '", text, "': '@", mode,
+                   "' is no position mode; there is @incache, as the last part");
+    choice.positions = position_mode::in_cache;
+    return choice;
+  }
+  std::string label() const {
+    return policy.str_without_budget() + (positions == position_mode::in_cache ? "@incache" : "");
+  }
+};
+
+/// A program that is called often enough finds its way: where the demo model and text lie, beside an installed program
+/// or in the source tree. Empty where there are none.
+inline std::filesystem::path data_folder() {
+  std::error_code code;
+#if defined(MULTISTATE_INSTALL_DATA_DIR)
+  const auto program = std::filesystem::read_symlink("/proc/self/exe", code);
+  if (!code) {
+    auto installed = (program.parent_path() / MULTISTATE_INSTALL_DATA_DIR).lexically_normal();
+    if (std::filesystem::is_directory(installed / "demo_model", code)) return installed;
+  }
+#endif
+#if defined(MULTISTATE_BUILD_DATA_DIR)
+  if (std::filesystem::is_directory(std::filesystem::path(MULTISTATE_BUILD_DATA_DIR) / "demo_model", code))
+    return MULTISTATE_BUILD_DATA_DIR;
+#endif
+  return {};
+}
+
+/// Set by the first Ctrl-C (or a polite kill); the second one ends the program.
+inline volatile std::sig_atomic_t interrupted = 0;
+
+inline void end_gently_on_interrupt() {
+  for (const int signal : {SIGINT, SIGTERM})
+    std::signal(signal, [](int which) {
+      interrupted = 1;
+      std::signal(which, SIG_DFL);
+    });
+}
+
+/// One line on the terminal that is written over and taken away at the end; nothing where stderr is no terminal.
+class progress_bar {
+  using clock = std::chrono::steady_clock;
+
+ public:
+  explicit progress_bar(bool wanted) : shown_(wanted && ::isatty(STDERR_FILENO) != 0) {}
+  progress_bar(const progress_bar&) = delete;
+  progress_bar& operator=(const progress_bar&) = delete;
+  ~progress_bar() { clear(); }
+
+  void operator()(double done) {
+    const auto now = clock::now();
+    if (!shown_ || now - drawn_ < std::chrono::milliseconds(100)) return;
+    drawn_ = now;
+    constexpr int width = 40;
+    const int full = static_cast<int>(done * width);
+    const double seconds = std::chrono::duration<double>(now - begun_).count();
+    std::fprintf(stderr, "\r[%s%s] %3.0f %%  %4.0f s left ", std::string(static_cast<std::size_t>(full), '#').c_str(),
+                 std::string(static_cast<std::size_t>(width - full), '.').c_str(), 100 * done,
+                 done > 0 ? seconds * (1 - done) / done : 0.0);
+  }
+  void clear() {
+    if (shown_ && drawn_ != clock::time_point()) std::fputs("\r\033[K", stderr);
+    drawn_ = {};
+  }
+
+ private:
+  bool shown_;
+  clock::time_point begun_ = clock::now(), drawn_;
+};
+
+}  // namespace multistate::detail

@@ -1,0 +1,159 @@
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <multistate/eval/compare.hpp>
+#include <multistate/model/memory.hpp>
+#include <multistate/tools/command_line.hpp>
+
+namespace multistate {
+namespace HWY_NAMESPACE {
+namespace detail {
+
+using multistate::detail::policy_choice;
+using multistate::detail::split_item;
+
+/// Memory of a sequence with states stored in a format that has a name: f32, f16 or bf16.
+template <policy P>
+result<sequence_memory> make_memory_of(std::string_view format, const P& settings, const memory_setup& setup) {
+  if (format == "f16") return make_memory<f16>(settings, setup);
+  if (format == "bf16") return make_memory<bf16>(settings, setup);
+  return make_memory<f32>(settings, setup);
+}
+
+/// Builds the rows of a comparison.
+template <class Registry>
+class entrant_maker {
+  using any = any_policy<Registry>;
+
+ public:
+  struct settings {
+    memory_setup setup;  ///< as setup_for(model, {.chunk}) makes it
+    std::string_view format;
+    std::vector<int> budgets;
+    int window = 0;  ///< T: room of whoever keeps everything
+    bool bos = false;
+    oracle_table* table = nullptr;
+  };
+  static constexpr std::uint64_t random_seeds = 5;
+
+  explicit entrant_maker(settings s) : s_(std::move(s)) {}
+
+  /// One item of --policies: at every budget, or as it stands; `oracle` and `short` are rows too.
+  error add(std::string_view item) {
+    const auto [name, budget] = split_item(item);
+    if (name == "oracle" || name == "short") {
+      for (const int k : budget ? std::vector{*budget} : s_.budgets) name == "oracle" ? add_oracle(k) : add_short(k);
+      return {};
+    }
+    const auto choice = policy_choice<Registry>::parse(item);
+    if (!choice) {
+      error e = choice.reason();
+      if (e.message().find("no policy is called") != std::string_view::npos) e.append("; and oracle, short");
+      return e;
+    }
+    const bool seeded = item.find("seed=") != item.npos;
+    if (choice->policy.unbounded())
+      add_one(*choice, std::nullopt, seeded);
+    else if (choice->policy.budget() > 0)
+      add_one(*choice, choice->policy.budget(), seeded);
+    else
+      for (const int k : s_.budgets) add_one(*choice, k, seeded);
+    return {};
+  }
+
+  /// Full first, then by budget; rows of one budget in the order they were added.
+  std::vector<entrant> take() && {
+    std::stable_sort(rows_.begin(), rows_.end(), [](const entrant& a, const entrant& b) {
+      return std::pair(a.policy != "full", a.budget.value_or(0)) < std::pair(b.policy != "full", b.budget.value_or(0));
+    });
+    return std::move(rows_);
+  }
+
+ private:
+  /// Null when there is such a row already.
+  entrant* add_row(std::string policy, std::optional<int> budget) {
+    for (const entrant& row : rows_)
+      if (row.policy == policy && row.budget == budget) return nullptr;
+    entrant& row = rows_.emplace_back();
+    row.policy = std::move(policy);
+    row.budget = budget;
+    return &row;
+  }
+  /// True when it could be made; else the row is skipped and says why.
+  template <policy P>
+  bool add_memory(entrant& row, const P& p, const memory_setup& setup) {
+    auto made = make_memory_of(s_.format, p, setup);
+    if (made)
+      row.memories.push_back(std::move(*made));
+    else
+      skip(row, made.reason());
+    return static_cast<bool>(made);
+  }
+  static void skip(entrant& row, const error& why) {
+    row.memories.clear();
+    row.seeds.clear();
+    row.skipped = why.message();
+  }
+
+  void add_one(const policy_choice<Registry>& choice, std::optional<int> budget, bool seeded) {
+    entrant* row = add_row(choice.label(), budget);
+    if (row == nullptr) return;
+    const auto policy = choice.policy.with_budget(budget.value_or(s_.window));
+    if (!policy) return skip(*row, policy.reason());
+    memory_setup setup = s_.setup;
+    setup.positions = choice.positions;
+    if (choice.positions == position_mode::in_cache) setup.angles = angles_for(policy->budget() + setup.room.chunk);
+    policy->visit([&]<class P>(const P& p) {
+      if constexpr (std::is_same_v<P, random>) {
+        random drawn = p;
+        for (std::uint64_t seed = 0; seed < (seeded ? 1 : random_seeds); ++seed) {
+          if (!seeded) drawn.seed = seed;
+          row->seeds.push_back(drawn.seed);
+          if (!add_memory(*row, drawn, setup)) return;
+        }
+      } else {
+        add_memory(*row, p, setup);
+      }
+    });
+  }
+  void add_oracle(int budget) {
+    entrant* row = add_row("oracle", budget);
+    if (row == nullptr) return;
+    if (s_.table == nullptr)
+      row->skipped = "the oracle's table would be too large";
+    else
+      add_memory(*row, oracle{.budget = budget, .table = s_.table}, s_.setup);
+  }
+  void add_short(int budget) {
+    entrant* row = add_row("short", budget);
+    if (row == nullptr) return;
+    row->fresh = true;
+    if (s_.bos && budget < 2)
+      return skip(*row, error(errc::bad_budget, "short: needs room for BOS and a token; got budget=", budget));
+    constexpr int together = 512;  // tokens of one forward
+    const int k = std::min(budget, s_.window);
+    for (int i = 0; i < std::max(2, together / k); ++i)
+      if (!add_memory(*row, full{.budget = k}, s_.setup)) return;
+  }
+  /// Shared by all rows with in-cache positions; null, and made by each, where it can't be.
+  std::shared_ptr<const angle_table> angles_for(int ranks) {
+    if (angles_ != nullptr && angles_->ranks() >= ranks) return angles_;
+    if (auto made = angle_table::make(s_.setup.rope, ranks))
+      angles_ = std::make_shared<const angle_table>(std::move(*made));
+    return angles_;
+  }
+
+  settings s_;
+  std::vector<entrant> rows_;
+  std::shared_ptr<const angle_table> angles_;
+};
+
+}  // namespace detail
+}  // namespace HWY_NAMESPACE
+}  // namespace multistate

@@ -1,0 +1,282 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <multistate/eval/compare.hpp>
+#include <multistate/version.hpp>
+
+#if !defined(MULTISTATE_COMMIT)
+#define MULTISTATE_COMMIT ""  // the build may say which commit it is
+#endif
+
+namespace multistate::detail {
+
+/// What every output of a comparison carries.
+struct report {
+  struct text {
+    std::string path;
+    std::uint64_t hash;
+    std::size_t tokens;  ///< of the whole text
+    std::size_t used;
+  };
+  std::vector<std::string> command_line;
+  std::string model;
+  std::uint64_t model_hash = 0;
+  int trained_context = 0;
+  std::vector<text> texts;
+  int bos = -1;
+  std::string format;
+  int chunk = 1;
+  int threads = 1;
+  std::string simd_target;
+  bool extrapolation = false;
+  double full_bytes_per_token = 0;
+  std::vector<std::string> notes;
+  const text_sample* sample = nullptr;
+  std::vector<entrant> rows;
+  comparison outcome;
+};
+
+template <class... Value>
+std::string formatted(const char* format, Value... values) {
+  std::array<char, 256> line{};
+  std::snprintf(line.data(), line.size(), format, values...);
+  return line.data();
+}
+
+/// "k > T/4": little was forgotten there; "k >= T/2": next to nothing.
+inline std::string_view mark_of(const entrant& row, int window) noexcept {
+  if (!row.budget) return {};
+  return 2.0 * *row.budget >= window ? "k >= T/2" : 4.0 * *row.budget > window ? "k > T/4" : "";
+}
+
+inline std::string bos_rule(const report& r) {
+  return r.bos < 0 ? "no BOS: the model has none" : "BOS (token " + std::to_string(r.bos) + ") opens every window";
+}
+
+inline std::string joined(const std::vector<std::string>& words) {
+  std::string line;
+  for (const std::string& w : words) {
+    const bool plain = !w.empty() && w.find_first_of(" \t\n'\"\\$&|;<>()*?") == w.npos;
+    (line += line.empty() ? "" : " ") += plain ? w : "'" + w + "'";
+  }
+  return line;
+}
+
+inline std::string header_text(const report& r) {
+  const text_sample& s = *r.sample;
+  const auto windows = s.windows().first(r.outcome.windows);
+  std::string out;
+  if (r.extrapolation)
+    out += formatted("EXTRAPOLATION: windows of %d tokens, the model was trained on %d; Full is no oracle here\n\n",
+                     s.window(), r.trained_context);
+  out += "multistate " MULTISTATE_VERSION + std::string(*MULTISTATE_COMMIT != 0 ? " (" MULTISTATE_COMMIT ")" : "") +
+         "   " + joined(r.command_line) + "\n";
+  out += formatted("model    %s   %016llx   trained context %s\n", r.model.c_str(),
+                   static_cast<unsigned long long>(r.model_hash),
+                   r.trained_context > 0 ? std::to_string(r.trained_context).c_str() : "unknown");
+  for (const auto& t : r.texts)
+    out += formatted("text     %s   %016llx   %zu of %zu tokens\n", t.path.c_str(),
+                     static_cast<unsigned long long>(t.hash), t.used, t.tokens);
+  out += formatted("windows  %zu of %zu done, T = %d, stride %d; %s\n", windows.size(), s.windows().size(), s.window(),
+                   s.stride(), bos_rule(r).c_str());
+  std::string from = "every query";
+  if (s.what() == scoring::tail && !windows.empty()) {
+    from = "queries from " + std::to_string(windows[0].scored_from) + " on";
+    for (const text_window& w : windows)
+      if (w.scored_from != windows[0].scored_from) from = "queries of each window's second half";
+  }
+  out += formatted("scored   %lld tokens, %lld bytes: %s\n", static_cast<long long>(s.scored(windows.size())),
+                   static_cast<long long>(s.bytes(windows.size())), from.c_str());
+  out +=
+      formatted("states   %s, %s; Full: %.0f bytes a token\n", r.format.c_str(),
+                r.chunk == 1 ? "one token a step" : formatted("chunks of %d", r.chunk).c_str(), r.full_bytes_per_token);
+  out += formatted("machine  SIMD %s, %d thread%s\n", r.simd_target.c_str(), r.threads, r.threads == 1 ? "" : "s");
+  for (const entrant& row : r.rows)
+    if (row.seeds.size() > 1) {
+      out += formatted("random   mean over seeds %llu to %llu\n", static_cast<unsigned long long>(row.seeds.front()),
+                       static_cast<unsigned long long>(row.seeds.back()));
+      break;
+    }
+  return out;
+}
+
+/// Aligned; `colour`: rows with k >= T/2 are greyed.
+inline std::string table_text(const report& r, bool colour) {
+  std::size_t wide = 6;
+  for (const entrant& row : r.rows) wide = std::max(wide, row.policy.size());
+  const auto name = [&](std::string text) {
+    text.resize(wide, ' ');
+    return text;
+  };
+  const auto number = [](std::optional<double> x, int width, int digits, double factor = 1) {
+    if (!x || !std::isfinite(*x)) return formatted("%*s", width, x ? "inf" : "-");
+    return std::abs(*x) * factor < 1e5 ? formatted("%*.*f", width, digits, *x * factor)
+                                       : formatted("%*.2g", width, *x * factor);
+  };
+  constexpr const char* titles = " %9s%9s%13s%8s | %-27s|%6s |%16s |%6s |%10s%10s\n";
+  constexpr const char* units = " %9s%9s%13s%8s |%8s%9s%9s  |%6s |%9s%7s |%6s |%10s%10s\n";
+  std::string out = name("") + "    budget |" +
+                    formatted(titles, "NLL-Full", "NLL", "perplexity", "bits/", "KL(Full||policy), nats", "top-1",
+                              "states attended", "life", "allocated", "live") +
+                    name("policy") + "    states |" +
+                    formatted(units, "nats/tok", "nats/tok", "", "byte", "mean", "median", "p99", "%", "mean", "max",
+                              "steps", "kB", "kB");
+  const std::string rule(out.find('\n'), '-');
+  out += rule + "\n";
+  std::optional<int> group;
+  bool starred = false, greyed = false;
+  for (const entrant& row : r.rows) {
+    if (row.budget != group) out += rule + "\n";
+    group = row.budget;
+    const std::string_view mark = mark_of(row, r.sample->window());
+    const bool grey = mark == "k >= T/2";
+    starred = starred || mark == "k > T/4";
+    greyed = greyed || grey;
+    if (colour && grey) out += "\033[2m";
+    out += name(row.policy) + formatted(" %6s %-2s |", row.budget ? std::to_string(*row.budget).c_str() : "all",
+                                        grey           ? "**"
+                                        : mark.empty() ? ""
+                                                       : "*");
+    if (row.measured) {
+      const figures& f = *row.measured;
+      out += " " + number(f.nll_minus_full, 9, 4) + number(f.nll, 9, 4) + number(f.perplexity, 13, 3) +
+             number(f.bits_per_byte, 8, 4) + " |" + number(f.kl_mean, 8, 4) + number(f.kl_median, 9, 4) +
+             number(f.kl_p99, 9, 4) + "  |" + number(f.top1_agreement, 6, 1, 100) + " |" +
+             number(f.states_attended_mean, 9, 1) + formatted("%7d", f.states_attended_max) + " |" +
+             number(f.mean_life, 6, 1) + " |" + number(static_cast<double>(f.bytes_allocated), 10, 1, 1e-3) +
+             number(f.bytes_live, 10, 1, 1e-3);
+    } else {
+      out += " " + (row.skipped.empty() ? "not run" : "skipped: " + row.skipped);
+    }
+    if (colour && grey) out += "\033[0m";
+    out += "\n";
+  }
+  if (starred || greyed) out += "\n";  // footnotes
+  if (starred) out += "*   k > T/4: not much was forgotten\n";
+  if (greyed) out += "**  k >= T/2: little was forgotten\n";
+  return out;
+}
+
+inline nlohmann::ordered_json to_json(const report& r) {
+  using json = nlohmann::ordered_json;
+  const auto hex = [](std::uint64_t x) { return formatted("%016llx", static_cast<unsigned long long>(x)); };
+  const auto maybe = [](const std::optional<double>& x) { return x && std::isfinite(*x) ? json(*x) : json(nullptr); };
+  const text_sample& s = *r.sample;
+  json out;
+  out["program"] = "multistate compare";
+  out["version"] = MULTISTATE_VERSION;
+  out["commit"] = *MULTISTATE_COMMIT != 0 ? json(MULTISTATE_COMMIT) : json(nullptr);
+  out["command_line"] = r.command_line;
+  out["model"] = {{"path", r.model},
+                  {"hash", hex(r.model_hash)},
+                  {"trained_context", r.trained_context > 0 ? json(r.trained_context) : json(nullptr)},
+                  {"bytes_per_token", r.full_bytes_per_token}};
+  out["texts"] = json::array();
+  for (const auto& t : r.texts)
+    out["texts"].push_back({{"path", t.path}, {"hash", hex(t.hash)}, {"tokens", t.tokens}, {"tokens_used", t.used}});
+  out["bos"] = r.bos >= 0 ? json(r.bos) : json(nullptr);
+  out["bos_rule"] = bos_rule(r);
+  out["window"] = s.window();
+  out["stride"] = s.stride();
+  out["score"] = s.what() == scoring::all ? "all" : "tail";
+  out["scored_tokens"] = s.scored(r.outcome.windows);
+  out["scored_bytes"] = s.bytes(r.outcome.windows) > 0 ? json(s.bytes(r.outcome.windows)) : json(nullptr);
+  out["chunk"] = r.chunk;
+  out["format"] = r.format;
+  out["simd_target"] = r.simd_target;
+  out["threads"] = r.threads;
+  out["extrapolation"] = r.extrapolation;
+  out["interrupted"] = r.outcome.interrupted;
+  out["notes"] = r.notes;
+  out["windows"] = json::array();
+  for (const text_window& w : s.windows().first(r.outcome.windows))
+    out["windows"].push_back({{"text", w.text},
+                              {"first_token", w.first},
+                              {"queries", w.queries},
+                              {"scored_from", w.scored_from},
+                              {"scored", w.scored()}});
+  out["rows"] = json::array();
+  for (const entrant& row : r.rows) {
+    json x;
+    x["policy"] = row.policy;
+    x["budget"] = row.budget ? json(*row.budget) : json(nullptr);
+    x["scope"] = row.memories.empty()
+                     ? json(nullptr)
+                     : json(std::array{"head", "layer", "model"}[static_cast<std::size_t>(row.memories[0].scope(0))]);
+    x["position_mode"] = row.policy.ends_with("@incache") ? "incache" : "original";
+    const figures f = row.measured.value_or(figures{});
+    const auto measured = [&](auto value) { return row.measured ? maybe(value) : json(nullptr); };
+    x["nll"] = measured(f.nll);
+    x["nll_minus_full"] = measured(f.nll_minus_full);
+    x["perplexity"] = measured(f.perplexity);
+    x["bits_per_byte"] = maybe(f.bits_per_byte);
+    x["kl_mean"] = maybe(f.kl_mean);
+    x["kl_median"] = maybe(f.kl_median);
+    x["kl_p99"] = maybe(f.kl_p99);
+    x["top1_agreement"] = maybe(f.top1_agreement);
+    x["recall"] = nullptr;
+    x["tokens_per_second"] = nullptr;
+    x["states_attended_mean"] = measured(f.states_attended_mean);
+    x["states_attended_max"] = row.measured ? json(f.states_attended_max) : json(nullptr);
+    x["mean_life"] = maybe(f.mean_life);
+    x["bytes_allocated"] = row.measured ? json(f.bytes_allocated) : json(nullptr);
+    x["bytes_live"] = measured(f.bytes_live);
+    if (!row.seeds.empty()) x["seeds"] = row.seeds;
+    const std::string_view mark = mark_of(row, s.window());
+    x["mark"] = mark.empty() ? json(nullptr) : json(mark);
+    x["skipped"] = row.skipped.empty() ? json(nullptr) : json(row.skipped);
+    x["window_differences"] = f.window_differences;
+    out["rows"].push_back(std::move(x));
+  }
+  return out;
+}
+
+/// The rows' figures of to_json(), one line each; nothing where not measured.
+inline std::string to_csv(const nlohmann::ordered_json& report) {
+  constexpr std::array columns{"policy",
+                               "budget",
+                               "nll",
+                               "nll_minus_full",
+                               "perplexity",
+                               "bits_per_byte",
+                               "kl_mean",
+                               "kl_median",
+                               "kl_p99",
+                               "top1_agreement",
+                               "recall",
+                               "tokens_per_second",
+                               "states_attended_mean",
+                               "states_attended_max",
+                               "mean_life",
+                               "bytes_allocated",
+                               "bytes_live",
+                               "mark",
+                               "skipped"};
+  std::string out;
+  for (const char* column : columns) (out += out.empty() ? "" : ",") += column;
+  out += "\n";
+  for (const auto& row : report["rows"]) {
+    std::string line;
+    for (const char* column : columns) {
+      const auto& value = row[column];
+      std::string text = value.is_null() ? "" : value.is_string() ? value.template get<std::string>() : value.dump();
+      if (text.find_first_of(",\"\n") != text.npos) {
+        for (std::size_t at = 0; (at = text.find('"', at)) != text.npos; at += 2) text.insert(at, 1, '"');
+        text = '"' + text + '"';
+      }
+      (line += line.empty() && column == columns[0] ? "" : ",") += text;
+    }
+    out += line + "\n";
+  }
+  return out;
+}
+
+}  // namespace multistate::detail

@@ -1,0 +1,216 @@
+#!/usr/bin/env python3
+"""End to end: compare_test.py PATH/TO/compare [SHARED]"""
+
+import csv
+import json
+import math
+import pathlib
+import signal
+import struct
+import subprocess
+import time
+
+from common import arguments, check, finish, refuses, run, temporary, works
+
+FIGURES = ["nll", "nll_minus_full", "perplexity", "bits_per_byte", "kl_mean", "kl_median", "kl_p99", "top1_agreement", "states_attended_mean", "states_attended_max",
+           "mean_life", "bytes_allocated", "bytes_live"]
+KEYS = ["policy", "budget", *FIGURES, "recall", "tokens_per_second"]
+
+
+def near(a, b, tolerance=1e-9):
+    return abs(a - b) <= tolerance * max(1, abs(a), abs(b))
+
+
+def bad_usage(compare, folder):
+    (folder / "short.txt").write_text("x")
+    (folder / "empty.txt").write_text("")
+    (folder / "odd.tokens").write_bytes(b"\0" * 7)
+    (folder / "far.tokens").write_bytes(struct.pack("<3i", 1, 2, 100000))
+    (folder / "model.bin").write_bytes(b"not a model at all, but long enough to have a header")
+    broken = folder / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text("{")
+    for arguments, says in [
+        (["--policies", "nonsense"], "no policy is called 'nonsense'"),
+        (["--policies", "tova:0"], "is not a budget"),
+        (["--policies", "window+9:4"], "sinks <= budget"),
+        (["--policies", "tova,colour=red"], "has no 'colour'"),
+        (["--policies", "tova,scope=head,scope=head"], "twice"),
+        (["--policies", "tova@log"], "not built yet"),
+        (["--policies", "tova@somewhere"], "there is @incache"),
+        (["--policies", "full:3"], "takes no budget"),
+        (["--budgets", "0"], "--budgets must be a whole number"),
+        (["--budgets", "16,,64"], "--budgets must be a whole number"),
+        (["--budgets", "many"], "--budgets must be a whole number"),
+        (["--window", "1"], "--window must be a whole number from 2"),
+        (["--tokens", "1"], "--tokens must be a whole number from 2"),
+        (["--tokens", "-5"], "--tokens must be a whole number from 2"),
+        (["--window", "64", "--chunk", "33"], "--chunk must be at most half"),
+        (["--chunk", "0"], "--chunk must be"),
+        (["--score", "head"], "--score must be tail or all"),
+        (["--threads", "0"], "--threads must be"),
+        (["--format", "f8"], "--format must be f32, f16 or bf16"),
+        (["--format", "i8"], "not built yet"),
+        (["--time"], "not built yet"),
+        (["--html", "x.html"], "not built yet"),
+        (["--nonsense"], "--nonsense"),
+        (["--text"], "--text"),
+        (["--text", folder / "missing.txt"], "no such file"),
+        (["--text", folder], "directory"),
+        (["--text", folder / "short.txt"], "at least 2"),
+        (["--text", folder / "empty.txt"], "at least 2"),
+        (["--text", folder / "odd.tokens"], "multiple of 4"),
+        (["--text", folder / "far.tokens"], "must be in [0, 257)"),
+        (["--model", folder / "missing"], "no such file"),
+        (["--model", folder / "model.bin"], "model.bin"),
+        (["--model", broken], "config.json"),
+        (["--tokens", "64", "--json", folder / "no" / "such.json", "--policies", "full"], "such.json"),
+    ]:
+        refuses(compare, *arguments, says=says)
+    check(run(compare, "--help").returncode == 0, "--help ends with 0")
+    check("compare 0." in run(compare, "--version").stdout, "--version says which")
+
+
+def demo(compare, folder):
+    """3,000 tokens of the story: the shape is that of the model's own evaluation, and the figures fit each other."""
+    out = folder / "demo.json"
+    done = works(compare, "--tokens", 3000, "--budgets", "16,64", "--policies", "tova,window,window+1,random,oracle,window+1@incache,h2o,recent=32,tova:2000", "--json", out, "--csv", folder / "demo.csv")
+    report = json.loads(out.read_text())
+    rows = {(r["policy"], r["budget"]): r for r in report["rows"]}
+    check(report["window"] == 1024 and report["stride"] == 512 and report["score"] == "tail", "T, stride, score")
+    windows = report["windows"]
+    check([w["first_token"] for w in windows] == [0, 512, 1024, 1536, 2048], "windows start every T/2")
+    check(report["scored_tokens"] == sum(w["scored"] for w in windows) == 3000 - 512, "scored targets tile the text")
+    check(report["scored_bytes"] == 3000 - 512, "a byte a token")
+    check(report["model"]["trained_context"] == 1024 and len(report["model"]["hash"]) == 16, "model")
+    check(len(report["texts"]) == 1 and report["texts"][0]["tokens_used"] == 3000, "texts")
+    check(report["command_line"][1:3] == ["--tokens", "3000"], "command line")
+    full = rows["full", None]
+    for key, row in rows.items():
+        check(all(k in row for k in KEYS), f"{key}: has all keys")
+        check(row["recall"] is None and row["tokens_per_second"] is None, f"{key}: nothing that was not measured")
+        if row["skipped"]:
+            continue
+        check(all(row[f] is not None for f in FIGURES), f"{key}: all figures")
+        check(near(row["perplexity"], math.exp(row["nll"])), f"{key}: perplexity")
+        check(near(row["bits_per_byte"], row["nll"] / math.log(2)), f"{key}: bits per byte")
+        check(near(row["nll_minus_full"], row["nll"] - full["nll"]), f"{key}: difference")
+        weighted = sum(d * w["scored"] for d, w in zip(row["window_differences"], windows)) / report["scored_tokens"]
+        check(near(weighted, row["nll_minus_full"]), f"{key}: differences of the windows")
+        check(0 <= row["kl_median"] <= row["kl_p99"] and row["kl_mean"] >= 0 and 0 <= row["top1_agreement"] <= 1, f"{key}: ranges")
+        k = row["budget"]
+        if k is not None and k < 512:
+            check(row["states_attended_max"] == k + 1 and near(row["states_attended_mean"], k + 1), f"{key}: k + 1 states attended")
+            life = sum(min(t, k + 1) for w in windows for t in range(1, w["queries"] + 1)) / sum(w["queries"] for w in windows)
+            check(near(row["mean_life"], life), f"{key}: mean life is mean(min(t, k + 1))")
+            live = sum(min(t, k) for w in windows for t in range(1, w["queries"] + 1)) / sum(w["queries"] for w in windows)
+            check(near(row["bytes_live"], live * report["model"]["bytes_per_token"]), f"{key}: live bytes")
+            check(row["bytes_live"] < row["bytes_allocated"] < full["bytes_allocated"], f"{key}: bytes")
+    check(full["kl_mean"] == 0 and full["top1_agreement"] == 1 and full["nll_minus_full"] == 0, "Full is Full")
+    same = rows["tova", 2000]
+    check(all(same[f] == full[f] for f in FIGURES if not f.startswith("bytes_alloc")), "k >= T is Full, bit for bit")
+    check(same["mark"] == "k >= T/2" and rows["tova", 64]["mark"] is None, "marks")
+    check(rows["random", 16]["seeds"] == [0, 1, 2, 3, 4], "random is the mean over five seeds")
+    check("recent" in rows["h2o,recent=32", 16]["skipped"] and rows["h2o,recent=32", 16]["nll"] is None, "what a policy can't meet is skipped")
+    check(rows["h2o,recent=32", 64]["skipped"] is None, "and run where it can")
+    check(1.0 < full["nll"] < 1.6, f"Full's NLL {full['nll']}")
+    check(rows["window", 64]["nll_minus_full"] > 0.4, "Window collapses")
+    check(abs(rows["window+1", 64]["nll_minus_full"]) < 0.1, "Window+1 does not")
+    check(abs(rows["tova", 64]["nll_minus_full"]) < 0.1, "TOVA keeps the first state from 64 on")
+    check(rows["tova", 16]["nll_minus_full"] > rows["window+1", 16]["nll_minus_full"] > 0.2, "at 16 TOVA loses it")
+    for k in (16, 64):
+        check(rows["oracle", k]["nll"] < rows["random", k]["nll"], f"the oracle beats random at {k}")
+    for text in ["NLL-Full", "tova", "skipped: ", "SIMD ", "k >= T/2"]:
+        check(text in done.stdout, f"the table shows {text}")
+    table = list(csv.DictReader((folder / "demo.csv").open()))
+    check(len(table) == len(report["rows"]) and float(table[0]["nll"]) == full["nll"], "CSV holds the rows")
+    check(any(r["policy"] == "h2o,recent=32" for r in table), "CSV quotes commas")
+    check(report["rows"][0]["policy"] == "full" and [r["budget"] for r in report["rows"][1:]] == sorted(r["budget"] for r in report["rows"][1:]), "ordered by budget")
+
+
+def small(compare, folder, *arguments, window=128, tokens=400, policies="tova,window+1", budgets="16"):
+    out = folder / "small.json"
+    works(compare, "--window", window, "--tokens", tokens, "--policies", policies, "--budgets", budgets, "--quiet", "--json", out, *arguments)
+    return json.loads(out.read_text())
+
+
+def options(compare, folder):
+    plain = small(compare, folder)
+    for threads in (1, 2, 5):
+        other = small(compare, folder, "--threads", threads)
+        check(other["rows"] == plain["rows"] and other["threads"] == threads, f"the same bits with {threads} threads")
+    half = small(compare, folder, "--format", "f16")
+    check(half["format"] == "f16" and 0 < abs(half["rows"][0]["nll"] - plain["rows"][0]["nll"]) < 0.01, "f16 states are near")
+    check(half["rows"][1]["bytes_live"] * 2 == plain["rows"][1]["bytes_live"], "and half as large")
+    small(compare, folder, "--format", "bf16")
+    chunked = small(compare, folder, "--chunk", 8)
+    row = next(r for r in chunked["rows"] if r["policy"] == "tova")
+    check(chunked["chunk"] == 8 and row["states_attended_max"] == 24 and 20 < row["states_attended_mean"] < 21, "chunks attend k + j + 1 states")
+    every = small(compare, folder, "--score", "all")
+    check(every["scored_tokens"] == 400 and every["score"] == "all" and every["stride"] == 128, "--score all scores each target once")
+    far = small(compare, folder, window=1300, tokens=1300)
+    check(far["extrapolation"] and all(r["kl_mean"] is None and r["top1_agreement"] is None and r["nll"] for r in far["rows"]), "above the trained context Full is no oracle")
+    check("EXTRAPOLATION" in works(compare, "--window", 1100, "--tokens", 1100, "--policies", "window+1", "--budgets", 16).stdout.splitlines()[0], "and the output is headed so")
+    quiet = works(compare, "--window", 64, "--tokens", 100, "--policies", "full", "--quiet")
+    check(quiet.stdout == "" and quiet.stderr == "", "--quiet prints nothing")
+    full = small(compare, folder, "--full", policies="short", budgets="16,64,128")
+    rows = {(r["policy"], r["budget"]): r for r in full["rows"]}
+    check(rows["short", 128]["nll"] == rows["full", None]["nll"], "short at k >= T is Full, bit for bit")
+    check(rows["short", 16]["nll_minus_full"] > rows["short", 64]["nll_minus_full"] > 0, "and worse the shorter")
+    check(rows["short", 16]["states_attended_max"] == 16 and rows["short", 16]["mean_life"] is None, "short attends k states")
+    again = json.loads(works(compare, "--window", 64, "--tokens", 100, "--policies", "tova:16,scope=head,window:8", "--json", "-").stdout)
+    check([(r["policy"], r["budget"]) for r in again["rows"]] == [("full", None), ("window", 8), ("tova,scope=head", 16)], "a list of policies, JSON on stdout")
+
+    text = "It was a dark night, and the two of them went home. " * 12
+    (folder / "a.txt").write_text(text)
+    (folder / "a.tokens").write_bytes(struct.pack(f"<{len(text)}i", *text.encode()))
+    (folder / "b.txt").write_text(text[:40])
+    both = [json.loads(works(compare, "--text", folder / f"a.{kind}", "--window", 128, "--policies", "tova:16", "--json", "-").stdout) for kind in ("txt", "tokens")]
+    check(both[0]["rows"] == both[1]["rows"], "ids and text are the same")
+    two = json.loads(works(compare, "--text", folder / "a.txt", "--text", folder / "b.txt", "--window", 128, "--policies", "tova:16", "--json", "-").stdout)
+    check(len(two["texts"]) == 2 and two["windows"][-1] == {"text": 1, "first_token": 0, "queries": 40, "scored_from": 20, "scored": 20}, "a short text is one window, scored from its middle")
+
+
+def interrupt(compare, folder):
+    out = folder / "stopped.json"
+    running = subprocess.Popen([compare, "--window", "64", "--full", "--json", str(out), "--policies", "tova:16"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(2)
+    early = running.poll() is not None
+    running.send_signal(signal.SIGINT)
+    stdout, stderr = running.communicate(timeout=60)
+    check(not early, "the long run is long")
+    check(running.returncode == 0, f"Ctrl-C ends with what is done: {running.returncode} {stderr[:300]}")
+    report = json.loads(out.read_text())
+    check(report["interrupted"] and 0 < len(report["windows"]) < 1600, "whole windows only")
+    check(len(report["rows"][1]["window_differences"]) == len(report["windows"]), "and the rows have as many")
+    check("interrupted" in stdout, "the table says so")
+
+
+def stories(compare, shared, folder):
+    model = shared / "models" / "stories260K.bin"
+    if not model.is_file():
+        print("skipped: stories260K.bin is not there")
+        return
+    text = folder / "story.txt"
+    text.write_text("Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big red ball. " * 20)
+    report = json.loads(works(compare, "--model", model, "--text", text, "--budgets", "16,64", "--json", "-").stdout)
+    rows = {(r["policy"], r["budget"]): r for r in report["rows"]}
+    check(report["window"] == 512 and report["bos"] == 1, "its context and BOS")
+    check(rows["full", None]["nll"] < 1.5, f"it has learnt such stories: {rows['full', None]['nll']}")
+    check(rows["full", None]["bits_per_byte"] < rows["full", None]["nll"] / math.log(2), "a token has several bytes")
+
+
+def main():
+    compare, shared = arguments()
+    with temporary() as name:
+        folder = pathlib.Path(name)
+        bad_usage(compare, folder)
+        demo(compare, folder)
+        options(compare, folder)
+        interrupt(compare, folder)
+        if shared:
+            stories(compare, shared, folder)
+    finish()
+
+
+main()

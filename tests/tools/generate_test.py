@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+"""End to end: generate_test.py PATH/TO/generate [SHARED]"""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+from common import arguments, check, finish, refuses, run, temporary, works
+
+
+def bad_usage(generate):
+    for arguments, says in [
+        (["--policy", "nonsense:3"], "no policy is called 'nonsense'"),
+        (["--policy", "tova"], "needs a budget"),
+        (["--policy", "full"], "--tokens N"),
+        (["--policy", "tova:8@log"], "not built yet"),
+        (["--tokens", "0"], "--tokens must be a whole number from 1"),
+        (["--seed", "x"], "--seed must be a whole number"),
+        (["--temperature", "-1"], "--temperature must be a number from 0"),
+        (["--temperature", "nan"], "--temperature must be a number from 0"),
+        (["--model", "/nowhere"], "no such file"),
+        (["--nonsense"], "--nonsense"),
+    ]:
+        refuses(generate, *arguments, says=says)
+    check(run(generate, "--help").returncode == 0, "--help ends with 0")
+    check("generate 0." in run(generate, "--version").stdout, "--version says which")
+
+
+def made(generate, folder, *arguments):
+    out = folder / "out.json"
+    done = works(generate, "--tokens", 300, "--json", out, *arguments)
+    return done, json.loads(out.read_text())
+
+
+def text(generate, folder):
+    done, report = made(generate, folder, "--policy", "tova:32", "--prompt", "The old house stood", "--seed", 7)
+    check(done.stdout == "The old house stood" + report["text"] + "\n", "prompt and text are streamed")
+    check(report["tokens_made"] == 300 and len(report["tokens"]) == 300 and report["tokens_seen"] == 320, "as many as asked for, and BOS")
+    check(len(report["kept"]) == 6, "one list a layer")
+    for layer in report["kept"]:
+        p = layer["positions"]
+        check(len(p) == 32 and p == sorted(set(p)) and p[-1] < 320 and layer["text"], f"layer {layer['layer']}: what is kept")
+    check("remembered of 320 tokens under tova:32" in done.stderr and "kB allocated" in done.stderr and "tokens/s" not in done.stderr, "what is remembered is shown")
+    check(made(generate, folder, "--policy", "tova:32", "--prompt", "The old house stood", "--seed", 7)[1] == report, "the same seed, the same text")
+    check(made(generate, folder, "--policy", "tova:32", "--prompt", "The old house stood", "--seed", 8)[1]["text"] != report["text"], "another seed, another text")
+    cold = [made(generate, folder, "--policy", "full", "--prompt", "The ", "--temperature", 0, "--seed", seed)[1]["text"] for seed in (1, 2)]
+    check(cold[0] == cold[1], "temperature 0 draws nothing")
+    large = made(generate, folder, "--policy", "tova:5000", "--prompt", "The ", "--temperature", 0)[1]["text"]
+    check(large == cold[0], "nothing forgotten is Full")
+    heads = made(generate, folder, "--policy", "tova:8,scope=head")[1]["kept"]
+    check(len(heads) == 12 and {k["lane"] for k in heads} == {0, 1}, "one list a head at scope head")
+    whole = made(generate, folder, "--policy", "tova:8,scope=model")[1]["kept"]
+    check(len(whole) == 1, "one list in all at scope model")
+
+
+def without_end(generate):
+    """Runs until told to stop, and memory does not grow."""
+    def resident(pid):
+        return next(int(line.split()[1]) for line in open(f"/proc/{pid}/status") if line.startswith("VmRSS"))
+
+    running = subprocess.Popen([generate, "--policy", "window+4:32@incache"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    time.sleep(2)
+    early = resident(running.pid)
+    time.sleep(4)
+    late = resident(running.pid)
+    running.send_signal(signal.SIGINT)
+    stderr = running.communicate(timeout=30)[1]
+    check(running.returncode == 0 and "remembered of " in stderr, f"Ctrl-C ends with what is remembered: {running.returncode} {stderr[:200]}")
+    check(late <= early + 256, f"memory stays as it is: {early} kB, then {late} kB")
+
+
+def stories(generate, shared, folder):
+    model = shared / "models" / "stories260K.bin"
+    if model.is_file():
+        report = made(generate, folder, "--model", model, "--policy", "tova:64", "--prompt", "Once upon a time")[1]
+        check(" the " in report["text"], "it tells a story")
+
+
+def main():
+    generate, shared = arguments()
+    with temporary() as name:
+        folder = pathlib.Path(name)
+        bad_usage(generate)
+        text(generate, folder)
+        if os.path.isdir("/proc/self"):
+            without_end(generate)
+        if shared:
+            stories(generate, shared, folder)
+    finish()
+
+
+main()

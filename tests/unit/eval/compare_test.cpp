@@ -1,0 +1,313 @@
+#include <gtest/gtest.h>
+
+#include <deque>
+#include <random>
+
+#include <multistate/eval/compare.hpp>
+#include <multistate/model/decoder.hpp>
+#include <multistate/policy/random.hpp>
+#include <multistate/policy/tova.hpp>
+#include <multistate/policy/full.hpp>
+
+namespace {
+
+using namespace multistate;
+
+constexpr int vocab = 23, bos = 22, window_tokens = 12;
+
+model_weights tiny_model() {
+  model_weights w;
+  w.config = {.layers = 2,
+              .hidden = 16,
+              .heads = 4,
+              .kv_heads = 2,
+              .head_dim = 6,
+              .ffn = 20,
+              .vocab = vocab,
+              .context = 64,
+              .bos = bos,
+              .rope = {.dim = 6}};
+  std::mt19937 random(5);
+  std::normal_distribution<float> normal;
+  const auto fill = [&](std::size_t n, float size) {
+    std::vector<float> x(n);
+    for (float& e : x) e = size * normal(random);
+    return x;
+  };
+  w.embedding = fill(vocab * 16, 1);
+  for (int l = 0; l < 2; ++l)
+    w.layers.push_back({fill(16, 1), fill(24 * 16, 0.6f), fill(12 * 16, 0.6f), fill(12 * 16, 0.3f), fill(16 * 24, 0.3f),
+                        fill(16, 1), fill(20 * 16, 0.3f), fill(20 * 16, 0.3f), fill(16 * 20, 0.3f)});
+  w.final_norm = fill(16, 1);
+  w.head = fill(vocab * 16, 0.7f);
+  return w;
+}
+
+std::vector<token_text> tiny_texts() {
+  std::vector<token_text> texts(2);
+  std::mt19937 random(6);
+  for (std::size_t t = 0; t < 2; ++t)
+    for (int i = 0; i < (t == 0 ? 31 : 9); ++i) {
+      texts[t].tokens.push_back(static_cast<int>(random() % (vocab - 1)));
+      texts[t].bytes.push_back(1 + i % 4);
+    }
+  return texts;
+}
+
+/// A decoder and rows: full, tova:4, random:4 with two seeds, tova:100, oracle:4, short:5, short:12.
+struct bench {
+  explicit bench(const model_weights& w, int chunk = 1) : weights(w) {
+    memory_setup setup = setup_for(w.config, {.chunk = chunk});
+    table = oracle_table::make(w.config.layers, window_tokens).value();
+    memory_setup reading = setup;
+    reading.room.chunk = 5;
+    recorder = make_memory(oracle_recorder{.budget = window_tokens, .table = &table}, reading).value();
+    const auto add = [&](const char* name, std::optional<int> budget, auto... settings) {
+      entrant& row = rows.emplace_back();
+      row.policy = name;
+      row.budget = budget;
+      (row.memories.push_back(make_memory(settings, setup).value()), ...);
+    };
+    add("full", std::nullopt, full{.budget = window_tokens});
+    add("tova", 4, tova{.budget = 4});
+    add("random", 4, multistate::random{.budget = 4, .seed = 0}, multistate::random{.budget = 4, .seed = 1});
+    add("tova", 100, tova{.budget = 100});
+    add("oracle", 4, oracle{.budget = 4, .table = &table});
+    add("short", 5, full{.budget = 5}, full{.budget = 5}, full{.budget = 5});
+    add("short", 12, full{.budget = 12}, full{.budget = 12});
+    rows[5].fresh = rows[6].fresh = true;
+  }
+  const model_weights& weights;
+  oracle_table table = oracle_table::make(1, 1).value();
+  std::optional<sequence_memory> recorder;
+  std::vector<entrant> rows;
+};
+
+/// Another order, and two workers.
+struct pair_of_threads {
+  template <class F>
+  void operator()(int tasks, const F& f) const noexcept {
+    for (int task = tasks; task-- > 0;) f(task, task % 2);
+  }
+  int workers() const noexcept { return 2; }
+};
+
+template <executor E = serial>
+result<comparison> run_all(std::deque<bench>& benches, const text_sample& sample, comparison_setup how = {},
+                           E exec = {}) {
+  std::vector<decoder<E>> decoders;
+  std::vector<comparison_seat<decoder<E>>> seats;
+  decoders.reserve(benches.size());
+  for (bench& b : benches) {
+    decoders.push_back(decoder<E>::make(b.weights, comparison_tokens(b.rows, &*b.recorder, how.chunk), exec).value());
+    seats.push_back({&decoders.back(), b.rows, &b.table, &*b.recorder});
+  }
+  return compare(std::span<const comparison_seat<decoder<E>>>(seats), exec, exec, sample, how);
+}
+
+/// Log softmaxes of the scored queries, token by token, alone.
+template <policy P>
+std::vector<std::vector<double>> alone(const model_weights& w, const P& settings, const text_sample& sample,
+                                       const text_window& at) {
+  auto model = decoder<>::make(w, 1).value();
+  auto memory = make_memory(settings, setup_for(w.config)).value();
+  std::vector<std::vector<double>> out;
+  std::vector<float> logits(vocab);
+  for (int j = 0; j < at.queries; ++j) {
+    const int token = sample.input(at, j);
+    const batch_item item{.memory = &memory, .tokens = {&token, 1}, .want = logit_rows::last, .logits = logits.data()};
+    EXPECT_EQ(model.forward({&item, 1}).code(), errc::ok);
+    if (j < at.scored_from) continue;
+    std::vector<double> p(vocab);
+    double sum = 0;
+    for (const float x : logits) sum += std::exp(double{x});
+    for (std::size_t i = 0; i < vocab; ++i) p[i] = double{logits[i]} - std::log(sum);
+    out.push_back(p);
+  }
+  return out;
+}
+
+TEST(Compare, FiguresAreThoseOfEachSequenceAlone) {
+  const auto weights = tiny_model();
+  const auto texts = tiny_texts();
+  const auto sample = text_sample::make(texts, window_tokens, bos, scoring::tail).value();
+  std::deque<bench> benches;
+  benches.emplace_back(weights);
+  const auto done = run_all(benches, sample);
+  ASSERT_TRUE(done) << done.reason().message();
+  EXPECT_EQ(done->windows, sample.windows().size());
+  EXPECT_FALSE(done->interrupted);
+
+  double nll = 0, full_nll = 0, kl_sum = 0, bytes = 0;
+  std::vector<float> kls;
+  int scored = 0, agreeing = 0;
+  for (const text_window& w : sample.windows()) {
+    const auto all = alone(weights, full{.budget = window_tokens}, sample, w);
+    const auto some = alone(weights, tova{.budget = 4}, sample, w);
+    for (std::size_t i = 0; i < all.size(); ++i, ++scored) {
+      const int j = w.scored_from + static_cast<int>(i);
+      const auto target = static_cast<std::size_t>(sample.target(w, j));
+      nll -= some[i][target];
+      full_nll -= all[i][target];
+      double kl = 0;
+      for (std::size_t v = 0; v < vocab; ++v) kl += std::exp(all[i][v]) * (all[i][v] - some[i][v]);
+      kl_sum += kl;
+      kls.push_back(static_cast<float>(kl));
+      agreeing += std::max_element(all[i].begin(), all[i].end()) - all[i].begin() ==
+                  std::max_element(some[i].begin(), some[i].end()) - some[i].begin();
+      bytes += texts[w.text].bytes[sample.target_index(w, j)];
+    }
+  }
+  const figures& f = *benches[0].rows[1].measured;
+  EXPECT_NEAR(f.nll, nll / scored, 1e-12);
+  EXPECT_NEAR(f.nll_minus_full, (nll - full_nll) / scored, 1e-12);
+  EXPECT_NEAR(f.perplexity, std::exp(nll / scored), 1e-10);
+  EXPECT_NEAR(*f.bits_per_byte, nll / std::log(2.0) / bytes, 1e-12);
+  EXPECT_NEAR(*f.kl_mean, kl_sum / scored, 1e-12);
+  EXPECT_NEAR(*f.kl_median, quantile(kls, 0.5), 1e-7);
+  EXPECT_DOUBLE_EQ(*f.top1_agreement, static_cast<double>(agreeing) / scored);
+  EXPECT_DOUBLE_EQ(f.states_attended_mean, 5);
+  EXPECT_EQ(f.states_attended_max, 5);
+  EXPECT_GT(f.nll_minus_full, 0);
+  const figures& all = *benches[0].rows[0].measured;
+  EXPECT_EQ(all.nll_minus_full, 0.0);
+  EXPECT_EQ(*all.kl_p99, 0.0);
+  EXPECT_EQ(*all.top1_agreement, 1.0);
+  EXPECT_EQ(all.states_attended_max, window_tokens);
+  double life = 0, queries = 0;
+  for (const text_window& w : sample.windows())
+    for (int t = 1; t <= w.queries; ++t, ++queries) life += std::min(t, 5);
+  EXPECT_DOUBLE_EQ(*f.mean_life, life / queries);
+  EXPECT_LT(f.bytes_allocated, all.bytes_allocated);
+}
+
+TEST(Compare, NothingForgottenIsFullBitForBit) {
+  const auto weights = tiny_model();
+  const auto texts = tiny_texts();
+  for (const scoring what : {scoring::tail, scoring::all}) {
+    const auto sample = text_sample::make(texts, window_tokens, bos, what).value();
+    std::deque<bench> benches;
+    benches.emplace_back(weights);
+    ASSERT_TRUE(run_all(benches, sample));
+    const auto& rows = benches[0].rows;
+    for (const std::size_t r : {3u, 6u}) {  // tova:100, short:12
+      EXPECT_EQ(rows[r].measured->nll, rows[0].measured->nll);
+      EXPECT_EQ(*rows[r].measured->kl_p99, 0.0);
+      EXPECT_EQ(rows[r].measured->window_differences, rows[0].measured->window_differences);
+    }
+    EXPECT_GT(*rows[5].measured->kl_mean, 0);
+    EXPECT_EQ(rows[5].measured->states_attended_max, 5);
+  }
+}
+
+TEST(Compare, SeatsAndWorkersChangeNothing) {
+  const auto weights = tiny_model();
+  const auto texts = tiny_texts();
+  const auto sample = text_sample::make(texts, window_tokens, bos, scoring::tail).value();
+  std::deque<bench> one, three, shared;
+  one.emplace_back(weights);
+  for (int i = 0; i < 3; ++i) three.emplace_back(weights);
+  shared.emplace_back(weights);
+  ASSERT_TRUE(run_all(one, sample));
+  ASSERT_TRUE(run_all(three, sample));
+  ASSERT_TRUE(run_all(shared, sample, {}, pair_of_threads()));
+  for (std::size_t r = 0; r < one[0].rows.size(); ++r)
+    for (const auto* other : {&three[0].rows[r], &shared[0].rows[r]}) {
+      const figures &a = *one[0].rows[r].measured, &b = *other->measured;
+      EXPECT_EQ(a.nll, b.nll);
+      EXPECT_EQ(a.kl_mean, b.kl_mean);
+      EXPECT_EQ(a.kl_p99, b.kl_p99);
+      EXPECT_EQ(a.window_differences, b.window_differences);
+      EXPECT_EQ(a.bytes_live, b.bytes_live);
+    }
+}
+
+TEST(Compare, ChunksAttendMore) {
+  const auto weights = tiny_model();
+  const auto texts = tiny_texts();
+  const auto sample = text_sample::make(texts, window_tokens, bos, scoring::tail).value();
+  std::deque<bench> benches;
+  benches.emplace_back(weights, 3);
+  ASSERT_TRUE(run_all(benches, sample, {.chunk = 3}));
+  const figures& f = *benches[0].rows[1].measured;
+  EXPECT_EQ(f.states_attended_max, 7);
+  EXPECT_DOUBLE_EQ(benches[0].rows[0].measured->states_attended_max, 12);
+}
+
+TEST(Compare, OracleSeesWhatFullWillAttend) {
+  // The table filled through the decoder in chunks holds the sums of the rows that an observer sees token by token.
+  const auto weights = tiny_model();
+  const auto texts = tiny_texts();
+  const auto sample = text_sample::make(texts, window_tokens, bos, scoring::tail).value();
+  bench b(weights);
+  const text_window& w = sample.windows()[0];
+  std::vector<int> tokens;
+  for (int j = 0; j < w.queries; ++j) tokens.push_back(sample.input(w, j));
+  auto model = decoder<>::make(weights, window_tokens).value();
+  ASSERT_EQ(model.prompt(*b.recorder, tokens, prompt_mode::chunked, 5).code(), errc::ok);
+  b.table.finish(w.queries);
+
+  struct : memory_observer {
+    void attended(int layer, std::span<const attention_task> heads) noexcept override {
+      for (const attention_task& t : heads)
+        for (int s = 0; s < t.kv.n; ++s)
+          seen[layer][t.first][t.kv.positions[static_cast<std::size_t>(s)]] += static_cast<double>(t.row[s]);
+    }
+    double seen[2][window_tokens][window_tokens] = {};
+  } observer;
+  auto setup = setup_for(weights.config);
+  setup.tap = needs::last_row;
+  auto memory = make_memory(full{.budget = window_tokens}, setup).value();
+  memory.watch(&observer);
+  for (const int token : tokens) {
+    const batch_item item{.memory = &memory, .tokens = {&token, 1}};
+    ASSERT_EQ(model.forward({&item, 1}).code(), errc::ok);
+  }
+  for (int layer = 0; layer < 2; ++layer)
+    for (int now = 0; now < w.queries; ++now)
+      for (int p = 0; p <= now; ++p) {
+        double expected = 0;
+        for (int later = now + 1; later < w.queries; ++later) expected += observer.seen[layer][later][p];
+        EXPECT_NEAR(static_cast<double>(b.table.worth(layer, now)[static_cast<std::size_t>(p)]), expected, 1e-5);
+      }
+}
+
+TEST(Compare, AModelWithoutFiniteLogitsIsAnError) {
+  auto weights = tiny_model();
+  weights.layers[1].down[3] = NAN;
+  const auto texts = tiny_texts();
+  const auto sample = text_sample::make(texts, window_tokens, bos, scoring::tail).value();
+  std::deque<bench> benches;
+  benches.emplace_back(weights);
+  const auto done = run_all(benches, sample);
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.reason().message(), "full: logits are not finite at token 6 of window 0");
+}
+
+TEST(Compare, StopsAfterWholeWindows) {
+  const auto weights = tiny_model();
+  const auto texts = tiny_texts();
+  const auto sample = text_sample::make(texts, window_tokens, bos, scoring::tail).value();
+  std::deque<bench> benches;
+  benches.emplace_back(weights);
+  double last = 0;
+  const auto done = run_all(benches, sample, {.progress = [&](double share) {
+                              EXPECT_GE(share, last);
+                              last = share;
+                              return share < 0.5;
+                            }});
+  ASSERT_TRUE(done);
+  EXPECT_TRUE(done->interrupted);
+  EXPECT_GT(done->windows, 0u);
+  EXPECT_LT(done->windows, sample.windows().size());
+  EXPECT_EQ(benches[0].rows[1].measured->window_differences.size(), done->windows);
+
+  std::deque<bench> at_once;
+  at_once.emplace_back(weights);
+  const auto nothing = run_all(at_once, sample, {.progress = [](double) { return false; }});
+  ASSERT_TRUE(nothing);
+  EXPECT_EQ(nothing->windows, 0u);
+  EXPECT_FALSE(at_once[0].rows[0].measured);
+}
+
+}  // namespace

@@ -1,0 +1,101 @@
+#include <gtest/gtest.h>
+
+#include <multistate/tools/report.hpp>
+
+namespace {
+
+using namespace multistate;
+using namespace multistate::detail;
+
+struct small_report {
+  small_report() {
+    texts[0].name = "a";
+    texts[0].tokens.assign(40, 1);
+    texts[0].bytes.assign(40, 1);
+    sample = text_sample::make(texts, 16, 5, scoring::tail).value();
+    r.sample = &*sample;
+    r.command_line = {"compare", "--text", "a b"};
+    r.bos = 5;
+    r.outcome.windows = sample->windows().size();
+    const auto add = [&](const char* policy, std::optional<int> budget) -> entrant& {
+      entrant& row = r.rows.emplace_back();
+      row.policy = policy;
+      row.budget = budget;
+      return row;
+    };
+    add("full", std::nullopt).measured =
+        figures{.nll = 1.25, .perplexity = 3.5, .kl_mean = 0, .kl_median = 0, .kl_p99 = 0, .top1_agreement = 1};
+    add("tova,scope=head", 4).measured = figures{.nll = 9.5,
+                                                 .nll_minus_full = 8.25,
+                                                 .perplexity = 13359.7,
+                                                 .states_attended_mean = 5,
+                                                 .states_attended_max = 5,
+                                                 .bytes_allocated = 123456};
+    add("h2o,recent=64", 5).skipped = "needs \"0 <= recent <= budget\"";
+    add("window", 8).measured = figures{.nll = INFINITY, .perplexity = INFINITY};
+  }
+  std::vector<token_text> texts{1};
+  std::optional<text_sample> sample;
+  report r;
+};
+
+TEST(Report, TableIsAligned) {
+  const small_report x;
+  const std::string table = table_text(x.r, false);
+  std::vector<std::string> lines;
+  for (std::size_t at = 0; at < table.size(); at = table.find('\n', at) + 1)
+    lines.push_back(table.substr(at, table.find('\n', at) - at));
+  const auto bars = [](const std::string& line) {
+    std::vector<std::size_t> out;
+    for (std::size_t i = 0; i < line.size(); ++i)
+      if (line[i] == '|') out.push_back(i);
+    return out;
+  };
+  int rows = 0;
+  for (const std::string& line : lines) {
+    if (line.find('|') == line.npos || line.find("skipped") != line.npos) continue;
+    if (line.find("KL(Full") != line.npos) continue;  // its title has bars
+    EXPECT_EQ(bars(line), bars(lines[1])) << line;
+    ++rows;
+  }
+  EXPECT_EQ(rows, 4);
+  EXPECT_NE(table.find("skipped: needs"), table.npos);
+  EXPECT_NE(table.find("     5 *  |"), table.npos);  // 5 > 16/4
+  EXPECT_NE(table.find("     8 ** |"), table.npos);
+  EXPECT_NE(table.find("     4    |"), table.npos);
+  EXPECT_EQ(table.find('\033'), table.npos);
+  EXPECT_NE(table_text(x.r, true).find("\033[2mwindow"), table.npos);
+}
+
+TEST(Report, JsonIsNullWhereNothingWasMeasured) {
+  const small_report x;
+  const auto json = to_json(x.r);
+  EXPECT_EQ(json["rows"].size(), 4u);
+  EXPECT_TRUE(json["rows"][0]["budget"].is_null());
+  EXPECT_EQ(json["rows"][0]["kl_mean"], 0.0);
+  EXPECT_TRUE(json["rows"][1]["kl_mean"].is_null());
+  EXPECT_TRUE(json["rows"][1]["recall"].is_null());
+  EXPECT_TRUE(json["rows"][2]["nll"].is_null());
+  EXPECT_EQ(json["rows"][2]["mark"], "k > T/4");
+  EXPECT_TRUE(json["rows"][3]["nll"].is_null());  // JSON has no infinity
+  EXPECT_EQ(json["windows"].size(), x.r.outcome.windows);
+  EXPECT_EQ(json["window"], 16);
+}
+
+TEST(Report, CsvQuotes) {
+  const small_report x;
+  const std::string csv = to_csv(to_json(x.r));
+  EXPECT_NE(csv.find("\n\"tova,scope=head\",4,9.5,8.25,"), csv.npos) << csv;
+  EXPECT_NE(csv.find("\"needs \"\"0 <= recent <= budget\"\"\""), csv.npos) << csv;
+  EXPECT_NE(csv.find("\nfull,,1.25,"), csv.npos) << csv;
+}
+
+TEST(Report, HeaderSaysHowItWasDone) {
+  const small_report x;
+  const std::string head = header_text(x.r);
+  EXPECT_NE(head.find("compare --text 'a b'"), head.npos) << head;
+  EXPECT_NE(head.find("T = 16, stride 8; BOS (token 5) opens every window"), head.npos) << head;
+  EXPECT_NE(head.find("queries from 8 on"), head.npos) << head;
+}
+
+}  // namespace
