@@ -13,7 +13,10 @@ namespace multistate::detail {
 template <std::same_as<nlohmann::json> Json>
 std::string shown(const Json& value) {
   std::string text = value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  if (text.size() > 60) text = text.substr(0, 57) + "...";
+  if (text.size() > 60) {
+    text.resize(57);
+    text += "...";
+  }
   return text;
 }
 
