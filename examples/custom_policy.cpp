@@ -18,6 +18,6 @@ struct half {
     return r.last();
   }
 };
-static_assert(multistate::policy<half>);
+static_assert(multistate::diagnose_policy<half>());  // says what is missing
 
 int main(int argc, char** argv) { return multistate::compare_main<half>(argc, argv); }

@@ -11,7 +11,11 @@ constexpr int heads = 8, kv_heads = 2, group = heads / kv_heads, d = 32, budget 
 
 int main() {
   auto made = multistate::decider<multistate::tova>::make({.budget = budget}, {.kv_heads = kv_heads});
-  if (!made) return std::printf("%s\n", std::string_view(made.reason().message()).data()), 1;
+  if (!made) {
+    const std::string_view why = made.reason().message();
+    std::fprintf(stderr, "%.*s\n", static_cast<int>(why.size()), why.data());
+    return 1;
+  }
   auto& who = *made;
 
   std::vector<float> keys((budget + 1) * kv_heads * d), values(keys.size());  // the engine's cache, by cell

@@ -13,8 +13,7 @@ includes = "".join(line + "\n" for line in loop.splitlines() if line.startswith(
 body = "\n".join(line for line in loop.splitlines() if not line.startswith("#include"))
 snippets = {
     "the loop": includes + "void engine(const float* q, float** weights, void (*my_attention)(const float*, int, float**)) {\n" + body + "\n(void)what; }\n",
-    "the policy": "#include <multistate/policies.hpp>\nnamespace multistate { template <policy...> int compare_main(int, char**) { return 0; } }\n"
-    "using namespace multistate;\n" + policy + "static_assert(multistate::policy<half>);\n",
+    "the policy": policy,
 }
 for name, code in snippets.items():
     with tempfile.NamedTemporaryFile("w", suffix=".cpp") as file:

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <cstring>
-
 #include <multistate/policy/concept.hpp>
 #include <multistate/policy/settings.hpp>
 #include <multistate/select/fold.hpp>
@@ -32,8 +30,7 @@ class decider {
   static result<decider> make(const P& settings, const placement& where, const limits& room = {},
                               std::span<const int> lane_budgets = {}) noexcept;
 
-  // -- the cycle
-  // -------------------------------------------------------------------------------------------------------
+  // ---- the cycle
 
   /// Enters c tokens at the next positions. Their slots are slots(lane); there are moves only where a hole has to
   /// close. Held: each row will be given, and waits until reduce(accepted) tells how many tokens stay. Precondition: 1
@@ -49,22 +46,21 @@ class decider {
   /// Whether this cycle's rows can change anything: an engine may skip them where nothing will be dropped or
   /// remembered.
   bool needs_rows() const noexcept;
-  /// Adds the weights of one KV head (or of several, rows.heads) over the lane's live slots. Copies what it needs.
+  /// Adds the weights of one KV head (or of more, already summed) over the lane's live slots. Copies what it needs.
   void observe(int lane, const rows& r) noexcept;
   /// Ends the cycle: forgets appended tokens past `accepted` (-1: all stay) and their rows, then drops down to the
   /// budget. Precondition of accepted < c: the cycle is held. accepted = 0 leaves everything as before the cycle.
   const decision& reduce(int accepted = -1) noexcept;
   /// Takes back whole cycles that hold exactly `tokens` accepted tokens, at most limits.undo: afterwards everything is
   /// bit for bit as if they had never happened. The moves to execute are in last(). False changes nothing. A one-shot
-  /// prompt can't be taken back.
+  /// prompt can't be taken back. Pins go back too: to what they were when the oldest of these cycles began.
   bool undo(int tokens) noexcept;
   /// Closes holes (at most one a lane), so that the live slots are dense before the next append.
   const decision& close() noexcept;
   /// What the last append, reduce, undo or close did.
   const decision& last() const noexcept { return decision_; }
 
-  // -- protection at run time
-  // ------------------------------------------------------------------------------------------
+  // ---- protection at run time
 
   /// Positions [first, last) are not dropped until unpin; they count against the budget. False, and nothing changed,
   /// when more than some lane's budget would be protected or there are `max_pins` ranges already.
@@ -73,8 +69,7 @@ class decider {
   bool unpin(position first, position last) noexcept;
   static constexpr int max_pins = 8;
 
-  // -- what there is
-  // ---------------------------------------------------------------------------------------------------
+  // ---- what there is
 
   /// What the states of this decider need.
   lane_plan plan() const noexcept { return {settings_.scope, budgets_.span(0, budgets_.size()), room_}; }
@@ -111,8 +106,7 @@ class decider {
            lane_.bytes() + budgets_.bytes() + lane_decisions_.bytes() + cycles_buffer_bytes();
   }
 
-  // -- copies
-  // ----------------------------------------------------------------------------------------------------------
+  // ---- copies
 
   /// Becomes a copy that goes on independently, undo included. False when the two were not made alike.
   bool copy_from(const decider& other) noexcept;
@@ -136,7 +130,6 @@ class decider {
 
   static constexpr std::uint32_t none = 0xffffffffu;
 
-  /// Plain data: a snapshot is a copy of it.
   struct lane_state {
     std::size_t base = 0;         ///< of its slots in the arrays by slot
     std::size_t fresh = 0;        ///< of its places in fresh_

@@ -369,7 +369,10 @@ bool decider<P>::pin(position first, position last) noexcept {
     std::int64_t held = reserved(s, pins, next_position_);
     for (std::uint32_t at = s.oldest; at != none; at = next_[s.base + at])
       held += counts_as_pinned(s, pins, positions_[s.base + at]) ? 1 : 0;
-    if (held > s.budget) return false;
+    if (held > s.budget) {
+      pin_[pins_] = {};
+      return false;
+    }
   }
   ++pins_;
   return true;

@@ -78,7 +78,7 @@ template <class P>
 concept scores = requires(const P p, const lane_ref& lane, const rows& r) {
   { p.worth(lane, r) } noexcept -> std::convertible_to<std::span<const float>>;
 };
-/// observe(): the rows of the tokens just attended, once before each reduction, for policies that remember.
+/// observe(): the rows of the tokens just attended, once a cycle, for policies that remember.
 template <class P>
 concept observes = requires(const P p, const lane_ref& lane, const rows& r) {
   { p.observe(lane, r) } noexcept;
@@ -109,8 +109,8 @@ concept hooks_fit = (!names_worth<P> || scores<P>)&&(!names_observe<P> || observ
 constexpr bool wants_entries(needs n) noexcept { return any(n & (needs::keys | needs::values | needs::queries)); }
 
 template <class P>
-concept uses_what_it_wants =
-    (!any(rows_of(P::wants)) || scores<P> || observes<P>)&&(wants_entries(P::wants) == enters<P>);
+concept uses_what_it_wants = (P::columns == 0 || observes<P> || enters<P>)&&(
+    !any(rows_of(P::wants)) || scores<P> || observes<P>)&&(wants_entries(P::wants) == enters<P>);
 }  // namespace detail
 
 template <class P>
@@ -143,6 +143,9 @@ consteval bool diagnose_policy() {
   static_assert(!detail::names_enter<P> || enters<P>,
                 "enter must be: void enter(const lane_ref&, slot, std::span<const float> k, v, q) const noexcept "
                 "(docs/write-a-policy.md)");
+  if constexpr (has_columns<P>)
+    static_assert(P::columns == 0 || observes<P> || enters<P>,
+                  "columns are filled by observe() or enter(), and there is neither (docs/write-a-policy.md)");
   if constexpr (has_wants<P>) {
     static_assert(!any(rows_of(P::wants)) || scores<P> || observes<P>,
                   "a policy that wants rows needs worth() or observe() (docs/write-a-policy.md)");

@@ -253,7 +253,7 @@ class multi_state {
     slot hole = no_slot;
   };
 
-  static constexpr std::size_t row_alignment_bytes = 64;
+  static constexpr std::size_t block_alignment_bytes = 64;
   static constexpr std::size_t u(int n) noexcept { return static_cast<std::size_t>(n); }
   static constexpr std::size_t key_row_bytes(const shape& d) noexcept {
     return u(d.dk) * sizeof(typename KeyFormat::element);
@@ -262,7 +262,7 @@ class multi_state {
     return u(d.dv) * sizeof(typename ValueFormat::element);
   }
   static constexpr std::size_t aligned(std::size_t bytes) noexcept {
-    return (bytes + row_alignment_bytes - 1) / row_alignment_bytes * row_alignment_bytes;
+    return (bytes + block_alignment_bytes - 1) / block_alignment_bytes * block_alignment_bytes;
   }
   static constexpr int aside_rows(const limits& room) noexcept { return room.undo > 0 ? room.undo + room.slack() : 0; }
   static constexpr std::size_t keys_bytes(const shape& d, int rows) noexcept {

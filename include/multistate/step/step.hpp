@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <new>
 
 #include <multistate/decider/decider.hpp>
 #include <multistate/state/multi_state.hpp>

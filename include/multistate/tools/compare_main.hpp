@@ -320,8 +320,9 @@ int guarded(const char* program, const Body& body) {
 /// The program `compare`: policies x budgets on a model and a text. `Mine` are policies beside the library's own; they
 /// are among the rows that are always there. Exit status: 0 done, 1 nothing was done before an interrupt, 2 bad usage
 /// or input.
-template <policy... Mine>
+template <class... Mine>
 int compare_main(int argc, char** argv) {
+  static_assert((diagnose_policy<Mine>() && ... && true));
   return detail::guarded("compare", [&] {
     CLI::App app(
         "What forgetting costs: policies x budgets on a model and a text. Without arguments: the demo model and text.",

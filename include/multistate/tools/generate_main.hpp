@@ -230,8 +230,9 @@ int run_generate(const generate_arguments& a) {
 }  // namespace detail
 
 /// The program `generate`: text from a model under a policy, without end. Exit status: 0 done, 2 bad usage or input.
-template <policy... Mine>
+template <class... Mine>
 int generate_main(int argc, char** argv) {
+  static_assert((diagnose_policy<Mine>() && ... && true));
   return detail::guarded("generate", [&] {
     CLI::App app(
         "Streams text from a model under a policy, without end, at constant memory; then shows what is remembered.",

@@ -186,8 +186,9 @@ inline result<outcome> run_format(const auto& settings, const recording& r, cons
 
 /// The program `replay`: recorded queries, keys and values through a policy. `Mine` are policies beside the library's
 /// own. Exit status: 0 done, 1 something differs from what was expected, 2 bad usage or input.
-template <policy... Mine>
+template <class... Mine>
 int replay_main(int argc, char** argv) {
+  static_assert((diagnose_policy<Mine>() && ... && true));
   using known = any_policy<registry<Mine..., full, window, h2o, tova, random, knorm>>;
   CLI::App app(
       "Feeds recorded q, k, v (safetensors) through a policy; writes outputs and kept positions, compares them.");

@@ -13,7 +13,7 @@ struct rows {
   int n = 0;                    ///< states attended
   int queries = 1;              ///< tokens: the newest of the chunk, all of them unless only the last row is wanted
   int heads = 1;                ///< query heads summed in each row
-  bool summed = false;          ///< one row that holds the sum over `queries`
+  bool summed = false;          ///< one row: the sum over `queries`
 
   std::span<const float> row(int query) const noexcept {
     return {data + stride * static_cast<std::size_t>(query), static_cast<std::size_t>(n)};

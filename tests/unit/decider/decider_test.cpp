@@ -555,6 +555,30 @@ TEST(pin, stays_until_unpinned) {
   EXPECT_EQ(kept(d), (ints{3, 4}));
 }
 
+TEST(pin, refused_or_released_leaves_nothing_behind) {
+  const auto saved = [](const auto& d) {
+    std::vector<std::byte> bytes(d.save_bytes());
+    d.save(bytes);
+    return bytes;
+  };
+  auto untouched = make(window{.budget = 2}, {});
+  auto d = make(window{.budget = 2}, {});
+  EXPECT_FALSE(d.pin(0, 3));
+  EXPECT_EQ(saved(d), saved(untouched));
+  EXPECT_TRUE(d.pin(0, 1));
+  EXPECT_TRUE(d.unpin(0, 1));
+  EXPECT_EQ(saved(d), saved(untouched));
+}
+
+TEST(pin, goes_back_to_what_it_was_when_an_undone_cycle_began) {
+  auto d = make(window{.budget = 4}, {.undo = 2});
+  d.append(1);
+  d.reduce();
+  EXPECT_TRUE(d.pin(0, 1));
+  ASSERT_TRUE(d.undo(1));
+  EXPECT_FALSE(d.unpin(0, 1));
+}
+
 TEST(pin, counts_against_the_budget) {
   auto d = make(window{.budget = 4, .sinks = 1}, {.chunk = 4});
   d.append(4);
