@@ -191,9 +191,9 @@ error decider<P>::load(std::span<const std::byte> in) noexcept {
       std::int64_t held = reserved(s, pinned_ranges, next_position);
       position last = -1;
       for (std::size_t rank = 0; rank < u(live); ++rank) {
-        const auto at = element<std::uint32_t>(order, rank);
+        const auto at = load_at<std::uint32_t>(order, rank * sizeof(std::uint32_t));
         if (at >= slots || slot{at} == hole) return broken("a slot is out of range");
-        const auto p = element<position>(positions, at);
+        const auto p = load_at<position>(positions, at * sizeof(position));
         if (p <= last || p >= next_position) return broken("positions do not increase");
         if (counts_as_pinned(s, pinned_ranges, p)) ++held;
         last = p;
@@ -204,8 +204,8 @@ error decider<P>::load(std::span<const std::byte> in) noexcept {
       s.hole = hole;
       s.oldest = s.newest = none;
       for (std::size_t rank = 0; rank < u(live); ++rank) {
-        const auto at = element<std::uint32_t>(order, rank);
-        positions_[s.base + at] = element<position>(positions, at);
+        const auto at = load_at<std::uint32_t>(order, rank * sizeof(std::uint32_t));
+        positions_[s.base + at] = load_at<position>(positions, at * sizeof(position));
         link_newest(s, at);
       }
       if (hole != no_slot) positions_[s.base + index(hole)] = -1;

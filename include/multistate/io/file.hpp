@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include <multistate/types/bytes.hpp>
 #include <multistate/types/error.hpp>
 #include <multistate/types/hash.hpp>
 
@@ -68,15 +69,6 @@ constexpr std::uint64_t plus(std::uint64_t a, std::uint64_t b) noexcept {
   return a + b < a ? ~std::uint64_t{0} : a + b;
 }
 
-/// The value at byte `at`, aligned or not. Precondition: it lies inside.
-template <class T>
-T load(std::span<const std::byte> bytes, std::size_t at) noexcept {
-  MULTISTATE_ASSERT(at <= bytes.size() && sizeof(T) <= bytes.size() - at);
-  T value;
-  std::memcpy(&value, bytes.data() + at, sizeof value);
-  return value;
-}
-
 }  // namespace detail
 
 /// Names a model or text by its bytes; not for keeping secrets. Four lanes of mix() take 8 bytes each in turn, so that
@@ -85,7 +77,7 @@ inline std::uint64_t hash_bytes(std::span<const std::byte> bytes) noexcept {
   std::array<std::uint64_t, 4> lane = {1, 2, 3, 4};
   std::size_t at = 0;
   for (; bytes.size() - at >= 32; at += 32)
-    for (std::size_t i = 0; i < 4; ++i) lane[i] = mix(lane[i] ^ detail::load<std::uint64_t>(bytes, at + 8 * i));
+    for (std::size_t i = 0; i < 4; ++i) lane[i] = mix(lane[i] ^ load_at<std::uint64_t>(bytes, at + 8 * i));
   for (std::size_t i = 0; at < bytes.size(); ++i) {
     std::uint64_t word = 0;
     const std::size_t n = std::min<std::size_t>(8, bytes.size() - at);

@@ -25,7 +25,7 @@ class llama2c_cursor {
     const auto scales = rest_.subspan(count);
     std::vector<float> values(count);
     for (std::size_t i = 0; i < count; ++i)
-      values[i] = static_cast<float>(static_cast<std::int8_t>(rest_[i])) * load<float>(scales, i / group * 4);
+      values[i] = static_cast<float>(static_cast<std::int8_t>(rest_[i])) * load_at<float>(scales, i / group * 4);
     skip(count + count / group * 4);
     return values;
   }
@@ -46,8 +46,8 @@ inline result<model_weights> load_llama2c(const std::filesystem::path& path) {
   if (bytes.size() < 28) return detail::file_error(path, "has ", bytes.size(), " bytes, too few for a llama2.c header");
   int version = 0;
   std::size_t header = 28;
-  if (detail::load<std::uint32_t>(bytes, 0) == magic) {
-    version = detail::load<std::int32_t>(bytes, 4);
+  if (load_at<std::uint32_t>(bytes, 0) == magic) {
+    version = load_at<std::int32_t>(bytes, 4);
     header = 256;
     if (version != 1 && version != 2)
       return error(errc::not_supported, path.string(), ": is llama2.c version ", version, ", must be 0, 1 or 2");
@@ -55,12 +55,12 @@ inline result<model_weights> load_llama2c(const std::filesystem::path& path) {
   }
   // dim, hidden_dim, n_layers, n_heads, n_kv_heads, vocab_size, seq_len
   std::array<std::int64_t, 7> n;
-  for (std::size_t i = 0; i < n.size(); ++i) n[i] = detail::load<std::int32_t>(bytes, (version == 0 ? 0 : 8) + 4 * i);
+  for (std::size_t i = 0; i < n.size(); ++i) n[i] = load_at<std::int32_t>(bytes, (version == 0 ? 0 : 8) + 4 * i);
   model_config c;
   // Version 0 says by a negative vocabulary that the head is not the embedding, the others by a byte.
   c.tied = version == 0 ? n[5] > 0 : bytes[36] != std::byte{0};
   if (version == 0 && n[5] < 0) n[5] = -n[5];
-  const std::int64_t group = version == 2 ? detail::load<std::int32_t>(bytes, 37) : 1;
+  const std::int64_t group = version == 2 ? load_at<std::int32_t>(bytes, 37) : 1;
   if (*std::min_element(n.begin(), n.end()) < 1 || n[5] > 0x7fffffff || group < 1 || n[3] % n[4] != 0 ||
       n[0] % (2 * n[3]) != 0)
     return detail::file_error(path, "is no llama2.c checkpoint: dim ", n[0], ", ffn ", n[1], ", layers ", n[2],

@@ -15,10 +15,10 @@ inline result<model_weights> load_model(const std::filesystem::path& path) {
     const auto file = file_bytes::open(path);
     if (!file) return file.reason();
     const auto bytes = file->bytes();
-    if (bytes.size() >= 4 && detail::load<std::uint32_t>(bytes, 0) == 0x46554747)
+    if (bytes.size() >= 4 && load_at<std::uint32_t>(bytes, 0) == 0x46554747)
       return error(errc::not_supported, path.string(),
                    ": is a GGUF file, which is not built yet; must be Hugging Face safetensors or llama2.c");
-    if (bytes.size() > 8 && bytes[8] == std::byte{'{'} && detail::load<std::uint64_t>(bytes, 0) <= bytes.size() - 8)
+    if (bytes.size() > 8 && bytes[8] == std::byte{'{'} && load_at<std::uint64_t>(bytes, 0) <= bytes.size() - 8)
       named = true;
   }
   return named ? load_huggingface(path) : load_llama2c(path);

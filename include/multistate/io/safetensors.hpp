@@ -196,7 +196,7 @@ inline result<safetensors> safetensors::open(const std::filesystem::path& path) 
   s.file_ = std::move(*opened);
   const auto all = s.file_.bytes();
   if (all.size() < 8) return detail::file_error(path, "has ", all.size(), " bytes, a .safetensors file at least 8");
-  const auto length = detail::load<std::uint64_t>(all, 0);
+  const auto length = load_at<std::uint64_t>(all, 0);
   const std::uint64_t most = std::min<std::uint64_t>(all.size() - 8, 100'000'000);
   if (length > most) return detail::file_error(path, "says its header has ", length, " bytes, possible are ", most);
   const auto header_bytes = all.subspan(8, static_cast<std::size_t>(length));
@@ -261,7 +261,7 @@ inline result<std::vector<float>> safetensors::floats(std::string_view name,
     if (!bytes.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
   } else {
     const auto widen = t.type == tensor_type::f16 ? &f16::load : &bf16::load;
-    for (std::size_t i = 0; i < values.size(); ++i) values[i] = widen(detail::load<std::uint16_t>(bytes, 2 * i));
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = widen(load_at<std::uint16_t>(bytes, 2 * i));
   }
   return values;
 }

@@ -19,7 +19,7 @@ inline result<std::vector<int>> read_tokens(const std::filesystem::path& path, i
     return detail::file_error(path, "has ", file->size(), " bytes, must be int32 ids and so a multiple of 4");
   std::vector<int> tokens(file->size() / 4);
   for (std::size_t i = 0; i < tokens.size(); ++i) {
-    tokens[i] = detail::load<std::int32_t>(file->bytes(), 4 * i);
+    tokens[i] = load_at<std::int32_t>(file->bytes(), 4 * i);
     if (tokens[i] < 0 || tokens[i] >= vocab)
       return detail::file_error(path, "token ", i, " is ", tokens[i], ", must be in [0, ", vocab, ")");
   }

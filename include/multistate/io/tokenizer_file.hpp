@@ -14,14 +14,14 @@ inline result<tokenizer> load_tokenizer(const std::filesystem::path& path, int v
   if (!file) return file.reason();
   const auto bytes = file->bytes();
   if (bytes.size() < 4) return detail::file_error(path, "has ", bytes.size(), " bytes, too few for a tokenizer");
-  const auto longest = detail::load<std::int32_t>(bytes, 0);
+  const auto longest = load_at<std::int32_t>(bytes, 0);
   if (longest <= 0) return detail::file_error(path, "says its longest piece has ", longest, " bytes: no tokenizer");
   std::vector<std::string> pieces;
   std::vector<float> scores;
   for (std::size_t at = 4; at < bytes.size();) {
     if (bytes.size() - at < 8) return detail::file_error(path, "ends within piece ", pieces.size());
-    scores.push_back(detail::load<float>(bytes, at));
-    const auto length = detail::load<std::int32_t>(bytes, at + 4);
+    scores.push_back(load_at<float>(bytes, at));
+    const auto length = load_at<std::int32_t>(bytes, at + 4);
     at += 8;
     if (length < 0 || length > longest || static_cast<std::size_t>(length) > bytes.size() - at)
       return detail::file_error(path, "piece ", pieces.size(), " has ", length, " bytes, possible are ",

@@ -38,7 +38,7 @@ class decoder {
   /// Errors: sizes that do not fit the config.
   static result<decoder> make(const model_weights& weights, int max_tokens, E& exec) {
     if (error e = check(weights); e.code() != errc::ok) return e;
-    if (max_tokens < 1 || max_tokens > 1 << 28)
+    if (max_tokens < 1 || max_tokens > multistate::max_tokens)
       return error(errc::bad_limits, "decoder: max_tokens must be 1 to 2^28; got ", max_tokens);
     auto turning = rope::make(weights.config.rope);
     if (!turning) return turning.reason();

@@ -281,7 +281,7 @@ int run_compare(const compare_arguments& a, std::vector<std::string> command_lin
   r.simd_target = std::string(attention_target());
   r.sample = &sample;
 
-  if (oracle_wanted) r.notes.emplace_back("the oracle knows the future: how far there is to go, no policy");
+  if (oracle_wanted) r.notes.emplace_back("the oracle knows the future: neither a policy nor a bound");
   constexpr std::size_t ranking_windows = 30;
   if (r.outcome.windows < ranking_windows) r.notes.emplace_back("fewer than 30 windows: no ranking");
   if (a.full) r.notes.emplace_back("recall, statistics, free running and the report are not built yet");
@@ -343,10 +343,10 @@ int compare_main(int argc, char** argv) {
     app.add_option("--threads", a.threads, "N; all cores");
     app.add_option("--format", a.format, "of stored states: f32, f16, bf16");
     app.add_flag("--full", a.full, "all of the demo text, and row short:k");
-    app.add_flag("--time", a.time, "(not built yet)");
+    app.add_flag("--time", a.time, "(not built yet)")->group("");
     app.add_option("--json", a.json, "write everything as JSON; - is standard output");
     app.add_option("--csv", a.csv, "write the rows as CSV; - is standard output");
-    app.add_option("--html", a.html, "(not built yet)");
+    app.add_option("--html", a.html, "(not built yet)")->group("");
     app.add_flag("--quiet", a.quiet, "print nothing but errors");
     app.set_version_flag("--version", "compare " MULTISTATE_VERSION);
     try {

@@ -64,12 +64,13 @@ class byte_reader {
   bool failed_ = false;
 };
 
-/// Element i of an array that lies in bytes at any alignment.
+/// The value at byte `at`, aligned or not. Precondition: it lies inside.
 template <class T>
-T element(std::span<const std::byte> bytes, std::size_t i) noexcept {
-  MULTISTATE_ASSERT((i + 1) * sizeof(T) <= bytes.size());
+T load_at(std::span<const std::byte> bytes, std::size_t at) noexcept {
+  static_assert(std::is_trivially_copyable_v<T>);
+  MULTISTATE_ASSERT(at <= bytes.size() && sizeof(T) <= bytes.size() - at);
   T value;
-  std::memcpy(&value, bytes.data() + i * sizeof(T), sizeof value);
+  std::memcpy(&value, bytes.data() + at, sizeof value);
   return value;
 }
 

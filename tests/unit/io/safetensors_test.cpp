@@ -25,7 +25,7 @@ TEST(io_safetensors, reads_back_what_it_wrote) {
   EXPECT_TRUE(t->floats("none")->empty());
   EXPECT_EQ(*t->ints("scalar"), std::vector<std::int32_t>{-1});
   EXPECT_EQ(t->find("c"), nullptr);
-  const std::uint64_t length = detail::load<std::uint64_t>(t->file(), 0);
+  const std::uint64_t length = load_at<std::uint64_t>(t->file(), 0);
   EXPECT_EQ(length % 8, 0u) << "the data is aligned";
 
   const std::vector<std::size_t> right = {2, 3}, wrong = {3, 2};
