@@ -223,49 +223,30 @@ TEST_F(Invariant09_Chunks, OfOneAndOfAllDiffer) {
   EXPECT_EQ(whole->kept(0, 0), positions{0});
 }
 
+/// Three tokens, two heads with a KV head each, budget two: what each head keeps where heads decide apart, and what
+/// both keep where they decide together.
+void expect_scopes_differ(policy_spec policy, const std::vector<float>& q, const std::vector<float>& k,
+                          const std::vector<positions>& apart, const positions& together) {
+  const tokens data{.dims = {2, 2, 1, 1}, .layers = 1, .count = 3, .q = q, .k = k, .v = {1, 1, 2, 2, 3, 3}};
+  policy.budget = 2;
+  for (const lanes_by scope : {lanes_by::head, lanes_by::layer}) {
+    policy.scope = scope;
+    const auto r = make_runner({.policy = policy, .dims = data.dims}, data);
+    for (int t = 0; t < 3; ++t) r->fed(1);
+    for (int h = 0; h < 2; ++h) EXPECT_EQ(r->kept(0, h), scope == lanes_by::head ? apart[u(h)] : together) << h;
+  }
+}
+
 /// Both heads like the newest best. Head 0 looks away from token 1, head 1 from token 0, the first a little less in the
 /// mean.
 TEST_F(Invariant12_OppositeHeads, DifferByScopeInTova) {
-  tokens data{.dims = {2, 2, 1, 1},
-              .layers = 1,
-              .count = 3,
-              .q = {0, 0, 0, 0, 1, 1},
-              .k = {1, -1, -2, 1.5f, 3, 3},
-              .v = {1, 1, 2, 2, 3, 3}};
-  run_spec spec{.policy = {.name = "tova", .scope = lanes_by::head, .budget = 2}, .dims = data.dims};
-  const auto head = make_runner(spec, data);
-  spec.policy.scope = lanes_by::layer;
-  const auto layer = make_runner(spec, data);
-  for (int t = 0; t < 3; ++t) {
-    head->fed(1);
-    layer->fed(1);
-  }
-  EXPECT_EQ(head->kept(0, 0), (positions{0, 2}));
-  EXPECT_EQ(head->kept(0, 1), (positions{1, 2}));
-  EXPECT_EQ(layer->kept(0, 0), (positions{1, 2}));
-  EXPECT_EQ(layer->kept(0, 1), (positions{1, 2}));
+  expect_scopes_differ({.name = "tova"}, {0, 0, 0, 0, 1, 1}, {1, -1, -2, 1.5f, 3, 3}, {{0, 2}, {1, 2}}, {1, 2});
 }
 
 /// Sums after three tokens, about: head 0 (2.4, 0, 0.6), head 1 (1, 1.4, 0.6), both (3.4, 1.4, 1.2).
 TEST_F(Invariant12_OppositeHeads, DifferByScopeInH2o) {
-  tokens data{.dims = {2, 2, 1, 1},
-              .layers = 1,
-              .count = 3,
-              .q = {0, 0, 8, 8, 8, 8},
-              .k = {1, 0, 0, 1, 1.05f, 1.05f},
-              .v = {1, 1, 2, 2, 3, 3}};
-  run_spec spec{.policy = {.name = "h2o", .scope = lanes_by::head, .budget = 2, .recent = 0}, .dims = data.dims};
-  const auto head = make_runner(spec, data);
-  spec.policy.scope = lanes_by::layer;
-  const auto layer = make_runner(spec, data);
-  for (int t = 0; t < 3; ++t) {
-    head->fed(1);
-    layer->fed(1);
-  }
-  EXPECT_EQ(head->kept(0, 0), (positions{0, 2}));
-  EXPECT_EQ(head->kept(0, 1), (positions{0, 1}));
-  EXPECT_EQ(layer->kept(0, 0), (positions{0, 1}));
-  EXPECT_EQ(layer->kept(0, 1), (positions{0, 1}));
+  expect_scopes_differ({.name = "h2o", .recent = 0}, {0, 0, 8, 8, 8, 8}, {1, 0, 0, 1, 1.05f, 1.05f}, {{0, 2}, {0, 1}},
+                       {0, 1});
 }
 
 TEST_F(Invariant14_Pins, StayWhateverTheirScoresAndGoLikeOthersAfterwards) {

@@ -67,6 +67,17 @@ int random_cycle(generator& g, const run_spec& spec, runner& r, int most, std::v
   return accepted;
 }
 
+/// The same `count` random cycles for both: the same outputs.
+void expect_same_cycles(generator& g, const run_spec& spec, runner& a, runner& b, int count) {
+  for (int i = 0; i < count; ++i) {
+    generator same = g;
+    std::vector<float> x, y;
+    random_cycle(g, spec, a, 5, &x);
+    random_cycle(same, spec, b, 5, &y);
+    ASSERT_EQ(different(x, y), "") << "cycle " << i;
+  }
+}
+
 run_spec random_undoing_run(generator& g) {
   run_spec spec = random_run(g, bounded_policies(), 8);
   spec.room = {.chunk = g.between(1, 5), .undo = g.between(1, 8), .every = g.one_of(std::vector<int>{1, 1, 2, 4})};
@@ -82,13 +93,7 @@ TEST_F(Invariant13_UndoForkSave, UndoneIsAsIfItHadNeverBeen) {
                  other = random_tokens(g, spec.dims, spec.layers, 300);
     const auto r = make_runner(spec, data), never = make_runner(spec, data);
     for (int round = 0; round < 12; ++round) {
-      for (int i = g.between(0, 4); i > 0; --i) {
-        generator same = g;
-        std::vector<float> x, y;
-        random_cycle(g, spec, *r, 5, &x);
-        random_cycle(same, spec, *never, 5, &y);
-        ASSERT_EQ(different(x, y), "");
-      }
+      ASSERT_NO_FATAL_FAILURE(expect_same_cycles(g, spec, *r, *never, g.between(0, 4)));
       const auto before = r->save();
       r->use(other);  // what is undone was something else
       int count = 0;
@@ -154,16 +159,10 @@ TEST_F(Invariant13_UndoForkSave, ForkedAndRestoredRunsGoOn) {
     ASSERT_TRUE(restored->load(file));
     ASSERT_TRUE(fork->save() == file);
     ASSERT_TRUE(restored->save() == file);
-    generator same = g, again = g;
     fork->use(other);  // goes another way: the others do not notice
-    generator away = g;
+    generator away = g, again = g;
     for (int i = 0; i < 8; ++i) random_cycle(away, spec, *fork, 5);
-    for (int i = 0; i < 12; ++i) {
-      std::vector<float> x, y;
-      random_cycle(g, spec, *r, 5, &x);
-      random_cycle(same, spec, *restored, 5, &y);
-      ASSERT_EQ(different(x, y), "");
-    }
+    ASSERT_NO_FATAL_FAILURE(expect_same_cycles(g, spec, *r, *restored, 12));
     ASSERT_TRUE(r->save() == restored->save());
     const auto twin = make_runner(spec, data);
     ASSERT_TRUE(twin->load(file));

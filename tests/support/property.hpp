@@ -6,14 +6,13 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <cstdio>
-#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include <support/data.hpp>
+#include <support/furthest.hpp>
 #include <support/naive.hpp>
 #include <support/random.hpp>
 #include <support/runner.hpp>
@@ -58,18 +57,6 @@ inline run_spec random_run(generator& g, const std::vector<std::string>& names, 
   }
   spec.with_simd = g.chance(30);
   return spec;
-}
-
-/// The largest difference; NaN is larger than all.
-template <class A, class B>
-double furthest(const std::vector<A>& a, const std::vector<B>& b) {
-  if (a.size() != b.size()) return std::numeric_limits<double>::infinity();
-  double most = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    const double off = std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
-    if (!(off <= most)) most = off;
-  }
-  return most;
 }
 
 /// The first place where bits differ, or nothing.

@@ -171,6 +171,18 @@ def options(compare, folder):
     check(len(two["texts"]) == 2 and two["windows"][-1] == {"text": 1, "first_token": 0, "queries": 40, "scored_from": 20, "scored": 20}, "a short text is one window, scored from its middle")
 
 
+def narrow(compare, folder):
+    """A program that was compiled for less than this CPU has says so; one that uses all of it does not."""
+    cpu = pathlib.Path("/proc/cpuinfo").read_text().split()
+    done = works(compare, "--window", 64, "--tokens", 100, "--policies", "tova:8", "--json", "-")
+    target = json.loads(done.stdout)["simd_target"]
+    warned = "build with -march=native" in done.stderr
+    if target in ("SCALAR", "EMU128", "SSSE3", "SSE4") and "avx2" in cpu:
+        check(warned, f"compiled for {target} only, on a CPU with AVX2: says so")
+    elif target.startswith("AVX3") or target == "AVX2" and "avx512f" not in cpu or target.startswith("NEON"):
+        check(not warned, f"{target} is all that there is: no warning")
+
+
 def interrupt(compare, folder):
     out = folder / "stopped.json"
     running = subprocess.Popen([compare, "--window", "64", "--full", "--json", str(out), "--policies", "tova:16"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -207,6 +219,7 @@ def main():
         bad_usage(compare, folder)
         demo(compare, folder)
         options(compare, folder)
+        narrow(compare, folder)
         interrupt(compare, folder)
         if shared:
             stories(compare, shared, folder)

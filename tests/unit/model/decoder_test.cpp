@@ -1,131 +1,26 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <limits>
 #include <string>
 #include <vector>
-
-#define EIGEN_DONT_VECTORIZE  // a plain reference; and g++ 12 warns about its own AVX-512 header
-#include <Eigen/Core>
 
 #include <multistate/model/decoder.hpp>
 #include <multistate/model/memory.hpp>
 #include <multistate/policies.hpp>
 #include <support/allocations.hpp>
+#include <unit/model/memories.hpp>
 #include <unit/model/models.hpp>
 
 namespace {
 
 using namespace multistate;
+using support::expect_same_states;
 using support::feed;
+using support::furthest;
 using support::kept;
 using support::random_ids;
 using support::random_model;
-
-std::size_t u(int n) { return static_cast<std::size_t>(n); }
-
-/// The transformer from its formulas, in double: every query sees its own position and the `reach[layer]` before it.
-std::vector<double> reference(const model_weights& m, const std::vector<int>& ids, const std::vector<int>& reach) {
-  using matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-  const auto mapped = [](const std::vector<float>& w, Eigen::Index rows) -> matrix {
-    using stored = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-    return Eigen::Map<const stored>(w.data(), rows, static_cast<Eigen::Index>(w.size()) / rows).cast<double>();
-  };
-  const auto norm = [&](const matrix& x, const std::vector<float>& w) -> matrix {
-    matrix y = x;
-    for (Eigen::Index t = 0; t < x.rows(); ++t)
-      y.row(t) =
-          (x.row(t) / std::sqrt(x.row(t).squaredNorm() / static_cast<double>(x.cols()) + double{m.config.norm_eps}))
-              .cwiseProduct(mapped(w, 1));
-    return y;
-  };
-  const model_config& c = m.config;
-  const Eigen::Index T = static_cast<Eigen::Index>(ids.size()), d = c.head_dim;
-  const auto turned = [&](matrix x) {  // [T][heads * d]
-    const Eigen::Index pairs = c.rope.dim / 2;
-    for (Eigen::Index t = 0; t < T; ++t)
-      for (Eigen::Index h = 0; h < x.cols() / d; ++h)
-        for (Eigen::Index i = 0; i < pairs; ++i) {
-          const double angle =
-              static_cast<double>(t) * std::pow(c.rope.theta, -2.0 * static_cast<double>(i) / c.rope.dim);
-          const bool halves = c.rope.pairing == rope_pairing::halves;
-          double& a = x(t, h * d + (halves ? i : 2 * i));
-          double& b = x(t, h * d + (halves ? pairs + i : 2 * i + 1));
-          const double old = a;
-          a = old * std::cos(angle) - b * std::sin(angle);
-          b = b * std::cos(angle) + old * std::sin(angle);
-        }
-    return x;
-  };
-  matrix x(T, c.hidden);
-  const matrix embedding = mapped(m.embedding, c.vocab);
-  for (Eigen::Index t = 0; t < T; ++t) x.row(t) = embedding.row(ids[static_cast<std::size_t>(t)]);
-  for (int layer = 0; layer < c.layers; ++layer) {
-    const layer_weights& w = m.layers[u(layer)];
-    const matrix h = norm(x, w.attention_norm);
-    const matrix q = turned(h * mapped(w.q, c.heads * d).transpose());
-    const matrix k = turned(h * mapped(w.k, c.kv_heads * d).transpose());
-    const matrix v = h * mapped(w.v, c.kv_heads * d).transpose();
-    matrix out = matrix::Zero(T, c.heads * d);
-    for (Eigen::Index t = 0; t < T; ++t)
-      for (int head = 0; head < c.heads; ++head) {
-        const Eigen::Index kv = head / (c.heads / c.kv_heads) * d,
-                           begin = std::max<Eigen::Index>(0, t - reach[u(layer)]);
-        Eigen::VectorXd a = k.block(begin, kv, t + 1 - begin, d) * q.block(t, head * d, 1, d).transpose() /
-                            std::sqrt(static_cast<double>(d));
-        a = (a.array() - a.maxCoeff()).exp();
-        out.block(t, head * d, 1, d) = (a / a.sum()).transpose() * v.block(begin, kv, t + 1 - begin, d);
-      }
-    x += out * mapped(w.o, c.hidden).transpose();
-    const matrix f = norm(x, w.ffn_norm);
-    const matrix gate = f * mapped(w.gate, c.ffn).transpose(), up = f * mapped(w.up, c.ffn).transpose();
-    x += (gate.array() / (1.0 + (-gate.array()).exp()) * up.array()).matrix() * mapped(w.down, c.hidden).transpose();
-  }
-  const matrix logits = norm(x, m.final_norm) * mapped(m.output_matrix(), c.vocab).transpose();
-  return {logits.data(), logits.data() + logits.size()};
-}
-
-template <class Got, class Expected>
-double worst(const Got& got, const Expected& expected) {
-  if (got.size() != expected.size()) return std::numeric_limits<double>::infinity();
-  double most = 0;
-  for (std::size_t i = 0; i < got.size(); ++i) {
-    const double off = std::abs(static_cast<double>(got[i]) - static_cast<double>(expected[i]));
-    most = off <= most ? most : off;  // NaN wins
-  }
-  return most;
-}
-
-TEST(decoder, equals_the_formulas) {
-  const std::vector<support::model_sizes> shapes{
-      {.layers = 2, .hidden = 32, .heads = 4, .kv_heads = 2, .head_dim = 8, .ffn = 48, .vocab = 40},
-      {.layers = 1, .hidden = 37, .heads = 3, .kv_heads = 3, .head_dim = 7, .ffn = 51, .vocab = 29, .tied = true},
-      {.layers = 3,
-       .hidden = 20,
-       .heads = 5,
-       .kv_heads = 1,
-       .head_dim = 6,
-       .ffn = 17,
-       .vocab = 101,
-       .pairing = rope_pairing::adjacent},
-      {.layers = 2, .hidden = 1, .heads = 1, .kv_heads = 1, .head_dim = 2, .ffn = 1, .vocab = 2, .tied = true}};
-  for (const auto& s : shapes) {
-    const model_weights m = random_model(s);
-    const std::vector<int> ids = random_ids(25, s.vocab);
-    const auto expected = reference(m, ids, std::vector<int>(u(s.layers), 1000));
-    auto d = decoder<>::make(m, 25).value();
-    for (const std::size_t chunk : {1u, 4u, 25u}) {
-      auto memory = make_memory(full{.budget = 25}, setup_for(m.config, {.chunk = 25})).value();
-      EXPECT_LT(worst(feed(d, memory, ids, chunk), expected), 1e-4) << s.hidden << ", chunk " << chunk;
-    }
-    auto memory = make_memory(full{.budget = 25}, setup_for(m.config, {.prompt = 25})).value();
-    EXPECT_LT(worst(feed(d, memory, ids, 25, attend_mode::one_shot), expected), 1e-4) << s.hidden;
-    memory = make_memory(full{.budget = 25}, setup_for(m.config)).value();
-    EXPECT_LT(worst(feed(d, memory, ids, 25, attend_mode::one_by_one), expected), 1e-4) << s.hidden;
-    memory = make_memory(full{.budget = 25}, setup_for(m.config, {.chunk = 3}, position_mode::in_cache)).value();
-    EXPECT_LT(worst(feed(d, memory, ids, 3), expected), 1e-4) << s.hidden;
-  }
-}
+using support::u;
 
 TEST(decoder, each_layer_has_a_policy_of_its_own) {
   const model_weights m = random_model({.layers = 3});
@@ -143,26 +38,15 @@ TEST(decoder, each_layer_has_a_policy_of_its_own) {
   EXPECT_EQ(memory.lanes(2), 2);
   EXPECT_EQ(memory.live(2, 0), 9);
   EXPECT_EQ(memory.live(2, 1), 9);
-
-  parts.clear();  // a query sees the 5 kept states and itself
-  for (int l = 0; l < 3; ++l) parts.push_back(make_layer_memory(window{.budget = l == 1 ? 5 : 11}, setup, l).value());
-  memory = sequence_memory::make(std::move(parts)).value();
-  EXPECT_LT(worst(feed(d, memory, ids), reference(m, ids, {11, 5, 11})), 1e-4);
 }
 
 /// Memories of many kinds, for a batch.
 std::vector<sequence_memory> many(const model_config& c) {
-  const memory_setup plain = setup_for(c, {.chunk = 4, .prompt = 20});
-  const memory_setup in_cache = setup_for(c, plain.room, position_mode::in_cache);
+  const limits room{.chunk = 4, .prompt = 20};
   std::vector<sequence_memory> all;
-  all.push_back(make_memory(full{.budget = 60}, plain).value());
-  all.push_back(make_memory(window{.budget = 7, .sinks = 2}, in_cache).value());
-  all.push_back(make_memory(tova{.budget = 8}, plain).value());
-  all.push_back(make_memory(tova{.budget = 6, .scope = scope_kind::model}, plain).value());
-  all.push_back(make_memory<f16>(h2o{.budget = 9}, plain).value());
-  all.push_back(make_memory<bf16, f32>(h2o{.budget = 7, .scope = scope_kind::layer}, in_cache).value());
-  all.push_back(make_memory(knorm{.budget = 5}, plain).value());
-  all.push_back(make_memory(multistate::random{.budget = 5, .seed = 3}, plain).value());
+  all.push_back(make_memory(full{.budget = 60}, setup_for(c, room)).value());
+  for (const auto& make : support::memory_kinds())
+    all.push_back(make(c, room, all.size() % 2 == 0 ? position_mode::original : position_mode::in_cache));
   return all;
 }
 
@@ -214,10 +98,7 @@ TEST(decoder, a_batch_gives_what_its_sequences_give_alone_for_any_number_of_thre
       ASSERT_EQ(e.message(), "");
     }
     EXPECT_EQ(got, expected);
-    for (std::size_t i = 0; i < others.size(); ++i)
-      for (int l = 0; l < others[i].layers(); ++l)
-        for (int lane = 0; lane < others[i].lanes(l); ++lane)
-          EXPECT_EQ(kept(others[i], l, lane), kept(memories[i], l, lane));
+    for (std::size_t i = 0; i < others.size(); ++i) expect_same_states(others[i], memories[i]);
   };
   auto one_thread = decoder<>::make(m, 200).value();
   auto three_threads = decoder<support::threads>::make(m, 200, three).value();
@@ -239,11 +120,8 @@ TEST(decoder, one_by_one_equals_calls_of_one_token) {
     std::vector<float> logits(expected.size());
     ASSERT_EQ(d.prompt(third[i], ids, prompt_mode::sequential, 0, logit_rows::all, logits.data()).message(), "");
     EXPECT_EQ(logits, expected) << i;
-    for (int l = 0; l < first[i].layers(); ++l)
-      for (int lane = 0; lane < first[i].lanes(l); ++lane) {
-        EXPECT_EQ(kept(first[i], l, lane), kept(second[i], l, lane)) << i;
-        EXPECT_EQ(kept(first[i], l, lane), kept(third[i], l, lane)) << i;
-      }
+    expect_same_states(first[i], second[i]);
+    expect_same_states(first[i], third[i]);
   }
 }
 
@@ -284,10 +162,10 @@ TEST(decoder, chunks_equal_tokens_where_nothing_is_dropped) {
   const auto expected = feed(d, sequential, ids);
   for (const int chunk : {2, 7, 40}) {
     auto memory = make_memory(tova{.budget = 40}, setup_for(m.config, {.chunk = chunk})).value();
-    EXPECT_LT(worst(feed(d, memory, ids, u(chunk)), expected), 1e-5) << chunk;
+    EXPECT_LT(furthest(feed(d, memory, ids, u(chunk)), expected), 1e-5) << chunk;
   }
   auto memory = make_memory(tova{.budget = 40}, setup_for(m.config, {.prompt = 40})).value();
-  EXPECT_LT(worst(feed(d, memory, ids, 40, attend_mode::one_shot), expected), 1e-5);
+  EXPECT_LT(furthest(feed(d, memory, ids, 40, attend_mode::one_shot), expected), 1e-5);
   auto all = make_memory(full{.budget = 40}, setup_for(m.config)).value();
   EXPECT_EQ(feed(d, all, ids), expected);
 }
@@ -359,6 +237,7 @@ TEST(decoder, allocates_nothing_per_token) {
                      &logits[i * u(m.config.vocab)]});
   }
   std::vector<std::size_t> bytes;
+  bytes.reserve(memories.size());
   for (const auto& memory : memories) bytes.push_back(memory.bytes());
   const std::size_t before = support::allocations();
   for (std::size_t t = 0; t < 40; ++t) {

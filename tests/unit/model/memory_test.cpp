@@ -2,48 +2,27 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <string>
 #include <vector>
 
 #include <multistate/model/decoder.hpp>
 #include <multistate/model/memory.hpp>
 #include <multistate/policies.hpp>
+#include <unit/model/memories.hpp>
 #include <unit/model/models.hpp>
 
 namespace {
 
 using namespace multistate;
+using support::expect_same_states;
 using support::feed;
+using support::furthest;
 using support::kept;
 using support::random_ids;
 using support::random_model;
+using support::u;
 
-std::size_t u(int n) { return static_cast<std::size_t>(n); }
-
-using make_kind = std::function<sequence_memory(const model_config&, const limits&, position_mode)>;
-
-template <class Format = f32, policy P>
-make_kind kind(const P& settings) {
-  return [settings](const model_config& c, const limits& room, position_mode at) {
-    return make_memory<Format>(settings, setup_for(c, room, at)).value();
-  };
-}
-
-/// Policies that look at nothing, at rows, at sums, at keys; all scopes.
-const std::vector<make_kind> kinds{kind(window{.budget = 6, .sinks = 2}),
-                                   kind(tova{.budget = 7}),
-                                   kind<f16>(tova{.budget = 6, .scope = scope_kind::model}),
-                                   kind(h2o{.budget = 8}),
-                                   kind<bf16>(h2o{.budget = 7, .scope = scope_kind::model, .normalised = true}),
-                                   kind(knorm{.budget = 6}),
-                                   kind(multistate::random{.budget = 5})};
-
-void expect_same_states(const sequence_memory& a, const sequence_memory& b) {
-  EXPECT_EQ(a.next_position(), b.next_position());
-  for (int l = 0; l < a.layers(); ++l)
-    for (int lane = 0; lane < a.lanes(l); ++lane) EXPECT_EQ(kept(a, l, lane), kept(b, l, lane));
-}
+const std::vector<support::make_kind> kinds = support::memory_kinds();
 
 struct fixture : ::testing::Test {
   model_weights m = random_model({});
@@ -67,7 +46,8 @@ TEST_F(memory_of_a_sequence, forks_go_on_independently) {
       EXPECT_EQ(feed(d, c, part(20, 15)), expected);
       EXPECT_NE(other, expected);
       EXPECT_TRUE(c.undo(2));
-      expect_same_states(c, c);
+      EXPECT_TRUE(a.undo(2));
+      expect_same_states(c, a);
     }
 }
 
@@ -250,15 +230,10 @@ TEST_F(memory_of_a_sequence, narrow_formats_are_close_and_smaller) {
   auto brain = make_memory<bf16>(full{.budget = 40}, setup).value();
   auto mixed = make_memory<f16, f32>(full{.budget = 40}, setup).value();
   const auto expected = feed(d, wide, part(0, 40));
-  const auto off = [&](sequence_memory& memory) {
-    const auto got = feed(d, memory, part(0, 40));
-    float most = 0;
-    for (std::size_t i = 0; i < got.size(); ++i) most = std::max(most, std::abs(got[i] - expected[i]));
-    return most;
-  };
-  EXPECT_LT(off(half), 0.02f);
-  EXPECT_LT(off(brain), 0.15f);
-  EXPECT_LT(off(mixed), 0.02f);
+  const auto off = [&](sequence_memory& memory) { return furthest(feed(d, memory, part(0, 40)), expected); };
+  EXPECT_LT(off(half), 0.02);
+  EXPECT_LT(off(brain), 0.15);
+  EXPECT_LT(off(mixed), 0.02);
   EXPECT_EQ(wide.live_bytes(), 2u * 2 * 40 * (6 + 6) * 4);
   EXPECT_EQ(half.live_bytes(), wide.live_bytes() / 2);
   EXPECT_EQ(mixed.live_bytes(), wide.live_bytes() * 3 / 4);

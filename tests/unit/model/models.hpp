@@ -7,9 +7,12 @@
 
 #include <multistate/model/decoder.hpp>
 #include <multistate/model/memory.hpp>
+#include <support/furthest.hpp>
 #include <support/random.hpp>
 
 namespace support {
+
+inline std::size_t u(int n) { return static_cast<std::size_t>(n); }
 
 struct model_sizes {
   int layers = 2, hidden = 24, heads = 4, kv_heads = 2, head_dim = 6, ffn = 40, vocab = 32;
@@ -20,8 +23,7 @@ struct model_sizes {
 /// Random weights, queries enlarged so that attention is peaked.
 inline multistate::model_weights random_model(const model_sizes& s, std::uint64_t seed = 1) {
   generator g(seed);
-  const auto u = [](int n) { return static_cast<std::size_t>(n); };
-  const auto matrix = [&](int out, int in, double scale = 1.0) {
+  const auto random_matrix = [&](int out, int in, double scale = 1.0) {
     std::vector<float> w(u(out) * u(in));
     for (float& x : w) x = static_cast<float>(scale * g.normal() / std::sqrt(static_cast<double>(in)));
     return w;
@@ -43,15 +45,15 @@ inline multistate::model_weights random_model(const model_sizes& s, std::uint64_
   m.config.rope.dim = s.head_dim / 2 * 2;
   m.config.rope.theta = 100.0;
   m.config.rope.pairing = s.pairing;
-  m.embedding = matrix(s.vocab, s.hidden, std::sqrt(static_cast<double>(s.hidden)));
+  m.embedding = random_matrix(s.vocab, s.hidden, std::sqrt(static_cast<double>(s.hidden)));
   for (int l = 0; l < s.layers; ++l) {
     const int q = s.heads * s.head_dim, kv = s.kv_heads * s.head_dim;
-    m.layers.push_back({norm(), matrix(q, s.hidden, 2.0), matrix(kv, s.hidden), matrix(kv, s.hidden),
-                        matrix(s.hidden, q), norm(), matrix(s.ffn, s.hidden), matrix(s.ffn, s.hidden),
-                        matrix(s.hidden, s.ffn)});
+    m.layers.push_back({norm(), random_matrix(q, s.hidden, 2.0), random_matrix(kv, s.hidden),
+                        random_matrix(kv, s.hidden), random_matrix(s.hidden, q), norm(), random_matrix(s.ffn, s.hidden),
+                        random_matrix(s.ffn, s.hidden), random_matrix(s.hidden, s.ffn)});
   }
   m.final_norm = norm();
-  if (!s.tied) m.head = matrix(s.vocab, s.hidden);
+  if (!s.tied) m.head = random_matrix(s.vocab, s.hidden);
   return m;
 }
 

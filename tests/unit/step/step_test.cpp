@@ -132,6 +132,7 @@ std::vector<position> kept(const decider<P>& d, int lane = 0) {
   std::vector<slot> order(u(d.live(lane)));
   d.rank_order(lane, order);
   std::vector<position> p;
+  p.reserve(order.size());
   for (const slot s : order) p.push_back(d.positions(lane)[index(s)]);
   return p;
 }
@@ -231,11 +232,12 @@ TEST(step, held_rows_wait_for_the_caller) {
   const support::plain_attention attend(x.dims);
   memory<tova> m({.budget = 3}, x.dims, {.chunk = 4, .hold = 4}), plain({.budget = 3}, x.dims, {.chunk = 4});
   one<true>(m, x.io(0, 4), x.dims, attend);
+  const std::vector<float> held(x.out.begin(), x.out.begin() + 2 * 8);
   EXPECT_EQ(m.who.live(0), 4);
   m.states[0].apply(m.who.reduce(2));
   EXPECT_EQ(kept(m.who), (std::vector<position>{0, 1}));
+  std::fill(x.out.begin(), x.out.end(), 0.0f);
   one(plain, x.io(0, 2), x.dims, attend);
-  const std::vector<float> held(x.out.begin(), x.out.begin() + 2 * 8);
   EXPECT_EQ(std::vector<float>(x.out.begin(), x.out.begin() + 2 * 8), held);
   one<true>(m, x.io(2, 4), x.dims, attend);
   m.states[0].apply(m.who.reduce());
