@@ -5,6 +5,7 @@
 #include <multistate/attention/executor.hpp>
 #include <multistate/attention/scalar.hpp>
 #include <multistate/rope/angle_table.hpp>
+#include <multistate/types/bytes.hpp>
 
 #include <gtest/gtest.h>
 
@@ -12,7 +13,6 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
-#include <cstring>
 #include <limits>
 #include <memory>
 #include <random>
@@ -182,17 +182,25 @@ class problem {
   /// rows [count][d] in one allocation of exactly their bytes, at an odd address, strides with NaN between the rows.
   template <class Format>
   const std::byte* store(const std::vector<float>& values, std::size_t count, std::size_t d, std::size_t& stride) {
-    using element = typename Format::element;
-    const std::size_t offset = static_cast<std::size_t>(pick(0, 5));
-    stride = d * sizeof(element) + static_cast<std::size_t>(pick(0, 1) * pick(0, 9));
-    const std::size_t bytes = offset + (count == 0 ? 0 : stride * (count - 1) + d * sizeof(element));
+    const std::size_t offset = static_cast<std::size_t>(pick(0, 5)), row = row_bytes<Format>(static_cast<int>(d));
+    stride = row + static_cast<std::size_t>(pick(0, 1) * pick(0, 9));
+    const std::size_t bytes = offset + (count == 0 ? 0 : stride * (count - 1) + row);
     std::vector<std::byte>& memory = memory_.emplace_back(bytes, std::byte{0xff});
     for (std::size_t r = 0; r < count; ++r)
-      for (std::size_t i = 0; i < d; ++i) {
-        const element e = Format::store(values[r * d + i]);
-        std::memcpy(memory.data() + offset + r * stride + i * sizeof e, &e, sizeof e);
-      }
+      store_row<Format>(memory.data() + offset + r * stride, values.data() + r * d, static_cast<int>(d));
     return memory.data() + offset;
+  }
+  /// Row r of `to` = what the format makes of `from` [d].
+  template <class Format>
+  static void keep(const float* from, matrix& to, Eigen::Index r) {
+    const int d = static_cast<int>(to.cols());
+    std::vector<std::byte> row(row_bytes<Format>(d));
+    store_row<Format>(row.data(), from, d);
+    const auto element = [&](int i) {
+      return load_at<typename Format::element>(row, u(i) * sizeof(typename Format::element));
+    };
+    for (int i = 0; i < d; ++i)
+      to(r, i) = double{Format::load(element(i))} * double{row_scale<Format>(row.data(), u(d))};
   }
 
   void make_head(int head) {
@@ -223,11 +231,10 @@ class problem {
       std::vector<float> v(some * dv, nan);
       for (std::size_t r = 0; r < some && held + r < n; ++r) {
         const auto at = static_cast<Eigen::Index>(held + r);
-        for (std::size_t i = 0; i < dk; ++i)
-          keys(at, static_cast<Eigen::Index>(i)) = double{k[r * dk + i] = KeyFormat::load(KeyFormat::store(normal()))};
-        for (std::size_t i = 0; i < dv; ++i)
-          values(at, static_cast<Eigen::Index>(i)) =
-              double{v[r * dv + i] = ValueFormat::load(ValueFormat::store(normal()))};
+        for (std::size_t i = 0; i < dk; ++i) k[r * dk + i] = normal();
+        for (std::size_t i = 0; i < dv; ++i) v[r * dv + i] = normal();
+        keep<KeyFormat>(&k[r * dk], keys, at);
+        keep<ValueFormat>(&v[r * dv], values, at);
         norm = std::max(norm, keys.row(at).norm());
       }
       extent e;
@@ -285,7 +292,7 @@ struct dirty {
   explicit dirty(std::size_t bytes) : memory(bytes + 3, std::byte{0xff}), span(memory.data() + 3, bytes) {}
 };
 
-template <needs Want, class KeyFormat, class ValueFormat>
+template <needs Want, class KeyFormat, class ValueFormat = KeyFormat>
 void compare(const settings& s) {
   problem<KeyFormat, ValueFormat> p(s);
   auto& tasks = p.tasks();
@@ -333,7 +340,7 @@ settings draw(std::mt19937& rng) {
   s.dims.heads = s.dims.kv_heads * pick(1, 16);
   s.dims.dk = dimensions[static_cast<std::size_t>(pick(0, dimensions.size() - 1))];
   s.dims.dv = dimensions[static_cast<std::size_t>(pick(0, dimensions.size() - 1))];
-  s.n = pick(0, 9) == 0 ? 1 : pick(0, 2) == 0 ? pick(2, 20) : pick(2, 300);
+  s.n = pick(0, 9) == 0 ? 1 : pick(0, 2) == 0 ? pick(2, 20) : pick(0, 4) == 0 ? pick(256, 900) : pick(2, 300);
   const int most = std::max(1, std::min(s.n, 20000 / (s.n * s.dims.heads / 4 + 1)));
   s.queries = pick(0, 1) == 0 ? 1 : pick(0, 3) == 0 ? most : pick(1, most);
   s.scale = flag();
@@ -368,6 +375,55 @@ TEST(attention_against_eigen, f16_bf16) { compare_many<needs::row_sum, f16, bf16
 TEST(attention_against_eigen, bf16_f32) { compare_many<needs::nothing, bf16, f32>(11, 40); }
 TEST(attention_against_eigen, bf16_f16) { compare_many<needs::nothing, bf16, f16>(12, 40); }
 
+TEST(attention_against_eigen, i8) { compare_many<needs::each_row, i8>(14, 60); }
+TEST(attention_against_eigen, i8_f32) { compare_many<needs::last_row, i8, f32>(15, 40); }
+TEST(attention_against_eigen, f16_i8) { compare_many<needs::row_sum, f16, i8>(16, 40); }
+
+/// Keys off by half a scale move a logit by at most delta, and so weights by factors of at most exp(2 delta).
+TEST(attention_against_eigen, i8_states_are_within_their_bound_of_f32_ones) {
+  std::mt19937 rng(17);
+  std::normal_distribution<float> normal;
+  for (int round = 0; round < 40; ++round) {
+    const int d = 1 + static_cast<int>(rng() % 130), n = 1 + static_cast<int>(rng() % 400);
+    const shape dims{3, 1, d, d};
+    std::vector<float> q(3 * u(d)), k(u(n) * u(d)), v(k.size()), exact(q.size()), rounded(q.size());
+    for (auto* x : {&q, &k, &v})
+      for (float& f : *x) f = normal(rng);
+    std::vector<std::byte> k8(u(n) * row_bytes<i8>(d)), v8(k8.size());
+    float key_scale = 0, value_scale = 0, largest_value = 0;
+    for (std::size_t i = 0; i < u(n); ++i) {
+      store_row<i8>(&k8[i * row_bytes<i8>(d)], &k[i * u(d)], d);
+      store_row<i8>(&v8[i * row_bytes<i8>(d)], &v[i * u(d)], d);
+      key_scale = std::max(key_scale, row_scale<i8>(&k8[i * row_bytes<i8>(d)], u(d)));
+      value_scale = std::max(value_scale, row_scale<i8>(&v8[i * row_bytes<i8>(d)], u(d)));
+    }
+    for (const float x : v) largest_value = std::max(largest_value, std::abs(x));
+    std::vector<std::byte> scratch(attend_scratch_bytes(dims, n));
+    const attention<> attend{dims, {}, nullptr, scratch};
+    const extent floats{reinterpret_cast<const std::byte*>(k.data()), reinterpret_cast<const std::byte*>(v.data()),
+                        u(d) * sizeof(float), u(d) * sizeof(float), n};
+    const extent bytes{k8.data(), v8.data(), row_bytes<i8>(d), row_bytes<i8>(d), n};
+    attention_task task;
+    task.q = q.data();
+    task.out = exact.data();
+    task.kv = {.extents = {&floats, 1}, .positions = {}, .ranks = {}, .n = n};
+    attend.operator()<needs::nothing>({&task, 1});
+    task.kv.extents = {&bytes, 1};
+    task.out = rounded.data();
+    attend.operator()<needs::nothing, i8>({&task, 1});
+    for (std::size_t g = 0; g < 3; ++g) {
+      double norm1 = 0;
+      for (std::size_t i = 0; i < u(d); ++i) norm1 += std::abs(double{q[g * u(d) + i]});
+      const double delta = norm1 * double{key_scale} / 2 / std::sqrt(double(d));
+      const double bound = std::expm1(2 * delta) * double{largest_value} + double{value_scale} / 2 + 1e-5;
+      for (std::size_t i = g * u(d); i < (g + 1) * u(d); ++i) {
+        ASSERT_NEAR(exact[i], rounded[i], bound) << d << ' ' << n;
+        ASSERT_NEAR(exact[i], rounded[i], 0.1) << d << ' ' << n;  // what errors that do not add up come to
+      }
+    }
+  }
+}
+
 TEST(attention_against_eigen, every_pair_of_dimensions) {
   std::mt19937 rng(13);
   for (const int dk : dimensions)
@@ -401,6 +457,7 @@ TEST(attention_against_eigen, each_option_alone_and_all_together) {
       s.in_cache = option == 5 || option == 6;
       compare<needs::each_row, f32, f32>(s);
       compare<needs::row_sum, f16, bf16>(s);
+      compare<needs::last_row, i8>(s);
       if (HasFatalFailure()) return;
     }
 }

@@ -33,6 +33,7 @@ namespace detail {
 
 inline constexpr std::size_t attention_pad = 16;        ///< floats of the widest vector used
 inline constexpr std::size_t attention_row_block = 32;  ///< states whose keys or values are worked on together
+inline constexpr std::size_t attention_part = 256;      ///< states whose softmax is taken together
 inline constexpr std::size_t attention_columns = 16;    ///< (token, query head) pairs of a chunk that share one pass
 
 inline float attention_scale(const attention_options& options, const shape& dims) noexcept {
@@ -49,22 +50,43 @@ constexpr std::size_t attention_tokens(int group, int queries) noexcept {
   return std::min(fit, static_cast<std::size_t>(queries));
 }
 
+/// Parts of attention_part states, the last one smaller, in which n states are worked on.
+constexpr std::size_t attention_parts(std::size_t n) noexcept { return (n + attention_part - 1) / attention_part; }
+
 /// Where one worker's scratch holds what, in floats from its start; every part starts on a cache line.
 struct attention_layout {
-  std::size_t queries = 0;  ///< [columns][padded(dk)] scaled, rotated and padded
-  std::size_t keys = 0;     ///< [attention_row_block][padded(dk)] rotated, for in-cache positions
-  std::size_t weights = 0;  ///< [columns][padded(n)]
-  std::size_t index = 0;    ///< [n] slots seen through a window, as uint32
-  std::size_t sums = 0;     ///< [n] row sums of a chunk, as double
-  std::size_t floats = 0;   ///< of one worker
+  std::size_t stride = 0;        ///< floats from one column's weights to the next; not a multiple of a page
+  std::size_t partial_size = 0;  ///< floats of one part's weighted values
 
-  constexpr attention_layout(const shape& dims, int max_n, int max_queries) noexcept {
+  std::size_t queries = 0;   ///< [columns][padded(dk)] scaled, rotated and padded
+  std::size_t unpacked = 0;  ///< [attention_row_block][padded(max(dk, dv))] a block as floats
+  std::size_t scaled = 0;    ///< [columns][attention_row_block] weights times their rows' scales
+  std::size_t weights = 0;   ///< [columns][stride]
+  std::size_t partials = 0;  ///< [parts][columns][padded(dv)] where threads share a task, else of one part
+  std::size_t maxima = 0;    ///< [parts][columns] of the logits, then what weights are multiplied by
+  std::size_t totals = 0;    ///< [parts][columns] of the weights
+  std::size_t running = 0;   ///< [columns] max and sum up to a part
+  std::size_t index = 0;     ///< [n] slots seen through a window, as uint32
+  std::size_t sums = 0;      ///< [n] row sums of a chunk, as double
+  std::size_t floats = 0;    ///< of one worker
+
+  constexpr attention_layout(const shape& dims, int max_n, int max_queries, int workers) noexcept {
     const auto n = padded(static_cast<std::size_t>(max_n));
-    const std::size_t columns = attention_tokens(dims.group(), max_queries) * static_cast<std::size_t>(dims.group());
+    const std::size_t group = static_cast<std::size_t>(dims.group());
+    const std::size_t columns = attention_tokens(dims.group(), max_queries) * group;
     const std::size_t dk = padded(static_cast<std::size_t>(dims.dk));
-    keys = queries + columns * dk;
-    weights = keys + attention_row_block * dk;
-    index = weights + columns * n;
+    const std::size_t dv = padded(static_cast<std::size_t>(dims.dv));
+    const std::size_t parts = attention_parts(n);
+    stride = n + attention_pad;
+    partial_size = columns * dv;
+    unpacked = queries + columns * dk;
+    scaled = unpacked + attention_row_block * std::max(dk, dv);
+    weights = scaled + columns * attention_row_block;
+    partials = weights + columns * stride;
+    maxima = partials + partial_size * (workers > 1 ? parts : 1);
+    totals = maxima + padded(parts * columns);
+    running = totals + padded(parts * columns);
+    index = running + padded(2 * columns);
     sums = index + n;
     floats = sums + (max_queries > 1 ? 2 * n : 0);
   }
@@ -77,7 +99,7 @@ struct attention_layout {
 constexpr std::size_t attend_scratch_bytes(const shape& dims, int max_n, int max_queries = 1,
                                            int workers = 1) noexcept {
   constexpr std::size_t line = detail::attention_pad * sizeof(float);
-  const detail::attention_layout layout(dims, max_n, max_queries);
+  const detail::attention_layout layout(dims, max_n, max_queries, workers);
   return layout.floats * sizeof(float) * static_cast<std::size_t>(workers) + line;
 }
 

@@ -28,10 +28,10 @@ struct scalar_attention {
 
  private:
   template <class Format>
-  static double element(const std::byte* row, std::size_t i) noexcept {
+  static double element(const std::byte* row, std::size_t i, std::size_t n) noexcept {
     typename Format::element e;
     std::memcpy(&e, row + i * sizeof e, sizeof e);
-    return static_cast<double>(Format::load(e));
+    return static_cast<double>(Format::load(e)) * static_cast<double>(row_scale<Format>(row, n));
   }
 
   /// Turns x [dk] to its rank, from the frequencies rather than from the table's floats.
@@ -86,7 +86,7 @@ struct scalar_attention {
         for (std::size_t s = 0; s < causal; ++s) {
           if (options.window > 0 && task.kv.positions[s] <= own - options.window) continue;
           std::vector<double> k(dk);
-          for (std::size_t i = 0; i < dk; ++i) k[i] = element<KeyFormat>(keys[s], i);
+          for (std::size_t i = 0; i < dk; ++i) k[i] = element<KeyFormat>(keys[s], i, dk);
           if (options.in_cache != nullptr) turn(k, static_cast<double>(task.kv.ranks[s]));
           double logit = 0.0;
           for (std::size_t i = 0; i < dk; ++i) logit += q[i] * k[i];
@@ -103,7 +103,7 @@ struct scalar_attention {
         for (std::size_t i = 0; i < seen.size(); ++i) {
           const double weight = logits[i] / sum;
           row[seen[i]] += weight;
-          for (std::size_t c = 0; c < dv; ++c) out[c] += weight * element<ValueFormat>(values[seen[i]], c);
+          for (std::size_t c = 0; c < dv; ++c) out[c] += weight * element<ValueFormat>(values[seen[i]], c, dv);
         }
         for (std::size_t c = 0; c < dv; ++c) task.out[j * task.out_stride + g * dv + c] = static_cast<float>(out[c]);
       }

@@ -40,13 +40,6 @@ constexpr std::size_t tile_columns = 6;
 constexpr std::size_t tile_columns = 3;
 #endif
 
-/// sums [sizeof...(a)], four at a time.
-template <class... Rest>
-HWY_INLINE void store_all_sums(float* to, lanes a, lanes b, lanes c, lanes e, Rest... rest) {
-  store_sums(a, b, c, e, to);
-  if constexpr (sizeof...(Rest) > 0) store_all_sums(to + 4, rest...);
-}
-
 /// sums [C][R] of R weight rows and C columns, accumulator c * R + r. Element i is added in lane i % N: the order
 /// within one sum depends on `in` alone.
 template <std::size_t R, std::size_t C, std::size_t... I, class... V>
@@ -68,7 +61,7 @@ HWY_INLINE void multiply_rows(std::index_sequence<I...> /*accumulators*/, const 
     for (std::size_t c = 0; c < C; ++c) std::memcpy(part[R + c], x[c], in * sizeof(float));
     ((a = hn::MulAdd(hn::Load(d, part[I % R]), hn::Load(d, part[R + I / R]), a)), ...);
   }
-  store_all_sums(sums, a...);
+  store_sums(sums, a...);
 }
 
 template <std::size_t R, std::size_t C, std::size_t... I>

@@ -66,7 +66,7 @@ class multi_state {
       if (budget < 1 || budget > max_tokens)
         return error(errc::bad_budget, "multi_state: budget must be 1 to ", max_tokens, " states; got ", budget);
       estimate += 4.0 * (static_cast<double>(budget) + room.every + room.chunk + 2.0 * room.undo) *
-                  (static_cast<double>(dims.dk) + dims.dv) * dims.kv_heads;
+                  (static_cast<double>(dims.dk) + dims.dv + 2.0) * dims.kv_heads;
     }
     if (estimate > 0x1p60)
       return error(errc::out_of_memory, "multi_state: no memory has room for ", dims.kv_heads,
@@ -255,12 +255,8 @@ class multi_state {
 
   static constexpr std::size_t block_alignment_bytes = 64;
   static constexpr std::size_t u(int n) noexcept { return static_cast<std::size_t>(n); }
-  static constexpr std::size_t key_row_bytes(const shape& d) noexcept {
-    return u(d.dk) * sizeof(typename KeyFormat::element);
-  }
-  static constexpr std::size_t value_row_bytes(const shape& d) noexcept {
-    return u(d.dv) * sizeof(typename ValueFormat::element);
-  }
+  static constexpr std::size_t key_row_bytes(const shape& d) noexcept { return row_bytes<KeyFormat>(d.dk); }
+  static constexpr std::size_t value_row_bytes(const shape& d) noexcept { return row_bytes<ValueFormat>(d.dv); }
   static constexpr std::size_t aligned(std::size_t bytes) noexcept {
     return (bytes + block_alignment_bytes - 1) / block_alignment_bytes * block_alignment_bytes;
   }
@@ -281,29 +277,14 @@ class multi_state {
     std::memcpy(x.values + to * value_row_bytes(dims_), x.values + from * value_row_bytes(dims_),
                 value_row_bytes(dims_));
   }
-  template <class Format>
-  static void store(std::byte* row, const float* from, int n) noexcept {
-    for (int i = 0; i < n; ++i) {
-      const typename Format::element e = Format::store(from[i]);
-      std::memcpy(row + u(i) * sizeof e, &e, sizeof e);
-    }
-  }
-  template <class Format>
-  static void load(float* to, const std::byte* row, int n) noexcept {
-    for (int i = 0; i < n; ++i) {
-      typename Format::element e;
-      std::memcpy(&e, row + u(i) * sizeof e, sizeof e);
-      to[i] = Format::load(e);
-    }
-  }
   void encode(head& x, std::size_t s, const float* k, const float* v) noexcept {
     MULTISTATE_ASSERT(s < u(x.capacity));
-    store<KeyFormat>(x.keys + s * key_row_bytes(dims_), k, dims_.dk);
-    store<ValueFormat>(x.values + s * value_row_bytes(dims_), v, dims_.dv);
+    store_row<KeyFormat>(x.keys + s * key_row_bytes(dims_), k, dims_.dk);
+    store_row<ValueFormat>(x.values + s * value_row_bytes(dims_), v, dims_.dv);
   }
   void decode(const head& x, std::size_t s) noexcept {
-    load<KeyFormat>(decoded_.data(), x.keys + s * key_row_bytes(dims_), dims_.dk);
-    load<ValueFormat>(decoded_.data() + dims_.dk, x.values + s * value_row_bytes(dims_), dims_.dv);
+    load_row<KeyFormat>(decoded_.data(), x.keys + s * key_row_bytes(dims_), dims_.dk);
+    load_row<ValueFormat>(decoded_.data() + dims_.dk, x.values + s * value_row_bytes(dims_), dims_.dv);
   }
   std::uint64_t fingerprint() const noexcept {
     std::uint64_t h = 0;

@@ -1,7 +1,10 @@
 #pragma once
 
 #include <bit>
+#include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string_view>
 
 namespace multistate {
@@ -67,5 +70,71 @@ struct bf16 {
   static constexpr float load(element e) noexcept { return detail::bfloat_to_float(e); }
   static constexpr element store(float f) noexcept { return detail::float_to_bfloat(f); }
 };
+/// Whole numbers of [-127, 127] times a scale of the row, a float behind its elements: the largest is 127 scales.
+struct i8 {
+  using element = std::int8_t;
+  static constexpr std::string_view name = "i8";
+  static constexpr bool scaled = true;
+  static constexpr float load(element e) noexcept { return static_cast<float>(e); }
+};
+
+/// Whether rows of the format end with a scale.
+template <class Format>
+inline constexpr bool is_scaled = requires { requires Format::scaled; };
+
+/// Bytes of a row of n elements, and its scale if it has one.
+template <class Format>
+constexpr std::size_t row_bytes(int n) noexcept {
+  return static_cast<std::size_t>(n) * sizeof(typename Format::element) + (is_scaled<Format> ? sizeof(float) : 0);
+}
+
+/// What the elements of a row of n are multiplied by.
+template <class Format>
+float row_scale([[maybe_unused]] const std::byte* row, [[maybe_unused]] std::size_t n) noexcept {
+  float scale = 1.0f;
+  if constexpr (is_scaled<Format>) std::memcpy(&scale, row + n * sizeof(typename Format::element), sizeof scale);
+  return scale;
+}
+
+/// from [n] to a row. With a scale, rounded to nearest; a row with NaN or infinities is all NaN.
+template <class Format>
+void store_row(std::byte* row, const float* from, int n) noexcept {
+  const auto count = static_cast<std::size_t>(n);
+  float scale = 1.0f;
+  if constexpr (is_scaled<Format>) {
+    float largest = 0.0f;
+    bool finite = true;
+    for (std::size_t i = 0; i < count; ++i) {
+      const float magnitude = std::fabs(from[i]);
+      finite = finite && std::isfinite(magnitude);
+      largest = magnitude > largest ? magnitude : largest;
+    }
+    scale = finite ? largest / 127.0f : std::bit_cast<float>(0x7fc00000u);
+    const float inverse = largest > 1e-30f ? 127.0f / largest : 0.0f;  // smaller ones are zeros
+    for (std::size_t i = 0; i < count; ++i) {
+      const float scaled = finite ? from[i] * inverse : 1.0f;
+      const auto e = static_cast<typename Format::element>(std::lrintf(scaled));
+      std::memcpy(row + i * sizeof e, &e, sizeof e);
+    }
+    std::memcpy(row + count * sizeof(typename Format::element), &scale, sizeof scale);
+  } else {
+    for (std::size_t i = 0; i < count; ++i) {
+      const typename Format::element e = Format::store(from[i]);
+      std::memcpy(row + i * sizeof e, &e, sizeof e);
+    }
+  }
+}
+
+/// A row to [n] floats.
+template <class Format>
+void load_row(float* to, const std::byte* row, int n) noexcept {
+  const auto count = static_cast<std::size_t>(n);
+  const float scale = row_scale<Format>(row, count);
+  for (std::size_t i = 0; i < count; ++i) {
+    typename Format::element e;
+    std::memcpy(&e, row + i * sizeof e, sizeof e);
+    to[i] = is_scaled<Format> ? Format::load(e) * scale : Format::load(e);
+  }
+}
 
 }  // namespace multistate

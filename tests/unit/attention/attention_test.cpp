@@ -120,16 +120,16 @@ TEST(attention, worked_example) {
 }
 
 TEST(attention, a_chunk_gives_each_token_the_bits_of_its_own_call) {
-  for (const int group : {1, 3, 4, 7, 20})
-    for (const int window : {0, 30}) {
-      single chunk(group, 24, 150, 60);
+  for (const auto& [group, n] : {std::pair{1, 150}, {3, 150}, {4, 150}, {7, 150}, {20, 150}, {1, 530}, {4, 300}})
+    for (const int window : {0, 30, 270}) {
+      single chunk(group, 24, n, 60);
       chunk.options.window = window;
       chunk.run();
       for (int j = 0; j < 60; ++j) {
-        single alone(group, 24, 150, 60);
+        single alone(group, 24, n, 60);
         alone.options.window = window;
         attention_task t = alone.task();
-        t.kv.n = 150 - 60 + j + 1;
+        t.kv.n = n - 60 + j + 1;
         t.queries = 1;
         t.q += static_cast<std::size_t>(j) * t.q_stride;
         t.first += j;
@@ -137,8 +137,8 @@ TEST(attention, a_chunk_gives_each_token_the_bits_of_its_own_call) {
         const auto width = static_cast<std::size_t>(group * 24);
         for (std::size_t i = 0; i < width; ++i)
           ASSERT_EQ(chunk.out[static_cast<std::size_t>(j) * width + i], alone.out[i]);
-        for (std::size_t i = 0; i < 150; ++i)
-          ASSERT_EQ(chunk.row[static_cast<std::size_t>(j) * 150 + i],
+        for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i)
+          ASSERT_EQ(chunk.row[static_cast<std::size_t>(j * n) + i],
                     i < static_cast<std::size_t>(t.kv.n) ? alone.row[i] : 0);
       }
     }
@@ -183,13 +183,41 @@ void compare_executors(E& exec) {
   }
 }
 
+/// Fewer heads than workers: the states of one head are shared out.
+template <class E>
+void compare_split_heads(E& exec) {
+  for (const int n : {1, 31, 255, 256, 257, 300, 511, 512, 700, 1500})
+    for (const int heads : {1, 2})
+      for (const bool options : {false, true}) {
+        std::vector<single> a, b;
+        std::vector<attention_task> tasks_a, tasks_b;
+        const std::array<float, 3> sink{0.5f, -1.0f, 3.0f};
+        for (auto* group : {&a, &b})
+          for (int i = 0; i < heads; ++i) {
+            single& s = group->emplace_back(3, 24, n, 1, static_cast<unsigned>(n + i));
+            for (float& x : s.q) x *= 4;
+            if (options) s.options.sink_logits = sink, s.options.softcap = 5;
+          }
+        for (auto& s : a) s.split({n}), tasks_a.push_back(s.task());
+        for (auto& s : b) s.split({n / 3, 0, n - n / 3}), tasks_b.push_back(s.task());
+        a[0].run_all<needs::last_row>(tasks_a);
+        b[0].run_all<needs::last_row>(tasks_b, &exec);
+        for (std::size_t i = 0; i < a.size(); ++i) {
+          ASSERT_EQ(a[i].out, b[i].out) << n;
+          ASSERT_EQ(a[i].row, b[i].row) << n;
+        }
+      }
+}
+
 TEST(attention, executors_change_no_bit) {
   backwards order;
   compare_executors(order);
+  compare_split_heads(order);
 #if defined(_OPENMP)
   for (const int threads : {1, 2, 5}) {
     openmp pool{threads};
     compare_executors(pool);
+    compare_split_heads(pool);
   }
 #endif
 }

@@ -121,6 +121,30 @@ TYPED_TEST(multi_state_of, writes_moves_and_drops) {
   EXPECT_EQ(held(m, 1), (floats{13, 11}));
 }
 
+TEST(multi_state, i8_rows_keep_their_scales) {
+  const shape dims{2, 1, 3, 5};
+  auto m = make<multi_state<i8>>(dims, scope_kind::layer, {3}, {.chunk = 2});
+  EXPECT_EQ(m.state_bytes(dims), 3u + 4 + 5 + 4);
+  execute(m, {{.live = 4}});
+  for (int s = 0; s < 4; ++s) write(m, 0, s, std::ldexp(1.0f, 3 * s));  // each row has a scale of its own
+  execute(m, {{.dropped = {slot{1}}, .positions = {1}, .moves = {{slot{3}, slot{1}}}, .live = 3}});
+  auto copy = make<multi_state<i8>>(dims, scope_kind::layer, {3}, {.chunk = 2});
+  std::vector<std::byte> saved(m.save_bytes());
+  m.save(saved);
+  ASSERT_EQ(copy.load(saved).code(), errc::ok);
+  for (const auto& state : {&m, &copy}) {
+    extent e;
+    ASSERT_EQ(state->view(0, e).n, 3);
+    for (const auto& [s, x] : {std::pair{0, 1.0f}, {1, 512.0f}, {2, 64.0f}}) {
+      std::vector<float> k(3), v(5);
+      load_row<i8>(k.data(), e.k + u(s) * e.k_stride, 3);
+      load_row<i8>(v.data(), e.v + u(s) * e.v_stride, 5);
+      for (std::size_t i = 0; i < 3; ++i) EXPECT_NEAR(k[i], key_of(x, 3)[i], (x + 1) / 127 * 0.51);
+      for (std::size_t i = 0; i < 5; ++i) EXPECT_NEAR(v[i], value_of(x, 5)[i], (x + 1) / 127 * 0.51);
+    }
+  }
+}
+
 TYPED_TEST(multi_state_of, writes_a_chunk_with_strides) {
   using state = typename TestFixture::type;
   const shape dims{2, 2, 2, 1};

@@ -2,9 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstddef>
 #include <limits>
+#include <random>
+#include <vector>
 
 #include <support/random.hpp>
 
@@ -105,6 +109,47 @@ TEST(format, bfloat_at_its_edges) {
   EXPECT_EQ(bf16::store(-std::numeric_limits<float>::infinity()), 0xff80);
   EXPECT_EQ(bf16::store(std::bit_cast<float>(0x7f800001u)), 0x7fc0);  // NaN whose kept bits are zero stays NaN
   EXPECT_EQ(bf16::store(std::numeric_limits<float>::denorm_min()), 0x0000);
+}
+
+/// What an i8 row makes of x.
+std::vector<float> kept_by_i8(const std::vector<float>& x) {
+  const int n = static_cast<int>(x.size());
+  std::vector<std::byte> row(multistate::row_bytes<multistate::i8>(n));
+  std::vector<float> back(x.size());
+  multistate::store_row<multistate::i8>(row.data(), x.data(), n);
+  multistate::load_row<multistate::i8>(back.data(), row.data(), n);
+  return back;
+}
+
+TEST(format, i8_is_within_half_a_scale) {
+  static_assert(multistate::row_bytes<multistate::i8>(128) == 132 &&
+                multistate::row_bytes<multistate::f16>(128) == 256 && multistate::is_scaled<multistate::i8> &&
+                !multistate::is_scaled<multistate::f32>);
+  std::mt19937 rng(1);
+  for (const float magnitude : {1e-25f, 1.0f, 1e30f})
+    for (int n = 1; n < 40; ++n) {
+      std::vector<float> x;
+      for (int i = 0; i < n; ++i) x.push_back(std::normal_distribution<float>(0, magnitude)(rng));
+      float largest = 0;
+      for (const float v : x) largest = std::max(largest, std::abs(v));
+      const auto back = kept_by_i8(x);
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        EXPECT_LE(std::abs(back[i] - x[i]), largest / 127 * 0.5001f);
+        if (std::abs(x[i]) == largest) {
+          EXPECT_NEAR(back[i] / x[i], 1, 1e-6);
+        }
+      }
+    }
+}
+
+TEST(format, i8_at_its_edges) {
+  using floats = std::vector<float>;
+  EXPECT_EQ(kept_by_i8({0, -0.0f, 0}), (floats{0, 0, 0}));
+  EXPECT_EQ(kept_by_i8({1e-40f, -1e-40f}), (floats{0, 0}));
+  EXPECT_EQ(kept_by_i8({127, -127, 64, 0.4f}), (floats{127, -127, 64, 0}));
+  const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
+  for (const float bad : {nan, inf, -inf})
+    for (const float x : kept_by_i8({1, bad, 0})) EXPECT_TRUE(std::isnan(x));
 }
 
 TEST(format, f32_keeps_all_bits) {

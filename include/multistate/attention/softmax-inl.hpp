@@ -1,0 +1,131 @@
+// From logits to weights.
+
+#if defined(MULTISTATE_ATTENTION_SOFTMAX_INL_HPP_) == defined(HWY_TARGET_TOGGLE)
+#ifdef MULTISTATE_ATTENTION_SOFTMAX_INL_HPP_
+#undef MULTISTATE_ATTENTION_SOFTMAX_INL_HPP_
+#else
+#define MULTISTATE_ATTENTION_SOFTMAX_INL_HPP_
+#endif
+
+#include <hwy/highway.h>
+// Highway's own order: math after highway.
+#include <hwy/contrib/math/math-inl.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <limits>
+
+#include <multistate/attention/elements-inl.hpp>
+
+HWY_BEFORE_NAMESPACE();
+namespace multistate {
+namespace HWY_NAMESPACE {
+namespace detail {
+
+/// logits [n] to softcap * tanh(logits / softcap).
+HWY_INLINE void cap_logits(float* HWY_RESTRICT logits, std::size_t n, float softcap) {
+  const lanes_tag d;
+  const lanes cap = hn::Set(d, softcap);
+  const lanes inverse = hn::Set(d, 1.0f / softcap);
+  for (std::size_t i = 0; i < n; i += hn::Lanes(d)) {
+    const lanes x = hn::Mul(hn::Load(d, logits + i), inverse);
+    const lanes bent = hn::Mul(cap, hn::Tanh(d, x));
+    hn::Store(hn::IfThenElse(hn::IsNaN(x), x, bent), d, logits + i);
+  }
+}
+
+/// exp(x) for x <= 0, within 1.5e-7 of it; 0 below the smallest normal float. NaN stays NaN.
+HWY_INLINE lanes exp_down(lanes x) {
+  const lanes_tag d;
+  const hn::RebindToSigned<lanes_tag> bits;
+  // The sum leaves n = round(x / ln 2), with the bias of an exponent, in the low bits.
+  const lanes magic = hn::Set(d, 12582912.0f + 127.0f);
+  const lanes shifted = hn::MulAdd(x, hn::Set(d, 1.44269504f), magic);
+  const lanes n = hn::Sub(shifted, magic);
+  const lanes power = hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(bits, shifted)));
+  const lanes r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x));
+  lanes p = hn::Set(d, 1.3814466074109077e-3f);  // minimax on [-ln 2 / 2, ln 2 / 2]
+  p = hn::MulAdd(p, r, hn::Set(d, 8.368780836462975e-3f));
+  p = hn::MulAdd(p, r, hn::Set(d, 4.166839271783829e-2f));
+  p = hn::MulAdd(p, r, hn::Set(d, 0.1666651964187622f));
+  p = hn::MulAdd(p, r, hn::Set(d, 0.4999999403953552f));
+  p = hn::MulAdd(hn::MulAdd(p, r, hn::Set(d, 1.0f)), r, hn::Set(d, 1.0f));
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.0f)), hn::Mul(p, power));
+}
+
+/// The largest logit of some states and the sum of exp(logit - max); no states: sum 0.
+struct softmax_part {
+  float max;
+  float sum;
+};
+
+/// x [n] (room for whole vectors) to exp(x - max). With NaN or +inf the sum is NaN; states at -inf are none.
+HWY_INLINE softmax_part soften(float* HWY_RESTRICT x, std::size_t n) {
+  constexpr float lowest = -std::numeric_limits<float>::infinity();
+  const lanes_tag d;
+  const std::size_t N = hn::Lanes(d);
+  const std::size_t end = (n + N - 1) / N * N;
+  for (std::size_t i = n; i < end; ++i) x[i] = lowest;
+
+  lanes highest = hn::Set(d, lowest);
+  for (std::size_t i = 0; i < end; i += N) highest = hn::Max(highest, hn::Load(d, x + i));
+  const float max = hn::GetLane(hn::MaxOfLanes(d, highest));
+  const lanes shift = hn::Set(d, max == lowest ? 0.0f : max);
+  lanes sum = hn::Zero(d);
+  for (std::size_t i = 0; i < end; i += N) {
+    const lanes e = exp_down(hn::Sub(hn::Load(d, x + i), shift));
+    hn::Store(e, d, x + i);
+    sum = hn::Add(sum, e);
+  }
+  return {max, hn::GetLane(hn::SumOfLanes(d, sum))};
+}
+
+/// out [n] = out * ours + part * theirs.
+HWY_INLINE void blend(float* HWY_RESTRICT out, float ours, const float* HWY_RESTRICT part, float theirs,
+                      std::size_t n) {
+  const lanes_tag d;
+  const std::size_t N = hn::Lanes(d);
+  const lanes a = hn::Set(d, ours);
+  const lanes b = hn::Set(d, theirs);
+  std::size_t i = 0;
+  for (; i + N <= n; i += N)
+    hn::StoreU(hn::MulAdd(hn::LoadU(d, part + i), b, hn::Mul(hn::LoadU(d, out + i), a)), d, out + i);
+  for (; i < n; ++i) out[i] = out[i] * ours + part[i] * theirs;
+}
+
+/// x [n] *= factor
+HWY_INLINE void scale_all(float* HWY_RESTRICT x, std::size_t n, float factor) {
+  const lanes_tag d;
+  const std::size_t N = hn::Lanes(d);
+  std::size_t i = 0;
+  for (; i + N <= n; i += N) hn::StoreU(hn::Mul(hn::LoadU(d, x + i), hn::Set(d, factor)), d, x + i);
+  for (; i < n; ++i) x[i] *= factor;
+}
+
+/// row [n] = the sum of `group` weight vectors, `stride` apart, each times its factor.
+HWY_INLINE void sum_heads(const float* HWY_RESTRICT weights, std::size_t stride, const float* factors,
+                          std::size_t group, std::size_t n, float* HWY_RESTRICT row) {
+  const lanes_tag d;
+  const std::size_t N = hn::Lanes(d);
+  std::size_t i = 0;
+  for (; i + N <= n; i += N) {
+    lanes sum = hn::Mul(hn::LoadU(d, weights + i), hn::Set(d, factors[0]));
+    for (std::size_t g = 1; g < group; ++g)
+      sum = hn::MulAdd(hn::LoadU(d, weights + g * stride + i), hn::Set(d, factors[g]), sum);
+    hn::StoreU(sum, d, row + i);
+  }
+  if (i == n) return;
+  HWY_ALIGN float rest[attention_pad];
+  lanes sum = hn::Mul(hn::LoadU(d, weights + i), hn::Set(d, factors[0]));
+  for (std::size_t g = 1; g < group; ++g)
+    sum = hn::MulAdd(hn::LoadU(d, weights + g * stride + i), hn::Set(d, factors[g]), sum);
+  hn::Store(sum, d, rest);
+  std::copy_n(rest, n - i, row + i);
+}
+
+}  // namespace detail
+}  // namespace HWY_NAMESPACE
+}  // namespace multistate
+HWY_AFTER_NAMESPACE();
+
+#endif  // MULTISTATE_ATTENTION_SOFTMAX_INL_HPP_
