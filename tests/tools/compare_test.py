@@ -49,8 +49,7 @@ def bad_usage(compare, folder):
         (["--chunk", "0"], "--chunk must be"),
         (["--score", "head"], "--score must be tail or all"),
         (["--threads", "0"], "--threads must be"),
-        (["--format", "f8"], "--format must be f32, f16 or bf16"),
-        (["--format", "i8"], "not built yet"),
+        (["--format", "f8"], "--format must be f32, f16, bf16 or i8"),
         (["--time"], "not built yet"),
         (["--html", "x.html"], "not built yet"),
         (["--nonsense"], "--nonsense"),
@@ -143,6 +142,10 @@ def options(compare, folder):
     check(half["format"] == "f16" and 0 < abs(half["rows"][0]["nll"] - plain["rows"][0]["nll"]) < 0.01, "f16 states are near")
     check(half["rows"][1]["bytes_live"] * 2 == plain["rows"][1]["bytes_live"], "and half as large")
     small(compare, folder, "--format", "bf16")
+    floats, bytes_ = (small(compare, folder, "--format", f, window=512, tokens=3000, policies="tova,window+1", budgets="64") for f in ("f32", "i8"))
+    for a, b in zip(floats["rows"], bytes_["rows"]):
+        check(a["nll"] != b["nll"] and abs(b["perplexity"] / a["perplexity"] - 1) < 0.01, f"{a['policy']}: perplexity with i8 states is within 1 %")
+    check(bytes_["rows"][1]["bytes_live"] < 0.32 * floats["rows"][1]["bytes_live"], "and they are less than a third as large")
     chunked = small(compare, folder, "--chunk", 8)
     row = next(r for r in chunked["rows"] if r["policy"] == "tova")
     check(chunked["chunk"] == 8 and row["states_attended_max"] == 24 and 20 < row["states_attended_mean"] < 21, "chunks attend k + j + 1 states")

@@ -51,6 +51,7 @@ with tempfile.TemporaryDirectory() as folder:
     out = pathlib.Path(folder) / "out.safetensors"
     check("its own output is what it expects", run(mha, "--policy", "tova:24", "--out", out).returncode == 0 and run(mha, "--policy", "tova:24", "--expect", out).returncode == 0)
     check("another policy differs", run(mha, "--policy", "h2o:24,scope=layer", "--expect", out).returncode == 1)
+    check("int8 runs", run(mha, "--policy", "tova:24", "--format", "i8").returncode == 0)
     check("fp16 differs by more than 1e-5", run(mha, "--policy", "tova:24", "--format", "f16", "--expect", out, "--tolerance", "1e-5").returncode == 1)
     check("a prompt in chunks, then one by one", run(mha, "--policy", "tova:24", "--prompt", 64, "--chunk", 16).returncode == 0)
     raw = mha.read_bytes()
@@ -66,7 +67,6 @@ with tempfile.TemporaryDirectory() as folder:
         "no budget": [mha, "--policy", "tova"],
         "protected beyond the budget": [mha, "--policy", "h2o:8,recent=9"],
         "position mode": [mha, "--policy", "window+4:24@incache"],
-        "int8": [mha, "--policy", "tova:24", "--format", "i8"],
         "unknown format": [mha, "--policy", "tova:24", "--format", "f8"],
         "prompt beyond the end": [mha, "--policy", "tova:24", "--prompt", 97],
         "chunk 0": [mha, "--policy", "tova:24", "--chunk", 0],

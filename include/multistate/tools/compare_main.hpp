@@ -139,9 +139,8 @@ int run_compare(const compare_arguments& a, std::vector<std::string> command_lin
   // What can be said before any file is read.
   if (!a.html.empty()) throw usage_error("--html is not built yet; there are the table, --json and --csv");
   if (a.time) throw usage_error("--time is not built yet; quality runs are never timed");
-  if (a.format == "i8") throw usage_error("--format i8 is not built yet; there are f32, f16, bf16");
-  if (a.format != "f32" && a.format != "f16" && a.format != "bf16")
-    throw usage_error("--format must be f32, f16 or bf16; got '" + a.format + "'");
+  if (a.format != "f32" && a.format != "f16" && a.format != "bf16" && a.format != "i8")
+    throw usage_error("--format must be f32, f16, bf16 or i8; got '" + a.format + "'");
   if (a.score != "tail" && a.score != "all") throw usage_error("--score must be tail or all; got '" + a.score + "'");
   const int threads = threads_of(a.threads);
   const auto budgets = whole_numbers("--budgets", a.budgets, 1);
@@ -341,7 +340,7 @@ int compare_main(int argc, char** argv) {
     app.add_option("--chunk", a.chunk, "C tokens read together, at most T/2; 1");
     app.add_option("--score", a.score, "tail: the second half of each window; all");
     app.add_option("--threads", a.threads, "N; all cores");
-    app.add_option("--format", a.format, "of stored states: f32, f16, bf16");
+    app.add_option("--format", a.format, "of stored states: f32, f16, bf16, i8");
     app.add_flag("--full", a.full, "all of the demo text, and row short:k");
     app.add_flag("--time", a.time, "(not built yet)")->group("");
     app.add_option("--json", a.json, "write everything as JSON; - is standard output");

@@ -18,11 +18,12 @@ namespace detail {
 using multistate::detail::policy_choice;
 using multistate::detail::split_item;
 
-/// Memory of a sequence with states stored in a format that has a name: f32, f16 or bf16.
+/// Memory of a sequence with states stored in a format that has a name: f32, f16, bf16 or i8.
 template <policy P>
 result<sequence_memory> make_memory_of(std::string_view format, const P& settings, const memory_setup& setup) {
   if (format == "f16") return make_memory<f16>(settings, setup);
   if (format == "bf16") return make_memory<bf16>(settings, setup);
+  if (format == "i8") return make_memory<i8>(settings, setup);
   return make_memory<f32>(settings, setup);
 }
 

@@ -179,6 +179,7 @@ inline result<outcome> run_format(const auto& settings, const recording& r, cons
                                   const std::string& format) {
   if (format == "f16") return run<f16>(settings, r, feed);
   if (format == "bf16") return run<bf16>(settings, r, feed);
+  if (format == "i8") return run<i8>(settings, r, feed);
   return run<f32>(settings, r, feed);
 }
 
@@ -201,7 +202,7 @@ int replay_main(int argc, char** argv) {
   auto* prompt =
       app.add_option("--prompt", feed.prompt, "first L tokens in one call (with --chunk: in chunks), then one by one");
   auto* chunk = app.add_option("--chunk", feed.chunk, "C tokens a call");
-  app.add_option("--format", format, "of stored keys and values: f32, f16, bf16");
+  app.add_option("--format", format, "of stored keys and values: f32, f16, bf16, i8");
   app.add_option("--out", out_path, "write out, kept, step_end (safetensors)");
   app.add_option("--expect", expect_path, "compare with the out, kept, step_end of this file");
   app.add_option("--tolerance", tolerance, "largest absolute error of out, 1e-5 unless given");
@@ -218,9 +219,8 @@ int replay_main(int argc, char** argv) {
   } catch (const CLI::Error& e) {
     return fail(e.what());
   }
-  if (format == "i8") return fail("--format i8 is not built yet; there are f32, f16, bf16");
-  if (format != "f32" && format != "f16" && format != "bf16")
-    return fail("--format '" + format + "' is not one of f32, f16, bf16");
+  if (format != "f32" && format != "f16" && format != "bf16" && format != "i8")
+    return fail("--format '" + format + "' is not one of f32, f16, bf16, i8");
   if (policy_text.find('@') != std::string::npos)
     return fail("policy '" + policy_text + "': replay takes no position mode, its keys come rotated");
   if (!(tolerance >= 0)) return fail("--tolerance must be 0 or more; got " + std::to_string(tolerance));
