@@ -11,5 +11,6 @@
 #include <multistate/io/tokenizer_file.hpp>
 #include <multistate/model/decoder.hpp>
 #include <multistate/model/memory.hpp>
+#include <multistate/model/packed_weights.hpp>
 #include <multistate/model/sampling.hpp>
 #include <multistate/model/tokenizer.hpp>

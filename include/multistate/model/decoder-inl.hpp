@@ -20,6 +20,7 @@
 #include <multistate/model/batch.hpp>
 #include <multistate/model/block-inl.hpp>
 #include <multistate/model/linear-inl.hpp>
+#include <multistate/model/model_view.hpp>
 #include <multistate/model/weights.hpp>
 #include <multistate/rope/rope.hpp>
 #include <multistate/types/buffer.hpp>
@@ -37,13 +38,17 @@ class decoder {
   /// `weights` and `exec` must outlive it; `max_tokens` is the most that one forward() takes, all sequences together.
   /// Errors: sizes that do not fit the config.
   static result<decoder> make(const model_weights& weights, int max_tokens, E& exec) {
-    if (error e = check(weights); e.code() != errc::ok) return e;
+    if (error e = multistate::check(weights); e.code() != errc::ok) return e;
+    return make(view_of(weights), max_tokens, exec);
+  }
+  /// The same over matrices of any format. Precondition: their sizes fit the config.
+  static result<decoder> make(model_view model, int max_tokens, E& exec) {
     if (max_tokens < 1 || max_tokens > multistate::max_tokens)
       return error(errc::bad_limits, "decoder: max_tokens must be 1 to 2^28; got ", max_tokens);
-    auto turning = rope::make(weights.config.rope);
+    auto turning = rope::make(model.config.rope);
     if (!turning) return turning.reason();
-    decoder d(weights, exec, std::move(*turning));
-    const model_config& c = weights.config;
+    decoder d(std::move(model), exec, std::move(*turning));
+    const model_config& c = d.config();
     const std::size_t n = u(max_tokens);
     const bool enough = d.x_.allocate(n * u(c.hidden)) && d.normed_.allocate(n * u(c.hidden)) &&
                         d.q_.allocate(n * d.query_floats()) && d.k_.allocate(n * d.key_floats()) &&
@@ -55,14 +60,15 @@ class decoder {
     d.max_tokens_ = max_tokens;
     return d;
   }
-  static result<decoder> make(const model_weights& weights, int max_tokens)
+  template <class Model>
+  static result<decoder> make(const Model& model, int max_tokens)
     requires std::is_same_v<E, serial>
   {
     static serial one_after_another;
-    return make(weights, max_tokens, one_after_another);
+    return make(model, max_tokens, one_after_another);
   }
 
-  const model_config& config() const noexcept { return weights_->config; }
+  const model_config& config() const noexcept { return model_.config; }
   int max_tokens() const noexcept { return max_tokens_; }
 
   /// Scratch for working on `memory`; forward() does it where it is still missing, and then only allocates.
@@ -81,7 +87,7 @@ class decoder {
     if (error e = enter(batch); e.code() != errc::ok) return e;
     const model_config& c = config();
     for (int layer = 0; layer < c.layers; ++layer) {
-      const layer_weights& w = weights_->layers[u(layer)];
+      const layer_view& w = model_.layers[u(layer)];
       norm(w.attention_norm);
       project(w.q, normed_, c.hidden, q_, query_floats());
       project(w.k, normed_, c.hidden, k_, key_floats());
@@ -129,47 +135,11 @@ class decoder {
   static constexpr std::size_t line = 64;
   static constexpr std::size_t u(int n) noexcept { return static_cast<std::size_t>(n); }
 
-  decoder(const model_weights& weights, E& exec, rope&& turning) noexcept
-      : weights_(&weights), exec_(&exec), rope_(std::move(turning)) {}
+  decoder(model_view&& model, E& exec, rope&& turning) noexcept
+      : model_(std::move(model)), exec_(&exec), rope_(std::move(turning)) {}
 
   std::size_t query_floats() const noexcept { return u(config().heads) * u(config().head_dim); }
   std::size_t key_floats() const noexcept { return u(config().kv_heads) * u(config().head_dim); }
-
-  static error check(const model_weights& w) noexcept {
-    using namespace std::string_view_literals;
-    const model_config& c = w.config;
-    constexpr int most = 1 << 28;
-    for (const int n : {c.layers, c.hidden, c.heads, c.kv_heads, c.head_dim, c.ffn, c.vocab})
-      if (n < 1 || n > most) return error(errc::bad_shape, "model: every size must be 1 to 2^28; one is ", n);
-    if (c.heads % c.kv_heads != 0 || c.rope.dim > c.head_dim)
-      return error(errc::bad_shape,
-                   "model: needs kv_heads dividing heads and rope.dim <= head_dim; got heads=", c.heads,
-                   ", kv_heads=", c.kv_heads, ", rope.dim=", c.rope.dim, ", head_dim=", c.head_dim);
-    if (w.layers.size() != u(c.layers))
-      return error(errc::bad_shape, "model: needs ", c.layers, " layers; got ", w.layers.size());
-    error bad;
-    const auto sized = [&bad](const std::vector<float>& x, std::string_view name, std::size_t rows,
-                              std::size_t columns) {
-      if (x.size() != rows * columns && bad.code() == errc::ok)
-        bad = error(errc::bad_shape, "model: ", name, " needs ", rows, " x ", columns, " floats; got ", x.size());
-    };
-    const std::size_t h = u(c.hidden), q = u(c.heads) * u(c.head_dim), kv = u(c.kv_heads) * u(c.head_dim);
-    sized(w.embedding, "embedding"sv, u(c.vocab), h);
-    sized(w.final_norm, "final norm"sv, 1, h);
-    sized(w.output_matrix(), "head"sv, u(c.vocab), h);
-    for (const layer_weights& l : w.layers) {
-      sized(l.attention_norm, "attention norm"sv, 1, h);
-      sized(l.q, "q"sv, q, h);
-      sized(l.k, "k"sv, kv, h);
-      sized(l.v, "v"sv, kv, h);
-      sized(l.o, "o"sv, h, q);
-      sized(l.ffn_norm, "ffn norm"sv, 1, h);
-      sized(l.gate, "gate"sv, u(c.ffn), h);
-      sized(l.up, "up"sv, u(c.ffn), h);
-      sized(l.down, "down"sv, h, u(c.ffn));
-    }
-    return bad;
-  }
 
   /// What keeps an item from being run.
   error check(const batch_item& item, std::size_t at) const noexcept {
@@ -227,8 +197,7 @@ class decoder {
       const position begin = batch[i].memory->next_position();
       for (std::size_t j = 0; j < batch[i].tokens.size(); ++j, ++tokens_) {
         place_[tokens_] = i;
-        std::memcpy(x_.data() + tokens_ * hidden, weights_->embedding.data() + u(batch[i].tokens[j]) * hidden,
-                    hidden * sizeof(float));
+        embed(batch[i].tokens[j], x_.data() + tokens_ * hidden);
         float* to = angles_.data() + tokens_ * width;
         const position at = begin + static_cast<position>(j);
         if (at == angles_at)  // in lockstep
@@ -239,6 +208,13 @@ class decoder {
       }
     }
     return {};
+  }
+
+  void embed(int token, float* to) const noexcept {
+    with_format(model_.embedding.format, [&]<class F>(F /*format*/) {
+      const int hidden = config().hidden;
+      load_row<F>(to, model_.embedding.rows + u(token) * row_bytes<F>(hidden), hidden);
+    });
   }
 
   /// f(token) for all of them; shared among the workers in blocks.
@@ -257,17 +233,17 @@ class decoder {
       (*exec_)(blocks, some);
   }
 
-  void norm(const std::vector<float>& weight) noexcept {
-    each_token([this, &weight](std::size_t t) HWY_ATTR {
+  void norm(const float* weight) noexcept {
+    each_token([this, weight](std::size_t t) HWY_ATTR {
       const std::size_t hidden = u(config().hidden);
-      rms_norm(x_.data() + t * hidden, weight.data(), hidden, config().norm_eps, normed_.data() + t * hidden);
+      rms_norm(x_.data() + t * hidden, weight, hidden, config().norm_eps, normed_.data() + t * hidden);
     });
   }
 
-  void project(const std::vector<float>& w, const buffer<float>& x, int in, buffer<float>& y, std::size_t out,
+  void project(const matrix_view& w, const buffer<float>& x, int in, buffer<float>& y, std::size_t out,
                bool add = false) noexcept {
     product p;
-    p.weights = w.data();
+    p.weights = w;
     p.x = x.data();
     p.y = y.data();
     p.out = out;
@@ -320,13 +296,13 @@ class decoder {
       const std::size_t c = item.tokens.size();
       const std::size_t rows = item.want == logit_rows::all ? c : item.want == logit_rows::last ? 1 : 0;
       for (std::size_t r = 0; r < rows; ++r, ++wanted) {
-        rms_norm(x_.data() + (first_[i] + c - rows + r) * hidden, weights_->final_norm.data(), hidden,
-                 config().norm_eps, normed_.data() + wanted * hidden);
+        rms_norm(x_.data() + (first_[i] + c - rows + r) * hidden, model_.final_norm, hidden, config().norm_eps,
+                 normed_.data() + wanted * hidden);
         logits_[wanted] = item.logits + r * vocab;
       }
     }
     product p;
-    p.weights = weights_->output_matrix().data();
+    p.weights = model_.head;
     p.x = normed_.data();
     p.rows = logits_.data();
     p.out = vocab;
@@ -335,7 +311,7 @@ class decoder {
     linear(*exec_, p);
   }
 
-  const model_weights* weights_;
+  model_view model_;
   E* exec_;
   rope rope_;
   int max_tokens_ = 0;

@@ -10,10 +10,13 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include <multistate/attention/attend-inl.hpp>
 #include <multistate/attention/executor.hpp>
+#include <multistate/model/model_view.hpp>
+#include <multistate/types/format.hpp>
 
 HWY_BEFORE_NAMESPACE();
 namespace multistate {
@@ -21,10 +24,10 @@ namespace HWY_NAMESPACE {
 
 /// y[b][o] = sum over i of weights[o][i] x[b][i].
 struct product {
-  const float* weights = nullptr;  ///< [out][in]
-  const float* x = nullptr;        ///< [columns][in]
-  float* y = nullptr;              ///< [columns][out]
-  float* const* rows = nullptr;    ///< [columns] when not null: where each column of y lies
+  matrix_view weights;           ///< [out][in]
+  const float* x = nullptr;      ///< [columns][in]
+  float* y = nullptr;            ///< [columns][out]
+  float* const* rows = nullptr;  ///< [columns] when not null: where each column of y lies
   std::size_t out = 0;
   std::size_t in = 0;
   std::size_t columns = 0;
@@ -40,35 +43,61 @@ constexpr std::size_t tile_columns = 6;
 constexpr std::size_t tile_columns = 3;
 #endif
 
-/// sums [C][R] of R weight rows and C columns, accumulator c * R + r. Element i is added in lane i % N: the order
-/// within one sum depends on `in` alone.
-template <std::size_t R, std::size_t C, std::size_t... I, class... V>
-HWY_INLINE void multiply_rows(std::index_sequence<I...> /*accumulators*/, const float* const* w, const float* const* x,
-                              std::size_t in, float* HWY_RESTRICT sums, V... a) {
-  const lanes_tag d;
-  const std::size_t N = hn::Lanes(d);
-  std::size_t i = 0;
-  for (; i + N <= in; i += N) ((a = hn::MulAdd(hn::LoadU(d, w[I % R] + i), hn::LoadU(d, x[I / R] + i), a)), ...);
-  if (i < in && in >= N) {  // the last vector overlaps the one before
-    const auto fresh = hn::Not(hn::FirstN(d, i + N - in));
-    i = in - N;
-    ((a = hn::MulAdd(hn::IfThenElseZero(fresh, hn::LoadU(d, w[I % R] + i)),
-                     hn::IfThenElseZero(fresh, hn::LoadU(d, x[I / R] + i)), a)),
-     ...);
-  } else if (i < in) {
-    HWY_ALIGN float part[R + C][attention_pad] = {};
-    for (std::size_t r = 0; r < R; ++r) std::memcpy(part[r], w[r], in * sizeof(float));
-    for (std::size_t c = 0; c < C; ++c) std::memcpy(part[R + c], x[c], in * sizeof(float));
-    ((a = hn::MulAdd(hn::Load(d, part[I % R]), hn::Load(d, part[R + I / R]), a)), ...);
-  }
-  store_sums(sums, a...);
-}
+/// Sums of R weight rows and C columns, accumulator c * R + r. Element i is added in lane i % N: the order within one
+/// sum depends on `in` alone.
+template <class Format, std::size_t R, std::size_t C>
+struct product_tile {
+  const std::byte* const* w;  ///< [R]
+  const float* const* x;      ///< [C]
+  std::size_t in;
+  float* sums;  ///< [C][R]
 
-template <std::size_t R, std::size_t C, std::size_t... I>
-HWY_INLINE void multiply_tile(std::index_sequence<I...> accumulators, const float* const* w, const float* const* x,
-                              std::size_t in, float* HWY_RESTRICT sums) {
-  multiply_rows<R, C>(accumulators, w, x, in, sums, (static_cast<void>(I), hn::Zero(lanes_tag()))...);
-}
+  template <class... V>
+  HWY_INLINE void operator()(V&... a) const {
+    const lanes_tag d;
+    const std::size_t N = hn::Lanes(d);
+    std::size_t i = 0;
+    for (; i + N <= in; i += N)
+      add([this, i](std::size_t r) HWY_ATTR { return load(Format(), w[r] + i * sizeof(element)); },
+          [this, i, d](std::size_t c) HWY_ATTR { return hn::LoadU(d, x[c] + i); }, a...);
+    if (i < in) {
+      const std::size_t rest = in - i;
+      HWY_ALIGN float part[C][attention_pad];
+      for (std::size_t c = 0; c < C; ++c) hn::Store(load_rest<f32>(bytes(x[c]), in, rest), d, part[c]);
+      add([this, rest](std::size_t r) HWY_ATTR { return load_rest<Format>(w[r], in, rest); },
+          [&part, d](std::size_t c) HWY_ATTR { return hn::Load(d, part[c]); }, a...);
+    }
+    store_sums(sums, a...);
+  }
+
+ private:
+  using element = typename Format::element;
+  static const std::byte* bytes(const float* x) noexcept { return reinterpret_cast<const std::byte*>(x); }
+
+  /// One vector of every row with one of every column. Rows are held; a column only as long as it is multiplied, for
+  /// there are too many of them.
+  template <class W, class X, class... V>
+  HWY_INLINE void add(const W& weight, const X& column, V&... a) const {
+    lanes w0 = weight(0), w1 = weight(1), w2 = weight(2), w3 = weight(3);
+    hold(w0), hold(w1), hold(w2), hold(w3);
+    add_columns(
+        std::make_index_sequence<C>(), column, [&](auto r) HWY_ATTR { return pick<r()>(w0, w1, w2, w3); }, a...);
+  }
+  template <std::size_t... Column, class X, class W, class... V>
+  HWY_INLINE void add_columns(std::index_sequence<Column...> /*columns*/, const X& column, const W& row,
+                              V&... a) const {
+    (add_column<Column>(std::make_index_sequence<sizeof...(V)>(), column(Column), row, a...), ...);
+  }
+  template <std::size_t Column, std::size_t... I, class W, class... V>
+  HWY_INLINE void add_column(std::index_sequence<I...> /*each*/, lanes one, const W& row, V&... a) const {
+    hold(one);
+    (add_if<I / R == Column>(a, row(std::integral_constant<std::size_t, I % R>()), one), ...);
+  }
+  template <bool Wanted>
+  static HWY_INLINE void add_if(lanes& a, lanes w, lanes x) {
+    if constexpr (Wanted) a = hn::MulAdd(w, x, a);
+  }
+};
 
 constexpr std::size_t longest_part = 1024;  ///< of the input: its rows then stay in the first-level cache
 
@@ -80,48 +109,58 @@ struct input_part {
 };
 
 /// Outputs [begin, end) of C columns from `column` on.
-template <std::size_t C>
+template <class Format, std::size_t C>
 HWY_NOINLINE void multiply_columns(const product& p, const input_part& part, std::size_t begin, std::size_t end,
                                    std::size_t column) {
-  constexpr std::size_t R = C == 1 ? 8 : 4;
+  constexpr std::size_t R = 4;
   const float* x[C];
   float* y[C];
   for (std::size_t c = 0; c < C; ++c) {
     x[c] = p.x + (column + c) * p.in + part.begin;
     y[c] = p.rows != nullptr ? p.rows[column + c] : p.y + (column + c) * p.out;
   }
+  const std::size_t row = row_bytes<Format>(static_cast<int>(p.in));
+  const std::size_t offset = part.begin * sizeof(typename Format::element);
   for (std::size_t o = begin; o < end; o += R) {
     const std::size_t valid = std::min(R, end - o);
-    const float* w[R];
-    for (std::size_t r = 0; r < R; ++r) w[r] = p.weights + (o + std::min(r, valid - 1)) * p.in + part.begin;
+    const std::byte* w[R];
+    for (std::size_t r = 0; r < R; ++r) w[r] = p.weights.rows + (o + std::min(r, valid - 1)) * row;
+    HWY_ALIGN float scales[R];
+    for (std::size_t r = 0; r < R; ++r) scales[r] = row_scale<Format>(w[r], p.in);
+    for (std::size_t r = 0; r < R; ++r) w[r] += offset;
     HWY_ALIGN float sums[R * C];
-    multiply_tile<R, C>(std::make_index_sequence<R * C>(), w, x, part.size, sums);
+    with_zeros<static_cast<int>(R * C)>(product_tile<Format, R, C>{w, x, part.size, sums});
     for (std::size_t c = 0; c < C; ++c)
-      for (std::size_t r = 0; r < valid; ++r) y[c][o + r] = part.add ? y[c][o + r] + sums[c * R + r] : sums[c * R + r];
+      for (std::size_t r = 0; r < valid; ++r) {
+        const float sum = is_scaled<Format> ? sums[c * R + r] * scales[r] : sums[c * R + r];
+        y[c][o + r] = part.add ? y[c][o + r] + sum : sum;
+      }
   }
 }
 
-template <std::size_t C>
+template <class Format, std::size_t C>
 HWY_INLINE void multiply_up_to(std::size_t count, const product& p, const input_part& part, std::size_t begin,
                                std::size_t end, std::size_t column) {
   if constexpr (C > 1)
-    if (count < C) return multiply_up_to<C - 1>(count, p, part, begin, end, column);
-  multiply_columns<C>(p, part, begin, end, column);
+    if (count < C) return multiply_up_to<Format, C - 1>(count, p, part, begin, end, column);
+  multiply_columns<Format, C>(p, part, begin, end, column);
 }
 
 /// Outputs [begin, end) of all columns: rows that stay in the second-level cache while all columns pass by.
-inline void multiply(const product& p, std::size_t begin, std::size_t end) {
+template <class Format>
+void multiply(const product& p, std::size_t begin, std::size_t end) {
   constexpr std::size_t block_floats = 1 << 16;
-  const std::size_t rows =
-      std::max<std::size_t>(8, block_floats / std::clamp<std::size_t>(p.in, 1, longest_part) / 8 * 8);
   const std::size_t tiles = (p.columns + tile_columns - 1) / tile_columns;
+  // Where they are read once, in the order of memory.
+  const std::size_t rows =
+      tiles == 1 ? 4 : std::max<std::size_t>(8, block_floats / std::clamp<std::size_t>(p.in, 1, longest_part) / 8 * 8);
   for (std::size_t o = begin; o < end; o += rows)
     for (std::size_t i = 0; i < p.in; i += longest_part) {
       const input_part part{i, std::min(longest_part, p.in - i), p.add || i > 0};
       for (std::size_t t = 0; t < tiles; ++t) {  // of nearly the same width
         const std::size_t column = p.columns * t / tiles;
         const std::size_t count = p.columns * (t + 1) / tiles - column;
-        multiply_up_to<tile_columns>(count, p, part, o, std::min(end, o + rows), column);
+        multiply_up_to<Format, tile_columns>(count, p, part, o, std::min(end, o + rows), column);
       }
     }
 }
@@ -133,7 +172,8 @@ struct multiply_share {
 
   void operator()(int task, int /*worker*/) const noexcept {
     const std::size_t begin = static_cast<std::size_t>(task) * rows;
-    multiply(p, begin, std::min(p.out, begin + rows));
+    const std::size_t end = std::min(p.out, begin + rows);
+    with_format(p.weights.format, [&]<class F>(F /*format*/) { multiply<F>(p, begin, end); });
   }
 };
 
@@ -144,7 +184,7 @@ template <executor E>
 void linear(E& exec, const product& p) noexcept {
   constexpr std::size_t worth_sharing = 1 << 16;  // multiplications
   const auto workers = static_cast<std::size_t>(exec.workers());
-  if (workers == 1 || p.in * p.out * p.columns < worth_sharing) return detail::multiply(p, 0, p.out);
+  if (workers == 1 || p.in * p.out * p.columns < worth_sharing) return detail::multiply_share{p, p.out}(0, 0);
   const std::size_t rows = (p.out + 16 * workers - 1) / (16 * workers) * 8;
   exec(static_cast<int>((p.out + rows - 1) / rows), detail::multiply_share{p, rows});
 }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include <multistate/model/decoder.hpp>
+#include <multistate/model/packed_weights.hpp>
 #include <multistate/model/memory.hpp>
 #include <multistate/policies.hpp>
 #include <support/allocations.hpp>
@@ -221,6 +222,53 @@ TEST(decoder, says_what_it_can_not_run_and_changes_nothing) {
   EXPECT_EQ(decoder<>::make(broken, 1).code(), errc::bad_shape);
   broken.config.vocab = 0;
   EXPECT_EQ(decoder<>::make(broken, 1).code(), errc::bad_shape);
+}
+
+/// x as a format keeps it, rows of `columns`.
+std::vector<float> rounded(const std::vector<float>& x, int columns, weight_format format) {
+  std::vector<float> kept(x.size());
+  with_format(format, [&]<class F>(F) {
+    std::vector<std::byte> row(row_bytes<F>(columns));
+    for (std::size_t at = 0; at < x.size(); at += u(columns)) {
+      store_row<F>(row.data(), &x[at], columns);
+      load_row<F>(&kept[at], row.data(), columns);
+    }
+  });
+  return kept;
+}
+
+TEST(decoder, packed_weights_are_the_rounded_ones) {
+  for (const bool tied : {false, true})
+    for (const weight_format format :
+         {weight_format::f32, weight_format::f16, weight_format::bf16, weight_format::i8}) {
+      const model_weights m = random_model({.tied = tied});
+      const model_config& c = m.config;
+      model_weights expected = m;
+      expected.embedding = rounded(m.embedding, c.hidden, format);
+      expected.head = rounded(m.head, c.hidden, format);
+      for (layer_weights& l : expected.layers) {
+        for (auto* x : {&l.q, &l.k, &l.v, &l.gate, &l.up}) *x = rounded(*x, c.hidden, format);
+        l.o = rounded(l.o, c.heads * c.head_dim, format);
+        l.down = rounded(l.down, c.ffn, format);
+      }
+      const auto packed = packed_weights::make(m, format).value();
+      const std::vector<int> ids = random_ids(30, c.vocab);
+      std::vector<std::vector<float>> logits;
+      for (const model_view& view : {view_of(expected), packed.view()}) {
+        auto d = decoder<>::make(view, 8).value();
+        auto memory = make_memory(tova{.budget = 12}, setup_for(c, {.chunk = 5})).value();
+        logits.push_back(feed(d, memory, ids, 5));
+      }
+      for (std::size_t i = 0; i < logits[0].size(); ++i) ASSERT_NEAR(logits[0][i], logits[1][i], 2e-4);
+    }
+  model_weights broken = random_model({});
+  const std::size_t floats = packed_weights::make(broken, weight_format::f32).value().bytes();
+  EXPECT_EQ(packed_weights::make(broken, weight_format::f16).value().bytes() * 2, floats);
+  broken.layers[0].down.push_back(0);
+  EXPECT_EQ(packed_weights::make(broken, weight_format::i8).code(), errc::bad_shape);
+  EXPECT_EQ(parse_weight_format("i8").value(), weight_format::i8);
+  EXPECT_EQ(std::string(parse_weight_format("q4").reason().message()),
+            "weights: there are f32, f16, bf16 and i8; got 'q4'");
 }
 
 TEST(decoder, allocates_nothing_per_token) {

@@ -6,6 +6,8 @@
 
 #include <multistate/model/block-inl.hpp>
 #include <multistate/model/linear-inl.hpp>
+#include <multistate/types/bytes.hpp>
+#include <multistate/types/format.hpp>
 #include <unit/model/models.hpp>
 
 namespace {
@@ -22,7 +24,7 @@ std::vector<float> normals(support::generator& g, std::size_t n) {
 here::product product_of(const std::vector<float>& w, const float* x, float* y, std::size_t out, std::size_t in,
                          std::size_t columns) {
   here::product p;
-  p.weights = w.data();
+  p.weights = {reinterpret_cast<const std::byte*>(w.data()), weight_format::f32};
   p.x = x;
   p.y = y;
   p.out = out;
@@ -57,6 +59,64 @@ TEST(linear, equals_the_sum_at_any_size) {
             ASSERT_NEAR(y[b * out + o], 2 * sum, 3e-6 * size + 1e-7);
           }
       }
+}
+
+/// The matrix [out][in] in a format, and what is then in it.
+template <class F>
+std::vector<std::byte> pack(const std::vector<float>& w, std::size_t in, std::vector<double>& kept) {
+  const int n = static_cast<int>(in);
+  const std::size_t rows = w.size() / in;
+  std::vector<std::byte> packed(rows * row_bytes<F>(n));
+  kept.clear();
+  for (std::size_t r = 0; r < rows; ++r) {
+    std::byte* row = packed.data() + r * row_bytes<F>(n);
+    store_row<F>(row, w.data() + r * in, n);
+    for (std::size_t i = 0; i < in; ++i)
+      kept.push_back(
+          double{F::load(load_at<typename F::element>(packed, r * row_bytes<F>(n) + i * sizeof(typename F::element)))} *
+          double{row_scale<F>(row, in)});
+  }
+  return packed;
+}
+
+template <class F>
+void compare_format(weight_format format) {
+  support::generator g(8);
+  serial exec;
+  for (const std::size_t in : {1u, 15u, 17u, 64u, 173u, 1025u, 2500u})
+    for (const std::size_t out : {1u, 4u, 9u})
+      for (const std::size_t columns : {1u, 2u, 5u, 13u}) {
+        const auto w = normals(g, out * in), x = normals(g, columns * in);
+        std::vector<double> kept;
+        const auto packed = pack<F>(w, in, kept);
+        std::vector<float> y(columns * out), alone(out);
+        auto p = product_of(w, x.data(), y.data(), out, in, columns);
+        p.weights = {packed.data(), format};
+        here::linear(exec, p);
+        for (std::size_t b = 0; b < columns; ++b) {
+          for (std::size_t o = 0; o < out; ++o) {
+            double sum = 0, size = 0;
+            for (std::size_t i = 0; i < in; ++i) {
+              const double term = kept[o * in + i] * double{x[b * in + i]};
+              sum += term;
+              size += std::abs(term);
+            }
+            ASSERT_NEAR(y[b * out + o], sum, 1e-6 * size + 1e-7)
+                << F::name << " " << in << " " << out << " " << columns;
+          }
+          auto one = product_of(w, x.data() + b * in, alone.data(), out, in, 1);
+          one.weights = p.weights;
+          here::linear(exec, one);
+          for (std::size_t o = 0; o < out; ++o) ASSERT_EQ(alone[o], y[b * out + o]);
+        }
+      }
+}
+
+TEST(linear, equals_the_sum_in_any_format) {
+  compare_format<f32>(weight_format::f32);
+  compare_format<f16>(weight_format::f16);
+  compare_format<bf16>(weight_format::bf16);
+  compare_format<i8>(weight_format::i8);
 }
 
 TEST(linear, bits_do_not_depend_on_columns_or_workers) {

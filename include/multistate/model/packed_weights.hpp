@@ -1,0 +1,79 @@
+#pragma once
+
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+#include <multistate/model/model_view.hpp>
+#include <multistate/model/weights.hpp>
+#include <multistate/types/buffer.hpp>
+#include <multistate/types/error.hpp>
+#include <multistate/types/format.hpp>
+
+namespace multistate {
+
+/// A model whose matrices are rounded to a narrower format, so that a decoder reads half or a quarter as much; i8 with
+/// a scale for each row. Norms stay float32.
+class packed_weights {
+ public:
+  /// Takes the matrices over one by one, so that there is hardly more in memory than before. Errors: sizes that do not
+  /// fit the config, no memory.
+  static result<packed_weights> make(model_weights from, weight_format format) {
+    if (error e = check(from); e.code() != errc::ok) return e;
+    packed_weights p;
+    const model_config& c = from.config;
+    bool enough = true;
+    const auto pack = [&](std::vector<float>& floats, int columns) {
+      buffer<std::byte>& to = p.memory_.emplace_back();
+      enough = enough && with_format(format, [&]<class F>(F) { return store<F>(floats, columns, to); });
+      std::vector<float>().swap(floats);
+      return matrix_view{to.data(), format};
+    };
+    p.view_.config = c;
+    p.view_.embedding = pack(from.embedding, c.hidden);
+    p.view_.head = c.tied ? p.view_.embedding : pack(from.head, c.hidden);
+    for (layer_weights& l : from.layers) {
+      layer_view& to = p.view_.layers.emplace_back();
+      to.q = pack(l.q, c.hidden);
+      to.k = pack(l.k, c.hidden);
+      to.v = pack(l.v, c.hidden);
+      to.o = pack(l.o, c.heads * c.head_dim);
+      to.gate = pack(l.gate, c.hidden);
+      to.up = pack(l.up, c.hidden);
+      to.down = pack(l.down, c.ffn);
+    }
+    if (!enough) return error(errc::out_of_memory, "weights: no memory to pack them");
+    p.norms_ = std::move(from);
+    p.view_.final_norm = p.norms_.final_norm.data();
+    for (std::size_t i = 0; i < p.norms_.layers.size(); ++i) {
+      p.view_.layers[i].attention_norm = p.norms_.layers[i].attention_norm.data();
+      p.view_.layers[i].ffn_norm = p.norms_.layers[i].ffn_norm.data();
+    }
+    return p;
+  }
+
+  const model_view& view() const noexcept { return view_; }
+  /// Of all matrices.
+  std::size_t bytes() const noexcept {
+    std::size_t sum = 0;
+    for (const auto& m : memory_) sum += m.bytes();
+    return sum;
+  }
+
+ private:
+  template <class Format>
+  static bool store(const std::vector<float>& floats, int columns, buffer<std::byte>& to) noexcept {
+    const auto width = static_cast<std::size_t>(columns);
+    const std::size_t rows = floats.size() / width, stride = row_bytes<Format>(columns);
+    if (!to.allocate(rows * stride)) return false;
+    for (std::size_t r = 0; r < rows; ++r)
+      store_row<Format>(to.data() + r * stride, floats.data() + r * width, columns);
+    return true;
+  }
+
+  model_view view_;
+  model_weights norms_;                    ///< what was not packed
+  std::vector<buffer<std::byte>> memory_;  ///< one a matrix
+};
+
+}  // namespace multistate
