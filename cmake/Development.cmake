@@ -9,11 +9,13 @@ if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE Release)
 endif()
 
-add_library(multistate_dev INTERFACE)
-target_compile_options(multistate_dev INTERFACE -Wall -Wextra -Wconversion -Wshadow $<$<BOOL:${MULTISTATE_WERROR}>:-Werror>)
+add_library(multistate_warnings INTERFACE)
+target_compile_options(multistate_warnings INTERFACE -Wall -Wextra -Wconversion -Wshadow $<$<BOOL:${MULTISTATE_WERROR}>:-Werror>)
 if(CMAKE_CXX_COMPILER_ID MATCHES Clang) # part of its -Wconversion, but not of g++'s
-  target_compile_options(multistate_dev INTERFACE -Wno-sign-conversion)
+  target_compile_options(multistate_warnings INTERFACE -Wno-sign-conversion)
 endif()
+add_library(multistate_dev INTERFACE)
+target_link_libraries(multistate_dev INTERFACE multistate_warnings)
 if(MULTISTATE_NATIVE)
   target_link_libraries(multistate_dev INTERFACE multistate::native)
 endif()
@@ -22,6 +24,7 @@ if(MULTISTATE_SCALAR)
 endif()
 
 find_package(OpenMP QUIET COMPONENTS CXX)
+find_package(TBB QUIET) # an executor of the caller's own: example and test
 
 # multistate_program(<name> SOURCES <file>... LINK <target>...): an executable of our own, in bin/.
 function(multistate_program name)

@@ -9,16 +9,20 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_DATADIR}/cmake/multistate)
 
-foreach(part IN ITEMS core multistate model tools native)
+foreach(part IN ITEMS core multistate dispatch model tools native)
   if(TARGET multistate_${part})
-    if(part STREQUAL native)
-      install(TARGETS multistate_native EXPORT multistate-native COMPONENT development)
+    if(part STREQUAL native OR part STREQUAL dispatch)
+      install(TARGETS multistate_${part} EXPORT multistate-${part} COMPONENT development)
     else()
       install(TARGETS multistate_${part} EXPORT multistate-${part} FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development)
     endif()
     install(EXPORT multistate-${part} NAMESPACE multistate:: DESTINATION ${package_dir} COMPONENT development)
   endif()
 endforeach()
+
+if(TARGET multistate_multistate) # for those who compile it in a build of their own, too
+  install(FILES include/multistate/attention/dispatched.cpp DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/multistate/attention COMPONENT development)
+endif()
 
 configure_package_config_file(cmake/multistate-config.cmake.in multistate-config.cmake INSTALL_DESTINATION ${package_dir}
   NO_SET_AND_CHECK_MACRO)

@@ -235,11 +235,12 @@ class task_attender {
     if (sums_rows())
       for (std::size_t s = 0; s < n_; ++s) sums_[s] = 0.0;
     const std::size_t together = attention_tokens(static_cast<int>(group_), task_.queries);
-    const bool masked = masks();
+    position oldest = 0;
+    if (options_.window > 0)
+      oldest = *std::min_element(task_.kv.positions.begin(), task_.kv.positions.begin() + task_.kv.n);
     for (std::size_t j = 0; j < queries_; j += together) {
       const std::size_t tokens = std::min(together, queries_ - j);
-      if (masked && *std::min_element(task_.kv.positions.begin(), task_.kv.positions.begin() + task_.kv.n) <=
-                        own(j + tokens - 1) - options_.window) {
+      if (options_.window > 0 && oldest <= own(j + tokens - 1) - options_.window) {
         for (std::size_t i = 0; i < tokens; ++i) pass(j + i, 1, true);
       } else {
         pass(j, tokens, false);
@@ -271,7 +272,6 @@ class task_attender {
   position own(std::size_t j) const noexcept { return task_.first + static_cast<position>(j); }
   std::size_t causal(std::size_t j) const noexcept { return n_ - queries_ + j + 1; }
   std::size_t slot_of(std::size_t i) const noexcept { return listed_ ? index_[i] : i; }
-  bool masks() const noexcept { return options_.window > 0; }
   bool sums_rows() const noexcept { return rows_ == needs::row_sum && queries_ > 1; }
   std::size_t length(std::size_t j) const noexcept { return listed_ ? seen_ : causal(first_ + j); }
   float* out(std::size_t column) const noexcept {

@@ -20,6 +20,7 @@
 #include <multistate/decider/decider.hpp>
 #include <multistate/model/memory_setup.hpp>
 #include <multistate/model/sequence_memory.hpp>
+#include <multistate/model/sequence_pool.hpp>
 #include <multistate/state/multi_state.hpp>
 #include <multistate/step/one_shot.hpp>
 #include <multistate/step/step.hpp>
@@ -78,6 +79,11 @@ struct watched_attention {
   }
 };
 
+/// What is left of an arena.
+inline arena behind(const arena& memory, std::size_t bytes) noexcept {
+  return memory.base == nullptr ? arena{} : arena{memory.base + bytes, memory.bytes - bytes};
+}
+
 /// Its address names a policy and its formats.
 template <policy P, class KeyFormat, class ValueFormat>
 inline constexpr char memory_type = 0;
@@ -105,10 +111,12 @@ class policy_memory final : public layer_memory {
     m.who_ = std::move(*who);
 
     const int layers = whole ? setup.layers : 1;
+    arena rest = setup.states;
     for (int i = 0; i < layers; ++i) {
-      auto made = state::make(setup.dims, m.who_.plan());
+      auto made = state::make(setup.dims, m.who_.plan(), rest);
       if (!made) return made.reason();
       m.states_.push_back(std::move(*made));
+      rest = behind(rest, state::bytes_needed(setup.dims, m.who_.plan()));
     }
     for (int lane = 0; lane < m.who_.lanes(); ++lane) m.most_states_ = std::max(m.most_states_, m.who_.capacity(lane));
     if (error e = m.make_angles(); e.code() != errc::ok) return e;
@@ -222,6 +230,7 @@ class policy_memory final : public layer_memory {
     facts_.in_cache = setup_.positions == position_mode::in_cache;
     facts_.bytes = who_.bytes() + prompt_.bytes();
     for (const state& s : states_) facts_.bytes += s.bytes();
+    facts_.arena_bytes = states_.size() * state::bytes_needed(setup_.dims, who_.plan());
     facts_.state_bytes = state::state_bytes(setup_.dims);
     facts_.scratch_bytes = step_bytes() + attend_scratch_bytes(setup_.dims, most_states_, most_queries());
     if (!sees_rows)
@@ -307,9 +316,25 @@ result<sequence_memory> make_memory(const P& settings, memory_setup setup, std::
     if (!part) return part.reason();
     layer += (*part)->about().layers;
     setup.angles = (*part)->about().angles;
+    setup.states = detail::behind(setup.states, (*part)->about().arena_bytes);
     parts.push_back(std::move(*part));
   }
   return sequence_memory::make(std::move(parts));
+}
+
+/// A pool of sequences that make_memory() would make.
+template <class KeyFormat = f32, class ValueFormat = KeyFormat, policy P>
+result<sequence_pool> make_sequence_pool(int count, const P& settings, memory_setup setup,
+                                         std::span<const int> lane_budgets = {}) {
+  if (setup.positions == position_mode::in_cache) {  // one table for all
+    auto layer = make_layer_memory<KeyFormat, ValueFormat>(settings, setup, 0, lane_budgets);
+    if (!layer) return layer.reason();
+    setup.angles = (*layer)->about().angles;
+  }
+  return sequence_pool::make(count, [&](const arena& states) {
+    setup.states = states;
+    return make_memory<KeyFormat, ValueFormat>(settings, setup, lane_budgets);
+  });
 }
 
 }  // namespace HWY_NAMESPACE

@@ -5,10 +5,12 @@
 #include <multistate/model/memory-inl.hpp>
 #include <multistate/model/memory_setup.hpp>
 #include <multistate/model/sequence_memory.hpp>
+#include <multistate/model/sequence_pool.hpp>
 
 namespace multistate {
 
 using HWY_NAMESPACE::make_layer_memory;
 using HWY_NAMESPACE::make_memory;
+using HWY_NAMESPACE::make_sequence_pool;
 
 }  // namespace multistate

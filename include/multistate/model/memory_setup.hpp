@@ -4,6 +4,7 @@
 
 #include <multistate/attention/options.hpp>
 #include <multistate/model/config.hpp>
+#include <multistate/state/multi_state.hpp>
 #include <multistate/types/ids.hpp>
 #include <multistate/types/shape.hpp>
 
@@ -24,6 +25,8 @@ struct memory_setup {
       angles;  ///< in-cache positions: made where it is missing or short; share it among many
   /// Rows that an observer sees under a policy that needs none: nothing, last_row or each_row.
   needs tap = needs::nothing;
+  /// Where keys and values go, layer after layer: sequence_memory::arena_bytes(). Null: allocations of their own.
+  arena states;
 };
 
 inline memory_setup setup_for(const model_config& config, const limits& room = {},

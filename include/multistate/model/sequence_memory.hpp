@@ -48,6 +48,7 @@ class layer_memory {
     bool in_cache = false;
     std::size_t scratch_bytes = 0;
     std::size_t bytes = 0;                      ///< all memory held, without scratch
+    std::size_t arena_bytes = 0;                ///< of these: keys and values, which can lie in an arena
     std::size_t state_bytes = 0;                ///< of one token in one KV head
     const void* type = nullptr;                 ///< the same for the same policy and formats
     std::shared_ptr<const angle_table> angles;  ///< in-cache positions only
@@ -134,6 +135,12 @@ class sequence_memory {
   std::size_t bytes() const noexcept {
     std::size_t sum = 0;
     for (const auto& p : parts_) sum += p->about().bytes;
+    return sum;
+  }
+  /// Of these, keys and values: the size of an arena for them, see memory_setup::states.
+  std::size_t arena_bytes() const noexcept {
+    std::size_t sum = 0;
+    for (const auto& p : parts_) sum += p->about().arena_bytes;
     return sum;
   }
   /// Scratch that one thread needs to work on it; shared by all layers and, one after another, all sequences.

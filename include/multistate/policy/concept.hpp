@@ -52,7 +52,7 @@ concept has_wants = requires {
 };
 template <class P>
 concept has_columns = requires {
-  { P::columns } -> std::convertible_to<int>;
+  { P::columns } -> std::same_as<const int&>;
 };
 template <class P>
 concept has_budget = requires(P p) {
@@ -109,8 +109,9 @@ concept hooks_fit = (!names_worth<P> || scores<P>)&&(!names_observe<P> || observ
 constexpr bool wants_entries(needs n) noexcept { return any(n & (needs::keys | needs::values | needs::queries)); }
 
 template <class P>
-concept uses_what_it_wants = (P::columns == 0 || observes<P> || enters<P>)&&(
-    !any(rows_of(P::wants)) || scores<P> || observes<P>)&&(wants_entries(P::wants) == enters<P>);
+concept uses_what_it_wants =
+    (P::columns == 0 || ((observes<P> || enters<P>)&&scores<P>)) &&
+    (!any(rows_of(P::wants)) || scores<P> || observes<P>)&&(wants_entries(P::wants) == enters<P>);
 }  // namespace detail
 
 template <class P>
@@ -143,9 +144,12 @@ consteval bool diagnose_policy() {
   static_assert(!detail::names_enter<P> || enters<P>,
                 "enter must be: void enter(const lane_ref&, slot, std::span<const float> k, v, q) const noexcept "
                 "(docs/write-a-policy.md)");
-  if constexpr (has_columns<P>)
+  if constexpr (has_columns<P>) {
     static_assert(P::columns == 0 || observes<P> || enters<P>,
                   "columns are filled by observe() or enter(), and there is neither (docs/write-a-policy.md)");
+    static_assert(P::columns == 0 || scores<P>,
+                  "columns are what worth() reads, and there is no worth() (docs/write-a-policy.md)");
+  }
   if constexpr (has_wants<P>) {
     static_assert(!any(rows_of(P::wants)) || scores<P> || observes<P>,
                   "a policy that wants rows needs worth() or observe() (docs/write-a-policy.md)");

@@ -4,6 +4,9 @@
 
 #if defined(USE_core)
 #include <multistate/policies.hpp>
+#elif defined(USE_dispatch)
+#include <multistate/attention/dispatched.hpp>
+#include <multistate/policies.hpp>
 #else
 #include <multistate/multistate.hpp>
 #endif
@@ -14,6 +17,8 @@ int main() {
   if (!made) return 1;
 #if defined(USE_core)
   const std::string_view target = "none";
+#elif defined(USE_dispatch)
+  const std::string_view target = multistate::dispatched_attention_target();
 #else
   const std::string_view target = multistate::attention_target();
 #endif

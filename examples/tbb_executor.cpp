@@ -1,0 +1,36 @@
+// Attention on a TBB arena that the engine has already: any callable object like tbb_arena does.
+#include <multistate/multistate.hpp>
+
+#include <cstdio>
+#include <random>
+#include <vector>
+
+#include "tbb_arena.hpp"
+
+using namespace multistate;
+
+int main() {
+  const shape dims{.heads = 32, .kv_heads = 8, .dk = 128, .dv = 128};
+  const tova policy{.budget = 1024};
+  auto who = decider<tova>::make(policy, {.kv_heads = dims.kv_heads}).value();
+  auto states = multi_state<f16>::make(dims, who.plan()).value();
+  const layer_of<tova, multi_state<f16>> layer{&who, {&states, 1}};
+
+  tbb::task_arena arena;
+  tbb_arena threads{arena};
+  const int most = policy.budget + 1;
+  std::vector<std::byte> scratch(step_scratch_bytes<tova>(dims, 1, most, 1)),
+      attention_scratch(attend_scratch_bytes(dims, most, 1, threads.workers()));  // of each worker
+  const attention<tbb_arena> attend{.dims = dims, .options = {}, .exec = &threads, .scratch = attention_scratch};
+
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal;
+  std::vector<float> q(32 * 128), k(8 * 128), v(8 * 128), out(32 * 128);
+  for (int t = 0; t < 1500; ++t) {
+    for (auto* x : {&q, &k, &v})
+      for (float& e : *x) e = normal(random);
+    const step_io io{.q = q.data(), .k = k.data(), .v = v.data(), .out = out.data()};
+    step(std::span(&layer, 1), std::span(&io, 1), dims, scratch, attend);
+  }
+  std::printf("1500 tokens seen, %d kept, by %d threads\n", who.live(0), threads.workers());
+}
