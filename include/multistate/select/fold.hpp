@@ -13,9 +13,16 @@ inline void fold(std::span<float> sum, std::span<const float> row, bool first) n
   MULTISTATE_ASSERT(sum.size() == row.size());
   if (first) {
     for (std::size_t s = 0; s < row.size(); ++s) sum[s] = row[s];
-  } else {
-    for (std::size_t s = 0; s < row.size(); ++s) sum[s] += row[s];
+    return;
   }
+  constexpr std::size_t block = 16;  // a form that g++ makes vectors of at -O2, too
+  std::size_t at = 0;
+  for (; at + block <= row.size(); at += block) {
+    float part[block];
+    for (std::size_t s = 0; s < block; ++s) part[s] = sum[at + s] + row[at + s];
+    for (std::size_t s = 0; s < block; ++s) sum[at + s] = part[s];
+  }
+  for (; at < row.size(); ++at) sum[at] += row[at];
 }
 
 /// The same with the sum over the queries of `r`, taken in double: a chunk may hold many.
