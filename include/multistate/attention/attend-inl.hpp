@@ -89,8 +89,8 @@ struct extent_rows {
     return at->*base + (slot - first) * (at->*stride);
   }
   /// Entries [begin, end) of a list of slots, or slots where there is none; no more than a block.
-  void list(std::size_t begin, std::size_t end, const std::uint32_t* index, row_list& to) noexcept {
-    to.count = std::min(attention_row_block, end - begin);
+  void list(std::size_t begin, std::size_t end, std::size_t block, const std::uint32_t* index, row_list& to) noexcept {
+    to.count = std::min(block, end - begin);
     const std::byte* row = (*this)(index != nullptr ? index[begin] : begin);
     if (index == nullptr && begin + to.count <= first + static_cast<std::size_t>(at->n)) {
       const std::size_t step = at->*stride;
@@ -99,7 +99,7 @@ struct extent_rows {
       to.rows[0] = row;
       for (std::size_t i = 1; i < to.count; ++i) to.rows[i] = (*this)(index != nullptr ? index[begin + i] : begin + i);
     }
-    for (std::size_t i = to.count; i < attention_row_block; ++i) to.rows[i] = to.rows[to.count - 1];
+    for (std::size_t i = to.count; i < block; ++i) to.rows[i] = to.rows[to.count - 1];
   }
 };
 inline extent_rows keys_of(const attention_task& task) noexcept {
@@ -108,6 +108,12 @@ inline extent_rows keys_of(const attention_task& task) noexcept {
 inline extent_rows values_of(const attention_task& task) noexcept {
   return {task.kv.extents.data(), &extent::v, &extent::v_stride};
 }
+
+/// States of a block: with floats half as many, so that a block and the one that is fetched lie in the first level.
+template <class KeyFormat, class ValueFormat>
+inline constexpr std::size_t rows_of_block =
+    sizeof(typename KeyFormat::element) == 4 || sizeof(typename ValueFormat::element) == 4 ? attention_row_block / 2
+                                                                                           : attention_row_block;
 
 /// The blocks of a task in the order in which they are read, part by part its keys, then its values; at last the first
 /// keys of the task that follows. Each is known some blocks before it is read, so that it can be fetched.
@@ -125,7 +131,7 @@ class block_stream {
         at_(part * attention_part),
         key_bytes_(static_cast<std::size_t>(dims.dk) * sizeof(typename KeyFormat::element)),
         value_bytes_(static_cast<std::size_t>(dims.dv) * sizeof(typename ValueFormat::element)),
-        ahead_(std::clamp<std::size_t>(fetch_bytes / (attention_row_block * key_bytes_), 1, most_ahead)) {
+        ahead_(std::clamp<std::size_t>(fetch_bytes / (block_rows * key_bytes_), 1, most_ahead)) {
     for (std::size_t i = 0; i < ahead_; ++i) list_next();
   }
 
@@ -137,12 +143,12 @@ class block_stream {
   /// Fetches the block that was listed last.
   row_fetcher fetcher() const noexcept {
     const row_list& newest = lists_[(listed_ - 1) % slots];
-    return {newest.rows, newest.count, newest_is_value_ ? value_bytes_ : key_bytes_,
-            (newest_is_value_ ? sizeof(typename ValueFormat::element) : sizeof(typename KeyFormat::element)) == 1};
+    return {newest.rows, newest.count, newest_is_value_ ? value_bytes_ : key_bytes_};
   }
 
  private:
-  static constexpr std::size_t fetch_bytes = 16384;  ///< what lies between a block and its use
+  static constexpr std::size_t block_rows = rows_of_block<KeyFormat, ValueFormat>;
+  static constexpr std::size_t fetch_bytes = 8192;  ///< what lies between a block and its use
   static constexpr std::size_t most_ahead = 4;
   static constexpr std::size_t slots = 8;
 
@@ -154,12 +160,12 @@ class block_stream {
     if (at_ >= seen_) {
       list_following(to);
     } else if (reading_values_) {
-      values_.list(at_, end, index_, to);
-      at_ += attention_row_block;
+      values_.list(at_, end, block_rows, index_, to);
+      at_ += block_rows;
       if (at_ >= end) reading_values_ = false;
     } else {
-      keys_.list(at_, end, index_, to);
-      at_ += attention_row_block;
+      keys_.list(at_, end, block_rows, index_, to);
+      at_ += block_rows;
       if (at_ >= end) {
         at_ = begin;
         reading_values_ = true;
@@ -169,8 +175,8 @@ class block_stream {
   void list_following(row_list& to) noexcept {
     to.count = 0;
     if (following_ == nullptr || following_at_ >= static_cast<std::size_t>(following_->kv.n)) return;
-    keys_of(*following_).list(following_at_, static_cast<std::size_t>(following_->kv.n), nullptr, to);
-    following_at_ += attention_row_block;
+    keys_of(*following_).list(following_at_, static_cast<std::size_t>(following_->kv.n), block_rows, nullptr, to);
+    following_at_ += block_rows;
   }
 
   extent_rows keys_, values_;
@@ -268,6 +274,7 @@ class task_attender {
 
  private:
   using stream = block_stream<KeyFormat, ValueFormat>;
+  static constexpr std::size_t block_rows = rows_of_block<KeyFormat, ValueFormat>;
 
   position own(std::size_t j) const noexcept { return task_.first + static_cast<position>(j); }
   std::size_t causal(std::size_t j) const noexcept { return n_ - queries_ + j + 1; }
@@ -334,7 +341,7 @@ class task_attender {
   void work_on(std::size_t part, stream& blocks, float* partial) noexcept {
     const std::size_t begin = part * attention_part;
     const std::size_t end = std::min(begin + attention_part, seen_);
-    for (std::size_t at = begin; at < end; at += attention_row_block) {
+    for (std::size_t at = begin; at < end; at += block_rows) {
       const row_list& keys = blocks.take();
       dot_block(at, {keys.rows, keys.count}, blocks.fetcher(), weights(0, begin) + (at - begin));
     }
@@ -342,9 +349,8 @@ class task_attender {
 
     // What all tokens see in common, in whole blocks; then each token its own end, so that no token multiplies the
     // value of a later one, not even with 0.
-    const std::size_t common =
-        tokens_ == 1 ? end : std::clamp(length(0) / attention_row_block * attention_row_block, begin, end);
-    for (std::size_t at = begin; at < end; at += attention_row_block) {
+    const std::size_t common = tokens_ == 1 ? end : std::clamp(length(0) / block_rows * block_rows, begin, end);
+    for (std::size_t at = begin; at < end; at += block_rows) {
       const row_list& values = blocks.take();
       if (at < common)
         value_block({values.rows, values.count}, blocks.fetcher(), weights(0, begin) + (at - begin), columns_, partial,
@@ -354,8 +360,8 @@ class task_attender {
     for (std::size_t j = 0; j < tokens_; ++j) {
       extent_rows values = values_of(task_);
       row_list list;
-      for (std::size_t at = common; at < std::min(end, length(j)); at += attention_row_block) {
-        values.list(at, std::min(end, length(j)), nullptr, list);
+      for (std::size_t at = common; at < std::min(end, length(j)); at += block_rows) {
+        values.list(at, std::min(end, length(j)), block_rows, nullptr, list);
         value_block({list.rows, list.count}, {}, weights(j * group_, begin) + (at - begin), group_,
                     partial + j * group_ * dv_stride_, at == begin);
       }
@@ -382,7 +388,7 @@ class task_attender {
       dot_columns<KeyFormat>(queries_at_, dk_stride_, columns_, block, fetcher, dk_, logits, stride_);
     }
     if constexpr (is_scaled<KeyFormat>) {
-      HWY_ALIGN float scales[attention_row_block];
+      HWY_ALIGN float scales[block_rows];
       row_scales<KeyFormat>(block, dk_, scales);
       for (std::size_t c = 0; c < columns_; ++c) multiply(logits + c * stride_, scales, logits + c * stride_);
     }
@@ -393,11 +399,11 @@ class task_attender {
                    float* partial, bool first) noexcept {
     std::size_t p_stride = stride_;
     if constexpr (is_scaled<ValueFormat>) {
-      HWY_ALIGN float scales[attention_row_block];
+      HWY_ALIGN float scales[block_rows];
       row_scales<ValueFormat>(block, dv_, scales);
-      for (std::size_t c = 0; c < columns; ++c) multiply(p + c * p_stride, scales, scaled_ + c * attention_row_block);
+      for (std::size_t c = 0; c < columns; ++c) multiply(p + c * p_stride, scales, scaled_ + c * block_rows);
       p = scaled_;
-      p_stride = attention_row_block;
+      p_stride = block_rows;
     }
     if (unpacks<ValueFormat>(columns)) {
       row_list floats;
@@ -411,7 +417,7 @@ class task_attender {
   /// The block as floats, without its rows' scales.
   template <class Format>
   void unpack_block(const row_block& block, std::size_t n, std::size_t stride, row_list& floats) noexcept {
-    for (std::size_t i = 0; i < attention_row_block; ++i) {
+    for (std::size_t i = 0; i < block_rows; ++i) {
       const std::size_t row = std::min(i, block.count - 1);
       floats.rows[i] = reinterpret_cast<const std::byte*>(unpacked_ + row * stride);
       if (i < block.count) unpack<Format>(block.rows[i], n, unpacked_ + i * stride);
@@ -421,12 +427,12 @@ class task_attender {
   template <class Format>
   static void row_scales(const row_block& block, std::size_t n, float* scales) noexcept {
     for (std::size_t i = 0; i < block.count; ++i) scales[i] = row_scale<Format>(block.rows[i], n);
-    for (std::size_t i = block.count; i < attention_row_block; ++i) scales[i] = 0.0f;
+    for (std::size_t i = block.count; i < block_rows; ++i) scales[i] = 0.0f;
   }
-  /// Of attention_row_block floats.
+  /// Of block_rows floats.
   static HWY_INLINE void multiply(const float* a, const float* b, float* to) noexcept {
     const lanes_tag d;
-    for (std::size_t i = 0; i < attention_row_block; i += hn::Lanes(d))
+    for (std::size_t i = 0; i < block_rows; i += hn::Lanes(d))
       hn::StoreU(hn::Mul(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, to + i);
   }
 

@@ -131,41 +131,28 @@ HWY_INLINE void unpack(const std::byte* row, std::size_t count, float* to) {
 }
 
 /// Fetches rows that will be read next, in pieces spread over the work on the rows before: line after line in the order
-/// of memory, which hardware prefetchers follow. Into the second level, since the first is full of what is worked on;
-/// but rows of bytes are small, and the hardware does not bring them nearer by itself.
+/// of memory, which hardware prefetchers follow.
 class row_fetcher {
  public:
   row_fetcher() = default;
   /// `elements`: bytes of a row, without its scale.
-  row_fetcher(const std::byte* const* rows, std::size_t count, std::size_t elements, bool near) noexcept
-      : row_(rows), end_(rows + count), bytes_(elements), near_(near) {}
+  row_fetcher(const std::byte* const* rows, std::size_t count, std::size_t elements) noexcept
+      : row_(rows), end_(rows + count), bytes_(elements) {}
 
   HWY_INLINE void fetch(std::size_t rows) noexcept {
     for (; rows > 0 && row_ != end_; --rows, ++row_)
-      for (std::size_t at = 0; at < bytes_; at += cache_line) prefetch(*row_ + at);
+      for (std::size_t at = 0; at < bytes_; at += cache_line) hwy::Prefetch(*row_ + at);
   }
 
  private:
-  HWY_INLINE void prefetch(const std::byte* line) const noexcept {
-#if HWY_COMPILER_GCC || HWY_COMPILER_CLANG
-    if (near_)
-      __builtin_prefetch(line, 0, 3);
-    else
-      __builtin_prefetch(line, 0, 2);
-#else
-    hwy::Prefetch(line);
-#endif
-  }
-
   const std::byte* const* row_ = nullptr;
   const std::byte* const* end_ = nullptr;
   std::size_t bytes_ = 0;
-  bool near_ = false;
 };
 
 /// The states of a block: where their rows of one kind lie, from `count` on the last one again.
 struct row_block {
-  const std::byte* const* rows;  ///< [attention_row_block]
+  const std::byte* const* rows;  ///< [attention_row_block] or fewer
   std::size_t count;
 };
 

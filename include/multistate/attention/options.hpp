@@ -32,7 +32,7 @@ constexpr needs rows_given(needs want) noexcept {
 namespace detail {
 
 inline constexpr std::size_t attention_pad = 16;        ///< floats of the widest vector used
-inline constexpr std::size_t attention_row_block = 32;  ///< states whose keys or values are worked on together
+inline constexpr std::size_t attention_row_block = 32;  ///< most states whose keys or values are worked on together
 inline constexpr std::size_t attention_part = 256;      ///< states whose softmax is taken together
 inline constexpr std::size_t attention_columns = 16;    ///< (token, query head) pairs of a chunk that share one pass
 

@@ -9,22 +9,28 @@
 
 namespace multistate {
 
-/// Heads to lane: adds `row` to `sum` (or replaces it, for the first). Called in head order, so that the bits do not
-/// depend on who computed which row when.
+namespace detail {
+
+/// to [n] += from [n]
+inline void add_row(float* __restrict to, const float* __restrict from, std::size_t n) noexcept {
+  constexpr std::size_t block = 32;  // a form that g++ makes vectors of at -O2, too; shorter ones it unrolls first
+  std::size_t at = 0;
+  for (; at + block <= n; at += block)
+    for (std::size_t j = 0; j < block; ++j) to[at + j] += from[at + j];
+  for (; at < n; ++at) to[at] += from[at];
+}
+
+}  // namespace detail
+
+/// Heads to lane: adds `row` to `sum` (or replaces it, for the first); they must not overlap. Called in head order, so
+/// that the bits do not depend on who computed which row when.
 inline void fold(std::span<float> sum, std::span<const float> row, bool first) noexcept {
   MULTISTATE_ASSERT(sum.size() == row.size());
   if (first) {
     if (!row.empty()) std::memcpy(sum.data(), row.data(), row.size_bytes());
     return;
   }
-  constexpr std::size_t block = 32;  // a form that g++ makes vectors of at -O2, too; shorter ones it unrolls first
-  std::size_t at = 0;
-  for (; at + block <= row.size(); at += block) {
-    float part[block];
-    for (std::size_t s = 0; s < block; ++s) part[s] = sum[at + s] + row[at + s];
-    for (std::size_t s = 0; s < block; ++s) sum[at + s] = part[s];
-  }
-  for (; at < row.size(); ++at) sum[at] += row[at];
+  detail::add_row(sum.data(), row.data(), row.size());
 }
 
 /// The same with the sum over the queries of `r`, taken in double: a chunk may hold many.

@@ -79,43 +79,60 @@ constexpr void sort_heap(std::span<slot> heap, Less less) noexcept {
 
 namespace detail {
 
-/// lowest() for one state, no pins and positions below 2^31, which is every step of most decodes: two passes over
-/// 32-bit numbers in blocks, a form that compilers turn into vectors; first for the lowest worth, then for the oldest
-/// that has it.
-inline std::size_t lowest_one(std::span<const float> worth, std::span<const position> positions, const protection& kept,
-                              slot& out) noexcept {
-  constexpr std::int32_t none = 0x7fffffff;  // no float has this key
+/// The lowest key(i), i < n, and how far it has to be looked for; a form that compilers turn into vectors.
+struct lowest_key {
+  std::int32_t key;
+  std::size_t first, last;  ///< whoever has it lies in [first, last)
+};
+template <class Key>
+lowest_key find_lowest(std::size_t n, const Key& key) noexcept {
   constexpr std::size_t block = 32;
-  const std::int32_t first = kept.structural.first, last = static_cast<std::int32_t>(kept.now) - kept.structural.newest;
-  const auto key = [&](std::size_t i) {
-    const auto p = static_cast<std::int32_t>(positions[i]);
-    const std::int32_t k = worth_key(worth[i]);
-    const bool open = (p >= first) & (p <= last);
-    return open ? k : none;
-  };
-  const std::size_t n = positions.size(), whole = n / block * block;
-  std::int32_t best = none;
-  for (std::size_t at = 0; at < whole; at += block) {
+  lowest_key best{0x7fffffff, 0, 0};  // no float has this key
+  std::size_t at = 0;
+  for (; at + block <= n; at += block) {
     std::int32_t keys[block];
     for (std::size_t j = 0; j < block; ++j) keys[j] = key(at + j);
-    for (std::size_t j = 0; j < block; ++j) best = keys[j] < best ? keys[j] : best;
+    std::int32_t low = keys[0];
+    for (std::size_t j = 0; j < block; ++j) low = keys[j] < low ? keys[j] : low;
+    if (low > best.key) continue;
+    if (low < best.key) best = {low, at, at};
+    best.last = at + block;
   }
-  for (std::size_t i = whole; i < n; ++i) best = key(i) < best ? key(i) : best;
-  if (best == none) return 0;
-  position oldest = -1;
-  const auto look = [&](std::size_t i) {
-    if (key(i) != best || (oldest >= 0 && positions[i] > oldest)) return;
-    oldest = positions[i];
-    out = slot{static_cast<std::uint32_t>(i)};
+  for (; at < n; ++at) {
+    const std::int32_t k = key(at);
+    if (k > best.key) continue;
+    if (k < best.key) best = {k, at, at};
+    best.last = at + 1;
+  }
+  return best;
+}
+
+/// lowest() for one state, no pins and positions below 2^31, which is every step of most decodes: over 32-bit numbers,
+/// first for the lowest worth, then for the oldest that has it. Positions are read only where they matter.
+inline std::size_t lowest_one(std::span<const float> worth, std::span<const position> positions, const protection& kept,
+                              slot& out) noexcept {
+  const std::int32_t first = kept.structural.first, last = static_cast<std::int32_t>(kept.now) - kept.structural.newest;
+  const auto open = [&](std::size_t i) {
+    const auto p = static_cast<std::int32_t>(positions[i]);
+    return (p >= first) & (p <= last);
   };
-  for (std::size_t at = 0; at < whole; at += block) {
-    std::int32_t hits = 0;
-    for (std::size_t j = 0; j < block; ++j) hits += key(at + j) == best ? 1 : 0;
-    if (hits != 0)
-      for (std::size_t j = 0; j < block; ++j) look(at + j);
-  }
-  for (std::size_t i = whole; i < n; ++i) look(i);
-  return 1;
+  const auto take = [&](const lowest_key& best) -> std::size_t {
+    position oldest = -1;
+    for (std::size_t i = best.first; i < best.last; ++i)
+      if (worth_key(worth[i]) == best.key && open(i) && (oldest < 0 || positions[i] < oldest)) {
+        oldest = positions[i];
+        out = slot{static_cast<std::uint32_t>(i)};
+      }
+    return oldest < 0 ? 0 : 1;
+  };
+  if (first == 0 && kept.structural.newest == 0 &&
+      take(find_lowest(worth.size(), [&](std::size_t i) { return worth_key(worth[i]); })) == 1)
+    return 1;
+  return take(find_lowest(worth.size(), [&](std::size_t i) {
+    const std::int32_t k = worth_key(worth[i]);
+    const bool candidate = open(i);
+    return candidate ? k : 0x7fffffff;
+  }));
 }
 
 }  // namespace detail
