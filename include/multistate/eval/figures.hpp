@@ -198,26 +198,6 @@ class tally {
     return f;
   }
 
-  /// For a file of windows that are done: only this build reads it back.
-  template <class Archive>
-  void last_window(Archive& a) {
-    window_sums& w = windows_.back();
-    a(static_cast<sums&>(w));
-    a(w.kls);
-    a(w.places);
-    a(w.lived.life), a(w.lived.states), a(w.lived.kind_life), a(w.lived.kind_states), a(w.lived.unknown);
-    a(w.lived.kept_mass), a(w.lived.full_mass), a(w.lived.alive), a(w.lived.seen);
-    a(w.deaths);
-  }
-  /// Whether the last window has the shape of one with so many scored queries; `ages` as in sum_up(), none for a row
-  /// without lives.
-  bool fits(int queries, int scored, std::size_t ages) const noexcept {
-    const window_sums& w = windows_.back();
-    const auto bins = static_cast<std::size_t>((queries + bin_queries - 1) / bin_queries);
-    return w.scored == scored && w.kls.size() == static_cast<std::size_t>(scored) && w.places.size() == bins &&
-           w.lived.alive.size() == ages && w.lived.seen.size() == ages;
-  }
-
  private:
   static constexpr int bin_queries = 16;
   struct sums {
