@@ -130,8 +130,8 @@ inline std::string table_text(const report& r, bool colour) {
     return std::abs(*x) * factor < 1e5 ? formatted("%*.*f", width, digits, *x * factor)
                                        : formatted("%*.2g", width, *x * factor);
   };
-  constexpr const char* titles = "%8s  %-15s%-5s|%7s%11s%7s | %-23s|%6s |%14s |%6s |%10s%8s\n";
-  constexpr const char* units = "%8s  %-15s%-5s|%7s%11s%7s |%7s%8s%8s |%6s |%8s%6s |%6s |%10s%8s\n";
+  constexpr const char* titles = "%8s  %-15s%-5s|%7s%11s%7s | %-23s|%6s |%14s |%6s |%9s%8s\n";
+  constexpr const char* units = "%8s  %-15s%-5s|%7s%11s%7s |%7s%8s%8s |%6s |%8s%6s |%6s |%9s%8s\n";
   std::string out = name("") + "    budget |" +
                     formatted(titles, "NLL-Full", "95 %", "rank", "NLL", "perplexity", "bits/",
                               "KL(Full||policy), nats", "top-1", "states seen", "life", "allocated", "live") +
@@ -162,7 +162,7 @@ inline std::string table_text(const report& r, bool colour) {
              number(f.bits_per_byte, 7, 4) + " |" + number(f.kl_mean, 7, 4) + number(f.kl_median, 8, 4) +
              number(f.kl_p99, 8, 4) + " |" + number(f.top1_agreement, 6, 1, 100) + " |" +
              number(f.states_attended_mean, 8, 1) + formatted("%6d", f.states_attended_max) + " |" +
-             number(f.mean_life, 6, 1) + " |" + number(static_cast<double>(f.bytes_allocated), 10, 1, 1e-3) +
+             number(f.mean_life, 6, 1) + " |" + number(static_cast<double>(f.bytes_allocated), 9, 1, 1e-3) +
              number(f.bytes_live, 8, 1, 1e-3);
     } else {
       out += " " + (row.skipped.empty() ? "not run" : "skipped: " + row.skipped);
