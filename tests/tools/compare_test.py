@@ -102,9 +102,24 @@ def demo(compare, folder):
             check(row["states_attended_max"] == k + 1 and near(row["states_attended_mean"], k + 1), f"{key}: k + 1 states attended")
             life = sum(min(t, k + 1) for w in windows for t in range(1, w["queries"] + 1)) / sum(w["queries"] for w in windows)
             check(near(row["mean_life"], life), f"{key}: mean life is mean(min(t, k + 1))")
+            rounding = 1e-5 if "incache" in key[0] else 0  # keys are turned elsewhere
+            check(all(abs(b["difference"]) <= rounding for b in row["nll_by_position"] if b["position"] + 16 <= k), f"{key}: nothing is lost before k + 1")
+            check(0 < row["kept_mass"] < 1, f"{key}: kept mass")
+            low, high = row["interval"]
+            check(low <= row["nll_minus_full"] <= high and row["letter"] is None, f"{key}: an interval, no letter from 5 windows")
             live = sum(min(t, k) for w in windows for t in range(1, w["queries"] + 1)) / sum(w["queries"] for w in windows)
             check(near(row["bytes_live"], live * report["model"]["bytes_per_token"]), f"{key}: live bytes")
             check(row["bytes_live"] < row["bytes_allocated"] < full["bytes_allocated"], f"{key}: bytes")
+    check(full["interval"] is None and full["kept_mass"] == 1 and full["gap_closed"] is None, "Full has no interval")
+    check(rows["random", 16]["gap_closed"] == 0 and rows["oracle", 16]["gap_closed"] > 0.5, "gap closed: from random to Full")
+    check(all(p["alive"] == (p["age"] <= 16) for p in rows["window", 16]["survival"]), "Window's survival is a step at k")
+    check(abs(sum(k["share"] for k in full["life_by_kind"].values()) - 1) < 1e-9, "base rates of kinds")
+    check(report["bootstrap"] == {"resamples": 10000, "seed": 1, "block_windows": 1, "over": "blocks", "this_text_only": True}, "bootstrap")
+    check(all(p["interval"][0] <= p["difference"] <= p["interval"][1] and p["p"] <= p["p_holm"] <= 1 for p in report["pairs"]), "pairs")
+    trace = report["trace"]
+    check(trace["tokens"][0] == 256 and len(trace["tokens"]) == 1024 and all(r["budget"] == 64 for r in trace["rows"]), "trace of budget 64")
+    deaths = next(r for r in trace["rows"] if r["policy"] == "window")["layers"]
+    check(all(lane == [min(p + 65, 1024) for p in range(1024)] for layer in deaths for lane in layer), "Window drops position p after query p + k")
     check(full["kl_mean"] == 0 and full["top1_agreement"] == 1 and full["nll_minus_full"] == 0, "Full is Full")
     same = rows["tova", 2000]
     check(all(same[f] == full[f] for f in FIGURES if not f.startswith("bytes_alloc")), "k >= T is Full, bit for bit")

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <cstdlib>
+#include <deque>
 #include <functional>
 #include <optional>
 #include <span>
@@ -12,6 +14,7 @@
 
 #include <multistate/attention/executor.hpp>
 #include <multistate/eval/figures.hpp>
+#include <multistate/eval/lives.hpp>
 #include <multistate/eval/oracle.hpp>
 #include <multistate/eval/sample.hpp>
 #include <multistate/model/batch.hpp>
@@ -41,7 +44,7 @@ template <class Decoder>
 struct comparison_seat {
   Decoder* model = nullptr;
   std::span<entrant> rows;              ///< row 0 is Full
-  oracle_table* table = nullptr;        ///< filled before each window
+  oracle_table* table = nullptr;        ///< filled before each window; without one there is no kept mass
   sequence_memory* recorder = nullptr;  ///< with a table: runs oracle_recorder on it
 };
 
@@ -57,7 +60,29 @@ struct comparison {
   bool interrupted = false;
 };
 
+/// The budget whose rows are traced: that nearest 64, the smaller one of two.
+inline std::optional<int> traced_budget(std::span<const entrant> rows) noexcept {
+  constexpr int wanted = 64;
+  std::optional<int> best;
+  for (const entrant& row : rows)
+    if (row.budget && !row.fresh && !row.memories.empty() &&
+        (!best || std::pair(std::abs(*row.budget - wanted), *row.budget) < std::pair(std::abs(*best - wanted), *best)))
+      best = row.budget;
+  return best;
+}
+
 namespace detail {
+
+/// Longest window of a sample, in queries.
+inline int most_queries(const text_sample& sample) noexcept {
+  int most = 0;
+  for (const text_window& w : sample.windows()) most = std::max(most, w.queries);
+  return most;
+}
+/// Ages at which the survival of a row's states is told: none where each query starts anew.
+inline std::vector<int> ages_of(const entrant& row, const text_sample& sample) {
+  return row.fresh ? std::vector<int>{} : survival_ages(most_queries(sample), row.budget);
+}
 
 /// What the seats of a comparison share.
 struct comparison_clock {
@@ -80,15 +105,29 @@ class window_runner {
         clock_(clock),
         reports_(reports),
         vocab_(u(seat.model->config().vocab)) {
-    for (const entrant& row : seat.rows) tallies_.emplace_back(row.fresh ? 1 : row.memories.size());
+    const std::optional<int> traced = traced_budget(seat.rows);
+    for (const entrant& row : seat.rows) {
+      tallies_.emplace_back(row.fresh ? 1 : row.memories.size());
+      ages_.push_back(ages_of(row, sample));
+    }
     for (std::size_t r = 0; r < seat.rows.size(); ++r)
-      for (std::size_t i = 0; i < seat.rows[r].memories.size() && !seat.rows[r].fresh; ++i)
-        runs_.push_back({&seat.rows[r].memories[i], &tallies_[r][i], r});
+      for (std::size_t i = 0; i < seat.rows[r].memories.size() && !seat.rows[r].fresh; ++i) {
+        sequence_memory& memory = seat.rows[r].memories[i];
+        runs_.push_back({&memory, &tallies_[r][i], r, i == 0 && traced && seat.rows[r].budget == traced});
+        lives_.emplace_back(memory, most_queries(sample));
+        memory.watch(&lives_.back());
+      }
     const std::size_t chunk = u(setup_.chunk);
     logits_.resize(std::max(runs_.size() * chunk, fresh_logits()) * vocab_);
     full_.resize(chunk * vocab_);
     work_.resize(u(exec.workers()) * vocab_);
+    full_nll_.resize(chunk);
     items_.reserve(std::max(runs_.size(), fresh_logits()));
+  }
+  window_runner(const window_runner&) = delete;
+  window_runner& operator=(const window_runner&) = delete;
+  ~window_runner() {
+    for (const run& r : runs_) r.memory->watch(nullptr);
   }
 
   /// Window `index` of the sample; an error or a stop leaves nothing of it.
@@ -96,10 +135,12 @@ class window_runner {
     const text_window& w = sample_.windows()[index];
     inputs_.resize(u(w.queries));
     for (int j = 0; j < w.queries; ++j) inputs_[u(j)] = sample_.input(w, j);
+    name_kinds(w);
     for (auto& row : tallies_)
       for (tally& t : row) t = {};
     error e = look_ahead();
     if (going(e)) e = lockstep(w, index);
+    if (going(e)) sum_lives(w, index);
     for (std::size_t r = 0; r < seat_.rows.size() && going(e); ++r)
       if (seat_.rows[r].fresh && !seat_.rows[r].memories.empty()) e = short_context(w, r, index);
     for (auto& row : tallies_)
@@ -121,6 +162,7 @@ class window_runner {
     sequence_memory* memory;
     tally* scores;
     std::size_t row;
+    bool traced = false;
     int bad = -1;  ///< token of the chunk whose logits are not finite
   };
 
@@ -142,7 +184,30 @@ class window_runner {
     return error(errc::bad_input, row.policy, ": logits are not finite at token ", query, " of window ", window);
   }
 
-  /// Full reads the window for the oracle.
+  /// What each input is; BOS is no character.
+  void name_kinds(const text_window& w) {
+    kinds_.resize(inputs_.size());
+    const bool characters = sample_.texts()[w.text].characters;
+    for (std::size_t j = 0; j < inputs_.size(); ++j)
+      kinds_[j] = j == 0 && inputs_[j] == sample_.bos() ? life_sums::not_counted
+                  : characters && inputs_[j] < 256      ? static_cast<int>(kind_of(inputs_[j]))
+                                                        : life_sums::no_kind;
+  }
+  void sum_lives(const text_window& w, std::size_t index) {
+    exec_(static_cast<int>(runs_.size()), [&](int i, int) {
+      const run& r = runs_[u(i)];
+      const lives& lived = lives_[u(i)];
+      r.scores->lived().add(lived, ages_[r.row], kinds_, seat_.table, w.scored_from);
+      if (!r.traced || index != 0) return;
+      for (int layer = 0; layer < lived.layers(); ++layer)
+        for (int lane = 0; lane < lived.lanes(layer); ++lane) {
+          const auto deaths = lived.deaths(layer, lane);
+          r.scores->deaths().insert(r.scores->deaths().end(), deaths.begin(), deaths.end());
+        }
+    });
+  }
+
+  /// Full reads the window for the oracle and for what the policies' states would have got.
   error look_ahead() {
     if (seat_.recorder == nullptr) return {};
     sequence_memory& memory = *seat_.recorder;
@@ -161,28 +226,33 @@ class window_runner {
   /// All rows side by side.
   error lockstep(const text_window& w, std::size_t window) {
     for (const run& r : runs_) r.memory->reset();
+    for (lives& l : lives_) l.begin(w.queries);
     for (int at = 0, c = 0; at < w.queries && !stopped(); at += c) {
       c = std::min(setup_.chunk, w.queries - at);
-      const bool scored = at + c > w.scored_from;
       items_.clear();
       for (std::size_t i = 0; i < runs_.size(); ++i) {
         count_attended(runs_[i], at, c, w.scored_from);
         items_.push_back({.memory = runs_[i].memory,
                           .tokens = std::span(inputs_).subspan(u(at), u(c)),
-                          .want = scored ? logit_rows::all : logit_rows::none,
+                          .want = logit_rows::all,
                           .logits = &logits_[i * u(setup_.chunk) * vocab_]});
       }
       if (const error e = seat_.model->forward(items_); e.code() != errc::ok) return e;
       for (const run& r : runs_) r.scores->rest(static_cast<double>(r.memory->live_bytes()));
-      if (scored) {
-        const int first = std::max(w.scored_from - at, 0);
-        for (int j = first; j < c; ++j)
-          if (!log_softmax(logits(0, j), full_at(j))) return not_finite(seat_.rows[0], window, at + j);
-        exec_(static_cast<int>(runs_.size()),
-              [&](int i, int worker) { score(runs_[u(i)], u(i), worker, w, at, first, c); });
-        for (const run& r : runs_)
-          if (r.bad >= 0) return not_finite(seat_.rows[r.row], window, at + r.bad);
+      // Queries before scored_from tell how the difference grows with position; their NLL is all that is asked.
+      const int first = std::clamp(w.scored_from - at, 0, c);
+      for (int j = 0; j < c; ++j) {
+        const std::size_t target = u(sample_.target(w, at + j));
+        const bool fine =
+            j < first ? log_probability(logits(0, j), target, full_nll_[u(j)]) : log_softmax(logits(0, j), full_at(j));
+        if (!fine) return not_finite(seat_.rows[0], window, at + j);
+        if (j >= first) full_nll_[u(j)] = full_at(j)[target];
+        full_nll_[u(j)] = -full_nll_[u(j)];
       }
+      exec_(static_cast<int>(runs_.size()),
+            [&](int i, int worker) { score(runs_[u(i)], u(i), worker, w, at, first, c); });
+      for (const run& r : runs_)
+        if (r.bad >= 0) return not_finite(seat_.rows[r.row], window, at + r.bad);
       advance(runs_.size() * u(c));
     }
     return {};
@@ -208,15 +278,19 @@ class window_runner {
 
   void score(run& r, std::size_t i, int worker, const text_window& w, int at, int first, int c) {
     const std::span<double> mine(&work_[u(worker) * vocab_], vocab_);
-    for (int j = first; j < c && r.bad < 0; ++j) {
+    for (int j = 0; j < c && r.bad < 0; ++j) {
       const auto x = logits(i, j), full_logits = logits(0, j);
-      const auto full = full_at(j);
-      if (!log_softmax(x, mine)) {
+      const std::size_t target = u(sample_.target(w, at + j));
+      double log_p = 0;
+      if (!(j < first ? log_probability(x, target, log_p) : log_softmax(x, mine))) {
         r.bad = j;
         return;
       }
-      const std::size_t target = u(sample_.target(w, at + j));
-      r.scores->score(-mine[target], -full[target], divergence(full, mine), greedy(x) == greedy(full_logits));
+      if (j >= first) log_p = mine[target];
+      r.scores->place(at + j, -log_p - full_nll_[u(j)]);
+      if (j < first) continue;
+      const auto full = full_at(j);
+      r.scores->score(-log_p, full_nll_[u(j)], divergence(full, mine), greedy(x) == greedy(full_logits));
       if (i == 0) keep_full(at + j, w, full, greedy(full_logits));
     }
   }
@@ -261,6 +335,7 @@ class window_runner {
         if (!log_softmax(x, mine)) return not_finite(seat_.rows[row], window, at + i);
         const std::size_t target = u(sample_.target(w, at + i)), kept = u(at + i - w.scored_from);
         const std::span<const double> full(&kept_full_[kept * vocab_], vocab_);
+        scores.place(at + i, -mine[target] + full[target]);
         scores.score(-mine[target], -full[target], divergence(full, mine), greedy(x) == kept_best_[kept]);
         scores.rest(static_cast<double>(memories[u(i)].live_bytes()));
       }
@@ -278,9 +353,13 @@ class window_runner {
   std::size_t vocab_;
   std::vector<std::vector<tally>> tallies_;  ///< [row][run]
   std::vector<run> runs_;
+  std::deque<lives> lives_;             ///< [run]
+  std::vector<std::vector<int>> ages_;  ///< [row]
+  std::vector<int> kinds_;              ///< [query]
   std::vector<batch_item> items_;
   std::vector<int> inputs_;
   std::vector<float> logits_;      ///< [run][chunk][vocab]
+  std::vector<double> full_nll_;   ///< [chunk]
   std::vector<double> full_;       ///< [chunk][vocab] Full's log softmax
   std::vector<double> work_;       ///< [worker][vocab]
   std::vector<double> kept_full_;  ///< [scored][vocab]
@@ -310,8 +389,7 @@ template <class Decoder, executor Across, executor Within>
 result<comparison> compare(std::span<const comparison_seat<Decoder>> seats, Across& across, Within& within,
                            const text_sample& sample, const comparison_setup& setup) {
   detail::comparison_clock clock{.setup = setup};
-  std::vector<detail::window_runner<Decoder, Within>> runners;
-  runners.reserve(seats.size());
+  std::deque<detail::window_runner<Decoder, Within>> runners;
   for (std::size_t i = 0; i < seats.size(); ++i) runners.emplace_back(seats[i], within, sample, clock, i == 0);
   for (const text_window& w : sample.windows()) clock.tokens += runners[0].cost(w);
   auto tallies = runners[0].tallies();  // empty ones
@@ -340,9 +418,8 @@ result<comparison> compare(std::span<const comparison_seat<Decoder>> seats, Acro
   for (std::size_t r = 0; r < tallies.size() && done.windows > 0; ++r) {
     entrant& row = seats[0].rows[r];
     if (row.memories.empty()) continue;
-    row.measured = tally::sum_up(tallies[r], bytes, !setup.extrapolation);
+    row.measured = tally::sum_up(tallies[r], bytes, !setup.extrapolation, detail::ages_of(row, sample));
     row.measured->bytes_allocated = row.memories[0].bytes() + row.memories[0].scratch_bytes();
-    if (row.fresh) row.measured->mean_life.reset();
   }
   return done;
 }

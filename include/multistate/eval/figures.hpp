@@ -3,9 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <array>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
+
+#include <multistate/eval/lives.hpp>
+#include <multistate/eval/statistics.hpp>
 
 namespace multistate {
 
@@ -19,6 +24,18 @@ inline bool log_softmax(std::span<const float> logits, std::span<double> out) no
   for (const float x : logits) sum += std::exp(double{x} - top);
   const double norm = std::log(sum);
   for (std::size_t i = 0; i < logits.size(); ++i) out[i] = (double{logits[i]} - top) - norm;
+  return true;
+}
+
+/// One element of it. False as above.
+inline bool log_probability(std::span<const float> logits, std::size_t which, double& out) noexcept {
+  double top = -HUGE_VAL, sum = 0;
+  for (const float x : logits) {
+    if (!std::isfinite(x)) return false;
+    top = std::max(top, double{x});
+  }
+  for (const float x : logits) sum += std::exp(double{x} - top);
+  out = (double{logits[which]} - top) - std::log(sum);
   return true;
 }
 
@@ -41,6 +58,21 @@ inline double quantile(std::span<float> values, double share) noexcept {
   return low + (high - low) * (place - static_cast<double>(below));
 }
 
+/// NLL minus Full's of queries [position, position + 16) of all windows, scored or not: nats per token.
+struct position_difference {
+  int position = 0;
+  std::int64_t count = 0;
+  double difference = 0;
+};
+struct survival_point {
+  int age = 0;
+  double alive = 0;
+};
+struct kind_life {
+  std::optional<double> life = {};  ///< mean, in queries
+  double share = 0;                 ///< base rate: of all tokens but BOS
+};
+
 /// What one row of the table says. Absent: not measured.
 struct figures {
   double nll = 0;  ///< nats per scored token
@@ -51,8 +83,17 @@ struct figures {
   std::optional<double> top1_agreement = {};
   double states_attended_mean = 0;  ///< over scored queries, of one lane
   int states_attended_max = 0;
-  std::optional<double> mean_life =
-      {};                           ///< queries that see a state, its own included; mean over all tokens of a window
+  /// Queries that see a state, its own included: from the drops, mean over all tokens of a window and all lanes.
+  std::optional<double> mean_life = {};
+  std::optional<double> kept_mass = {};  ///< share of Full's softmax mass on the states kept, over scored queries
+  std::vector<position_difference> by_position = {};
+  std::vector<survival_point> survival = {};  ///< P(a state is seen by the query `age` later | there is one)
+  std::optional<std::array<kind_life, character_kinds.size()>> life_by_kind = {};
+  // Of eval/ranking.hpp.
+  std::optional<interval> spread = {};  ///< 95 %, of nll_minus_full
+  std::optional<double> gap_closed = {};
+  std::string letter = {};          ///< rows of a budget that share one can't be told apart; empty: not ranked
+  std::vector<int> deaths = {};     ///< [layer][lane][query] of the first window, of a row that is traced
   std::size_t bytes_allocated = 0;  ///< all layers of one sequence
   double bytes_live = 0;            ///< keys and values after each step, mean over steps
   std::vector<double> window_differences = {};  ///< NLL minus Full's, nats per scored token, by window
@@ -68,58 +109,71 @@ class tally {
     window_.kl += kl;
     window_.agreeing += agrees ? 1 : 0;
     ++window_.scored;
-    kls_.push_back(static_cast<float>(kl));
+    window_.kls.push_back(static_cast<float>(kl));
+  }
+  /// Any query, scored or not.
+  void place(int query, double difference) {
+    const auto bin = static_cast<std::size_t>(query / bin_queries);
+    if (window_.places.size() <= bin) window_.places.resize(bin + 1);
+    window_.places[bin].difference += difference;
+    ++window_.places[bin].count;
   }
   /// One query of each lane; the mean and the largest of the states they attend.
   void attend(double mean, int largest, bool scored) noexcept {
-    window_.life += mean;
-    ++window_.queries;
     if (!scored) return;
     window_.attended += mean;
     ++window_.attending;
-    window_.most = std::max(window_.most, largest);
+    window_.most = std::max<std::int64_t>(window_.most, largest);
   }
   /// One step is over.
   void rest(double bytes) noexcept {
     window_.bytes += bytes;
     ++window_.steps;
   }
+  life_sums& lived() noexcept { return window_.lived; }
+  std::vector<int>& deaths() noexcept { return window_.deaths; }
   void end_window() {
-    windows_.push_back(window_);
+    windows_.push_back(std::move(window_));
     window_ = {};
   }
   /// Adds the windows of another one that has ended them.
-  void append(const tally& other) {
-    windows_.insert(windows_.end(), other.windows_.begin(), other.windows_.end());
-    kls_.insert(kls_.end(), other.kls_.begin(), other.kls_.end());
-  }
+  void append(const tally& other) { windows_.insert(windows_.end(), other.windows_.begin(), other.windows_.end()); }
 
   /// Of `runs` that saw the same windows: seeds of one row. `text_bytes` of the scored targets; 0: unknown.
   /// Without `oracle`, Full can't say what is right, so that there is neither KL nor agreement.
-  static figures sum_up(std::span<const tally> runs, std::int64_t text_bytes, bool oracle) {
+  /// `ages` are those that the lives were summed at.
+  static figures sum_up(std::span<const tally> runs, std::int64_t text_bytes, bool oracle,
+                        std::span<const int> ages = {}) {
     sums all;
     std::vector<float> kls;
+    std::vector<place_sum> places;
+    life_sums lived;
     figures f;
     f.window_differences.resize(runs[0].windows_.size());
     for (const tally& run : runs) {
       for (std::size_t w = 0; w < run.windows_.size(); ++w) {
-        const sums& x = run.windows_[w];
+        const window_sums& x = run.windows_[w];
         all.nll += x.nll;
         all.difference += x.difference;
         all.kl += x.kl;
-        all.life += x.life;
         all.attended += x.attended;
         all.bytes += x.bytes;
         all.agreeing += x.agreeing;
         all.scored += x.scored;
-        all.queries += x.queries;
         all.attending += x.attending;
         all.steps += x.steps;
         all.most = std::max(all.most, x.most);
         f.window_differences[w] += x.difference / static_cast<double>(x.scored) / static_cast<double>(runs.size());
+        kls.insert(kls.end(), x.kls.begin(), x.kls.end());
+        places.resize(std::max(places.size(), x.places.size()));
+        for (std::size_t i = 0; i < x.places.size(); ++i) {
+          places[i].difference += x.places[i].difference;
+          places[i].count += x.places[i].count;
+        }
+        lived.add(x.lived);
       }
-      kls.insert(kls.end(), run.kls_.begin(), run.kls_.begin() + static_cast<std::ptrdiff_t>(run.scored()));
     }
+    if (!runs[0].windows_.empty()) f.deaths = runs[0].windows_[0].deaths;
     if (all.scored == 0) return f;
     const auto scored = static_cast<double>(all.scored);
     f.nll = all.nll / scored;
@@ -134,27 +188,53 @@ class tally {
       f.top1_agreement = static_cast<double>(all.agreeing) / scored;
     }
     if (all.attending > 0) f.states_attended_mean = all.attended / static_cast<double>(all.attending);
-    f.states_attended_max = all.most;
-    if (all.queries > 0) f.mean_life = all.life / static_cast<double>(all.queries);
+    f.states_attended_max = static_cast<int>(all.most);
+    for (std::size_t i = 0; i < places.size(); ++i)
+      if (places[i].count > 0)
+        f.by_position.push_back({static_cast<int>(i) * bin_queries, places[i].count / static_cast<int>(runs.size()),
+                                 places[i].difference / static_cast<double>(places[i].count)});
+    tell_lives(f, lived, ages);
     if (all.steps > 0) f.bytes_live = all.bytes / static_cast<double>(all.steps);
     return f;
   }
 
  private:
+  static constexpr int bin_queries = 16;
   struct sums {
-    double nll = 0, difference = 0, kl = 0, life = 0, attended = 0, bytes = 0;
-    std::int64_t agreeing = 0, scored = 0, queries = 0, attending = 0, steps = 0;
-    int most = 0;
+    double nll = 0, difference = 0, kl = 0, attended = 0, bytes = 0;
+    std::int64_t agreeing = 0, scored = 0, attending = 0, steps = 0, most = 0;
   };
-  /// Of whole windows.
-  std::int64_t scored() const noexcept {
+  struct place_sum {
+    double difference = 0;
     std::int64_t count = 0;
-    for (const sums& w : windows_) count += w.scored;
-    return count;
+  };
+  struct window_sums : sums {
+    std::vector<float> kls;
+    std::vector<place_sum> places;  ///< [bins]
+    life_sums lived;
+    std::vector<int> deaths;
+  };
+
+  static void tell_lives(figures& f, const life_sums& lived, std::span<const int> ages) {
+    if (lived.states == 0) return;
+    f.mean_life = static_cast<double>(lived.life) / static_cast<double>(lived.states);
+    if (lived.full_mass > 0) f.kept_mass = lived.kept_mass / lived.full_mass;
+    for (std::size_t a = 0; a < ages.size(); ++a)
+      if (lived.seen[a] > 0)
+        f.survival.push_back({ages[a], static_cast<double>(lived.alive[a]) / static_cast<double>(lived.seen[a])});
+    std::int64_t all = 0;
+    for (const std::int64_t n : lived.kind_states) all += n;
+    if (all == 0 || lived.unknown > 0) return;
+    auto& kinds = f.life_by_kind.emplace();
+    for (std::size_t i = 0; i < kinds.size(); ++i) {
+      kinds[i].share = static_cast<double>(lived.kind_states[i]) / static_cast<double>(all);
+      if (lived.kind_states[i] > 0)
+        kinds[i].life = static_cast<double>(lived.kind_life[i]) / static_cast<double>(lived.kind_states[i]);
+    }
   }
-  sums window_;
-  std::vector<sums> windows_;
-  std::vector<float> kls_;
+
+  window_sums window_;
+  std::vector<window_sums> windows_;
 };
 
 }  // namespace multistate

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -25,6 +26,8 @@ class oracle_table {
       return error(errc::out_of_memory, "the oracle would need ", bytes, " bytes for windows of ", window,
                    " tokens; it may take ", most_bytes);
     t.layers_ = layers;
+    t.window_ = static_cast<std::size_t>(window);
+    t.own_.resize(static_cast<std::size_t>(layers) * t.window_);
     t.later_.resize(static_cast<std::size_t>(window));
     return t;
   }
@@ -43,6 +46,7 @@ class oracle_table {
         float* row = &rows_[at(layer, now)];
         for (std::size_t p = 0; p <= static_cast<std::size_t>(now); ++p) {
           const float weight = row[p];
+          if (static_cast<position>(p) == now) own_[static_cast<std::size_t>(layer) * window_ + p] = weight;
           row[p] = static_cast<float>(later_[p]);
           later_[p] += double{weight};
         }
@@ -53,15 +57,25 @@ class oracle_table {
   std::span<const float> worth(int layer, position now) const noexcept {
     return rows_.span(at(layer, now), static_cast<std::size_t>(now) + 1);
   }
-  std::size_t bytes() const noexcept { return rows_.bytes(); }
+  /// What queries [first, last) gave the state of position p, those before p nothing. After finish().
+  double mass(int layer, position p, position first, position last) const noexcept {
+    if (std::max(first, p) >= last) return 0;
+    const auto place = static_cast<std::size_t>(p);
+    const double after = double{worth(layer, last - 1)[place]};
+    if (first > p) return double{worth(layer, first - 1)[place]} - after;
+    return double{own_[static_cast<std::size_t>(layer) * window_ + place]} + double{worth(layer, p)[place]} - after;
+  }
+  std::size_t bytes() const noexcept { return rows_.bytes() + own_.size() * sizeof(float); }
 
  private:
   std::size_t at(int layer, position now) const noexcept {
     const auto n = static_cast<std::size_t>(now);
     return static_cast<std::size_t>(layer) * row_floats_ + n * (n + 1) / 2;
   }
-  buffer<float> rows_;  ///< [layer][now][position <= now]
+  buffer<float> rows_;      ///< [layer][now][position <= now]
+  std::vector<float> own_;  ///< [layer][position] what a state's own query gave it
   std::vector<double> later_;
+  std::size_t window_ = 0;
   std::size_t row_floats_ = 0;
   int layers_ = 0;
 };

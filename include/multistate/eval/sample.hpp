@@ -15,7 +15,8 @@ struct token_text {
   std::string name;
   std::uint64_t hash = 0;
   std::vector<int> tokens;
-  std::vector<int> bytes;  ///< of each token; empty where nobody can tell
+  std::vector<int> bytes;   ///< of each token; empty where nobody can tell
+  bool characters = false;  ///< tokens below 256 are bytes of text
 };
 
 /// Which targets count: those of queries in the window's second half, or every one.

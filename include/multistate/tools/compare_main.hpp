@@ -106,6 +106,7 @@ inline token_text read_sample_text(const std::string& path, const opened_model& 
   all = t.tokens.size();
   t.tokens.resize(std::min(all, most));
   if (model.words) t.bytes = model.words->text_bytes(t.tokens);
+  t.characters = model.words && model.words->is_bytes();
   return t;
 }
 
@@ -201,7 +202,7 @@ int run_compare(const compare_arguments& a, std::vector<std::string> command_lin
   const memory_setup setup = setup_for(config, {.chunk = chunk});
   const auto take_seat = [&] {
     auto seat = std::make_unique<seat_memory>();
-    if (oracle_wanted) {
+    {  // Full's rows: what the oracle ranks by, and the mass that falls on what a policy keeps
       auto made = oracle_table::make(config.layers, longest);
       if (made) {
         seat->table = std::move(*made);
@@ -229,7 +230,7 @@ int run_compare(const compare_arguments& a, std::vector<std::string> command_lin
   std::vector<std::unique_ptr<seat_memory>> seats;
   seats.push_back(take_seat());
   if (seats[0]->table)
-    r.notes.push_back("the oracle's table takes " + std::to_string(seats[0]->table->bytes()) + " bytes");
+    r.notes.push_back("the table of Full's rows takes " + std::to_string(seats[0]->table->bytes()) + " bytes");
   if (!seats[0]->no_table.empty()) r.notes.push_back(seats[0]->no_table);
   r.full_bytes_per_token =
       static_cast<double>(config.layers) * config.kv_heads * 2.0 * config.head_dim * (a.format == "f32" ? 4 : 2);
@@ -279,11 +280,14 @@ int run_compare(const compare_arguments& a, std::vector<std::string> command_lin
   r.threads = threads;
   r.simd_target = std::string(attention_target());
   r.sample = &sample;
+  r.statistics = rank_rows(r.rows, sample, r.outcome.windows);
 
+  if (!r.statistics.over_texts)
+    r.notes.emplace_back("intervals and ranks speak of " +
+                         std::string(r.texts.size() == 1 ? "this text only" : "these texts only (fewer than five)"));
   if (oracle_wanted) r.notes.emplace_back("the oracle knows the future: neither a policy nor a bound");
-  constexpr std::size_t ranking_windows = 30;
-  if (r.outcome.windows < ranking_windows) r.notes.emplace_back("fewer than 30 windows: no ranking");
-  if (a.full) r.notes.emplace_back("recall, statistics, free running and the report are not built yet");
+  if (r.outcome.windows < ranking::least_windows) r.notes.emplace_back("fewer than 30 windows: no ranking");
+  if (a.full) r.notes.emplace_back("recall, free running and the report are not built yet");
   if (r.outcome.interrupted) r.notes.emplace_back("interrupted: these are the windows that were done");
 
   // The outputs.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <multistate/eval/compare.hpp>
+#include <multistate/eval/ranking.hpp>
 #include <multistate/version.hpp>
 
 #if !defined(MULTISTATE_COMMIT)
@@ -42,6 +43,7 @@ struct report {
   const text_sample* sample = nullptr;
   std::vector<entrant> rows;
   comparison outcome;
+  ranking statistics;
 };
 
 template <class... Value>
@@ -99,6 +101,13 @@ inline std::string header_text(const report& r) {
       formatted("states   %s, %s; Full: %.0f bytes a token\n", r.format.c_str(),
                 r.chunk == 1 ? "one token a step" : formatted("chunks of %d", r.chunk).c_str(), r.full_bytes_per_token);
   out += formatted("machine  SIMD %s, %d thread%s\n", r.simd_target.c_str(), r.threads, r.threads == 1 ? "" : "s");
+  out += formatted("95 %%     block bootstrap: %d resamples of %s of %zu neighbouring window%s, seed %llu%s\n",
+                   r.statistics.how.resamples, r.statistics.over_texts ? "texts, then blocks" : "blocks",
+                   r.statistics.block_windows, r.statistics.block_windows == 1 ? "" : "s",
+                   static_cast<unsigned long long>(r.statistics.how.seed),
+                   r.statistics.over_texts ? ""
+                   : r.texts.size() == 1   ? "; this text only"
+                                           : "; these texts only");
   for (const entrant& row : r.rows)
     if (row.seeds.size() > 1) {
       out += formatted("random   mean over seeds %llu to %llu\n", static_cast<unsigned long long>(row.seeds.front()),
@@ -121,14 +130,14 @@ inline std::string table_text(const report& r, bool colour) {
     return std::abs(*x) * factor < 1e5 ? formatted("%*.*f", width, digits, *x * factor)
                                        : formatted("%*.2g", width, *x * factor);
   };
-  constexpr const char* titles = " %9s%9s%13s%8s | %-27s|%6s |%16s |%6s |%10s%10s\n";
-  constexpr const char* units = " %9s%9s%13s%8s |%8s%9s%9s  |%6s |%9s%7s |%6s |%10s%10s\n";
+  constexpr const char* titles = "%8s  %-15s%-5s|%7s%11s%7s | %-23s|%6s |%14s |%6s |%9s%8s\n";
+  constexpr const char* units = "%8s  %-15s%-5s|%7s%11s%7s |%7s%8s%8s |%6s |%8s%6s |%6s |%9s%8s\n";
   std::string out = name("") + "    budget |" +
-                    formatted(titles, "NLL-Full", "NLL", "perplexity", "bits/", "KL(Full||policy), nats", "top-1",
-                              "states attended", "life", "allocated", "live") +
+                    formatted(titles, "NLL-Full", "95 %", "rank", "NLL", "perplexity", "bits/",
+                              "KL(Full||policy), nats", "top-1", "states seen", "life", "allocated", "live") +
                     name("policy") + "    states |" +
-                    formatted(units, "nats/tok", "nats/tok", "", "byte", "mean", "median", "p99", "%", "mean", "max",
-                              "steps", "kB", "kB");
+                    formatted(units, "nats/tok", "nats/tok", "", "n/tok", "", "byte", "mean", "median", "p99", "%",
+                              "mean", "max", "steps", "kB", "kB");
   const std::string rule(out.find('\n'), '-');
   out += rule + "\n";
   std::optional<int> group;
@@ -147,12 +156,14 @@ inline std::string table_text(const report& r, bool colour) {
                                                        : "*");
     if (row.measured) {
       const figures& f = *row.measured;
-      out += " " + number(f.nll_minus_full, 9, 4) + number(f.nll, 9, 4) + number(f.perplexity, 13, 3) +
-             number(f.bits_per_byte, 8, 4) + " |" + number(f.kl_mean, 8, 4) + number(f.kl_median, 9, 4) +
-             number(f.kl_p99, 9, 4) + "  |" + number(f.top1_agreement, 6, 1, 100) + " |" +
-             number(f.states_attended_mean, 9, 1) + formatted("%7d", f.states_attended_max) + " |" +
-             number(f.mean_life, 6, 1) + " |" + number(static_cast<double>(f.bytes_allocated), 10, 1, 1e-3) +
-             number(f.bytes_live, 10, 1, 1e-3);
+      out += number(f.nll_minus_full, 8, 4) +
+             (f.spread ? number(f.spread->low, 8, 4) + number(f.spread->high, 8, 4) : std::string(16, ' ')) +
+             formatted(" %-5s|", f.letter.c_str()) + number(f.nll, 7, 4) + number(f.perplexity, 11, 3) +
+             number(f.bits_per_byte, 7, 4) + " |" + number(f.kl_mean, 7, 4) + number(f.kl_median, 8, 4) +
+             number(f.kl_p99, 8, 4) + " |" + number(f.top1_agreement, 6, 1, 100) + " |" +
+             number(f.states_attended_mean, 8, 1) + formatted("%6d", f.states_attended_max) + " |" +
+             number(f.mean_life, 6, 1) + " |" + number(static_cast<double>(f.bytes_allocated), 9, 1, 1e-3) +
+             number(f.bytes_live, 8, 1, 1e-3);
     } else {
       out += " " + (row.skipped.empty() ? "not run" : "skipped: " + row.skipped);
     }
@@ -163,6 +174,62 @@ inline std::string table_text(const report& r, bool colour) {
   if (starred) out += "*   k > T/4: not much was forgotten\n";
   if (greyed) out += "**  k >= T/2: little was forgotten\n";
   return out;
+}
+
+/// What a row has beside single figures.
+inline void add_curves(nlohmann::ordered_json& x, const figures& f) {
+  using json = nlohmann::ordered_json;
+  const auto maybe = [](const std::optional<double>& v) { return v && std::isfinite(*v) ? json(*v) : json(nullptr); };
+  x["interval"] = f.spread ? json::array({maybe(f.spread->low), maybe(f.spread->high)}) : json(nullptr);
+  x["gap_closed"] = maybe(f.gap_closed);
+  x["kept_mass"] = maybe(f.kept_mass);
+  x["letter"] = f.letter.empty() ? json(nullptr) : json(f.letter);
+  x["nll_by_position"] = json::array();
+  for (const auto& bin : f.by_position)
+    x["nll_by_position"].push_back(
+        {{"position", bin.position}, {"count", bin.count}, {"difference", maybe(bin.difference)}});
+  x["survival"] = json::array();
+  for (const auto& point : f.survival) x["survival"].push_back({{"age", point.age}, {"alive", point.alive}});
+  x["life_by_kind"] = nullptr;
+  for (std::size_t i = 0; f.life_by_kind && i < character_kinds.size(); ++i)
+    x["life_by_kind"][character_kinds[i]] = {{"life", maybe((*f.life_by_kind)[i].life)},
+                                             {"share", (*f.life_by_kind)[i].share}};
+}
+
+inline nlohmann::ordered_json pairs_json(const report& r) {
+  using json = nlohmann::ordered_json;
+  json out = json::array();
+  for (const row_pair& p : r.statistics.pairs)
+    out.push_back({{"budget", p.budget},
+                   {"a", r.rows[p.a].policy},
+                   {"b", r.rows[p.b].policy},
+                   {"difference", p.difference},
+                   {"interval", json::array({p.spread.low, p.spread.high})},
+                   {"p", p.p},
+                   {"p_holm", p.p_holm}});
+  return out;
+}
+
+/// When each state of the first window was dropped: [layer][lane][position] of the traced rows.
+inline nlohmann::ordered_json trace_json(const report& r) {
+  using json = nlohmann::ordered_json;
+  const text_sample& s = *r.sample;
+  const text_window& w = s.windows()[0];
+  json tokens = json::array(), rows = json::array();
+  for (int j = 0; j < w.queries; ++j) tokens.push_back(s.input(w, j));
+  for (const entrant& row : r.rows) {
+    if (!row.measured || row.measured->deaths.empty()) continue;
+    json layers = json::array();
+    auto at = row.measured->deaths.begin();
+    for (int layer = 0; layer < row.memories[0].layers(); ++layer) {
+      json lanes = json::array();
+      for (int lane = 0; lane < row.memories[0].lanes(layer); ++lane, at += w.queries)
+        lanes.push_back(std::vector<int>(at, at + w.queries));
+      layers.push_back(std::move(lanes));
+    }
+    rows.push_back({{"policy", row.policy}, {"budget", *row.budget}, {"layers", std::move(layers)}});
+  }
+  return {{"window", 0}, {"tokens", std::move(tokens)}, {"first_token", w.first}, {"rows", std::move(rows)}};
 }
 
 inline nlohmann::ordered_json to_json(const report& r) {
@@ -233,9 +300,17 @@ inline nlohmann::ordered_json to_json(const report& r) {
     const std::string_view mark = mark_of(row, s.window());
     x["mark"] = mark.empty() ? json(nullptr) : json(mark);
     x["skipped"] = row.skipped.empty() ? json(nullptr) : json(row.skipped);
+    add_curves(x, f);
     x["window_differences"] = f.window_differences;
     out["rows"].push_back(std::move(x));
   }
+  out["bootstrap"] = {{"resamples", r.statistics.how.resamples},
+                      {"seed", r.statistics.how.seed},
+                      {"block_windows", r.statistics.block_windows},
+                      {"over", r.statistics.over_texts ? "texts and blocks" : "blocks"},
+                      {"this_text_only", !r.statistics.over_texts}};
+  out["pairs"] = pairs_json(r);
+  out["trace"] = trace_json(r);
   return out;
 }
 
@@ -247,6 +322,11 @@ inline std::string to_csv(const nlohmann::ordered_json& report) {
                                "nll_minus_full",
                                "perplexity",
                                "bits_per_byte",
+                               "interval_low",
+                               "interval_high",
+                               "letter",
+                               "gap_closed",
+                               "kept_mass",
                                "kl_mean",
                                "kl_median",
                                "kl_p99",
@@ -266,7 +346,10 @@ inline std::string to_csv(const nlohmann::ordered_json& report) {
   for (const auto& row : report["rows"]) {
     std::string line;
     for (const char* column : columns) {
-      const auto& value = row[column];
+      const std::string_view name = column;
+      const bool low = name == "interval_low", ends = low || name == "interval_high";
+      const auto& held = row[ends ? "interval" : column];
+      const auto& value = ends && !held.is_null() ? held[low ? 0 : 1] : held;
       std::string text = value.is_null() ? "" : value.is_string() ? value.template get<std::string>() : value.dump();
       if (text.find_first_of(",\"\n") != text.npos) {
         for (std::size_t at = 0; (at = text.find('"', at)) != text.npos; at += 2) text.insert(at, 1, '"');

@@ -181,6 +181,117 @@ TEST(Compare, FiguresAreThoseOfEachSequenceAlone) {
   EXPECT_LT(f.bytes_allocated, all.bytes_allocated);
 }
 
+TEST(Compare, LivesOfDropsAreStatesAttended) {
+  // Two ways to count the same thing: how long states live, and how many states queries see. In chunks too.
+  const auto weights = tiny_model();
+  const auto texts = tiny_texts();
+  const auto sample = text_sample::make(texts, window_tokens, bos, scoring::all).value();
+  for (const int chunk : {1, 3}) {
+    std::deque<bench> benches;
+    benches.emplace_back(weights, chunk);
+    ASSERT_TRUE(run_all(benches, sample, {.chunk = chunk}));
+    for (const entrant& row : benches[0].rows) {
+      if (row.fresh) {
+        EXPECT_FALSE(row.measured->mean_life || row.measured->kept_mass);
+        EXPECT_TRUE(row.measured->survival.empty());
+        continue;
+      }
+      EXPECT_NEAR(*row.measured->mean_life, row.measured->states_attended_mean, 1e-12) << row.policy;
+      EXPECT_FALSE(row.measured->life_by_kind);  // these tokens are no characters
+    }
+    EXPECT_LT(*benches[0].rows[1].measured->mean_life, *benches[0].rows[0].measured->mean_life);
+  }
+}
+
+TEST(Compare, KeptMassIsWhatFullGivesTheStatesSeen) {
+  // Token by token: Full's row, seen by an observer, summed over the positions that TOVA holds when it attends.
+  const auto weights = tiny_model();
+  const auto texts = tiny_texts();
+  const auto sample = text_sample::make(texts, window_tokens, bos, scoring::tail).value();
+  struct : memory_observer {
+    void attended(int layer, std::span<const attention_task> heads) noexcept override {
+      for (const attention_task& t : heads)
+        for (int s = 0; s < t.kv.n; ++s) {
+          const auto p = static_cast<std::size_t>(t.kv.positions[static_cast<std::size_t>(s)]);
+          (layer == 0 ? first : second)[p] += static_cast<double>(t.row[s]);
+        }
+    }
+    double first[window_tokens] = {}, second[window_tokens] = {};
+  } rows;
+  struct : memory_observer {
+    void attended(int layer, std::span<const attention_task> heads) noexcept override {
+      seen[layer].assign(heads[0].kv.positions.begin(), heads[0].kv.positions.end());
+    }
+    std::vector<position> seen[2];
+  } states;
+  auto setup = setup_for(weights.config);
+  auto some = make_memory(tova{.budget = 4}, setup).value();
+  setup.tap = needs::last_row;
+  auto all = make_memory(full{.budget = window_tokens}, setup).value();
+  all.watch(&rows);
+  some.watch(&states);
+  auto model = decoder<>::make(weights, 2).value();
+  double kept = 0, mass = 0;
+  for (const text_window& w : sample.windows()) {
+    all.reset();
+    some.reset();
+    for (int j = 0; j < w.queries; ++j) {
+      std::fill(std::begin(rows.first), std::end(rows.first), 0.0);
+      std::fill(std::begin(rows.second), std::end(rows.second), 0.0);
+      const int token = sample.input(w, j);
+      const batch_item items[] = {{.memory = &all, .tokens = {&token, 1}}, {.memory = &some, .tokens = {&token, 1}}};
+      ASSERT_EQ(model.forward(items).code(), errc::ok);
+      if (j < w.scored_from) continue;
+      for (const position p : states.seen[0]) kept += rows.first[p];
+      for (const position p : states.seen[1]) kept += rows.second[p];
+      for (int p = 0; p <= j; ++p) mass += rows.first[p] + rows.second[p];
+    }
+  }
+  std::deque<bench> benches;
+  benches.emplace_back(weights);
+  ASSERT_TRUE(run_all(benches, sample));
+  EXPECT_NEAR(*benches[0].rows[1].measured->kept_mass, kept / mass, 1e-5);
+  EXPECT_LT(kept / mass, 0.95);
+  EXPECT_DOUBLE_EQ(*benches[0].rows[0].measured->kept_mass, 1.0);
+}
+
+TEST(Compare, DifferencesByPositionAreThoseOfAllQueries) {
+  const auto weights = tiny_model();
+  const auto texts = tiny_texts();
+  const auto tail = text_sample::make(texts, window_tokens, bos, scoring::tail).value();
+  std::deque<bench> benches;
+  benches.emplace_back(weights);
+  ASSERT_TRUE(run_all(benches, tail));
+  double expected = 0;
+  std::int64_t queries = 0;
+  for (text_window w : tail.windows()) {
+    w.scored_from = 0;
+    const auto all = alone(weights, full{.budget = window_tokens}, tail, w);
+    const auto some = alone(weights, tova{.budget = 4}, tail, w);
+    for (int j = 0; j < w.queries; ++j, ++queries) {
+      const auto target = static_cast<std::size_t>(tail.target(w, j));
+      expected += all[static_cast<std::size_t>(j)][target] - some[static_cast<std::size_t>(j)][target];
+    }
+  }
+  const auto& bins = benches[0].rows[1].measured->by_position;
+  ASSERT_EQ(bins.size(), 1u);  // windows of 12 queries
+  EXPECT_EQ(bins[0].count, queries);
+  EXPECT_NEAR(bins[0].difference, expected / static_cast<double>(queries), 1e-12);
+  EXPECT_EQ(benches[0].rows[0].measured->by_position[0].difference, 0.0);
+}
+
+TEST(Compare, TracesTheBudgetNearest64) {
+  const auto weights = tiny_model();
+  const auto texts = tiny_texts();
+  const auto sample = text_sample::make(texts, window_tokens, bos, scoring::tail).value();
+  std::deque<bench> benches;
+  benches.emplace_back(weights);
+  EXPECT_EQ(traced_budget(benches[0].rows), 100);  // of 4 and 100
+  ASSERT_TRUE(run_all(benches, sample));
+  EXPECT_EQ(benches[0].rows[3].measured->deaths, std::vector(2 * window_tokens, window_tokens));  // nothing dropped
+  EXPECT_TRUE(benches[0].rows[1].measured->deaths.empty());
+}
+
 TEST(Compare, NothingForgottenIsFullBitForBit) {
   const auto weights = tiny_model();
   const auto texts = tiny_texts();
@@ -281,7 +392,7 @@ TEST(Compare, AModelWithoutFiniteLogitsIsAnError) {
   benches.emplace_back(weights);
   const auto done = run_all(benches, sample);
   ASSERT_FALSE(done);
-  EXPECT_EQ(done.reason().message(), "full: logits are not finite at token 6 of window 0");
+  EXPECT_EQ(done.reason().message(), "full: logits are not finite at token 0 of window 0");
 }
 
 TEST(Compare, StopsAfterWholeWindows) {

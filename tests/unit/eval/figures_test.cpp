@@ -66,6 +66,11 @@ TEST(Figures, SumsUpRunsAndWindows) {
         runs[r].rest(200);
         runs[r].score(2.0 + static_cast<double>(r), 1.5, 0.25 * i, i == 0);
       }
+      runs[r].place(0, 1.0);
+      runs[r].place(15, 2.0);
+      runs[r].place(17, static_cast<double>(w));
+      runs[r].lived().life = 12 + w;
+      runs[r].lived().states = 3;
       runs[r].end_window();
     }
     runs[r].score(1e9, 0, 1e9, true);  // of a window that did not end
@@ -80,7 +85,12 @@ TEST(Figures, SumsUpRunsAndWindows) {
   EXPECT_DOUBLE_EQ(*f.top1_agreement, 0.4);
   EXPECT_DOUBLE_EQ(f.states_attended_mean, 5);
   EXPECT_EQ(f.states_attended_max, 6);
-  EXPECT_DOUBLE_EQ(*f.mean_life, 4);
+  EXPECT_DOUBLE_EQ(*f.mean_life, 25.0 / 6);
+  ASSERT_EQ(f.by_position.size(), 2u);
+  EXPECT_EQ(f.by_position[0].count, 4);
+  EXPECT_DOUBLE_EQ(f.by_position[0].difference, 1.5);
+  EXPECT_EQ(f.by_position[1].position, 16);
+  EXPECT_DOUBLE_EQ(f.by_position[1].difference, 0.5);
   EXPECT_DOUBLE_EQ(f.bytes_live, 150);
   EXPECT_EQ(f.window_differences, (std::vector{1.0, 1.0}));
   const figures beyond = tally::sum_up(runs, 0, false);

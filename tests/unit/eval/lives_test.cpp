@@ -1,0 +1,100 @@
+#include <gtest/gtest.h>
+
+#include <multistate/eval/lives.hpp>
+#include <multistate/model/memory.hpp>
+#include <multistate/policy/window.hpp>
+
+namespace {
+
+using namespace multistate;
+
+/// Attends `queries` tokens of zeros, `chunk` at a time, in both layers.
+void attend_zeros(sequence_memory& memory, int queries, int chunk) {
+  const shape& d = memory.dims();
+  const auto u = [](int n) { return static_cast<std::size_t>(n); };
+  std::vector<float> zeros(u(chunk) * u(d.heads) * u(d.dk), 0.0f), out(zeros.size());
+  std::vector<std::byte> scratch(memory.scratch_bytes());
+  for (int at = 0; at < queries; at += chunk)
+    for (int layer = 0; layer < memory.layers(); ++layer)
+      memory.attend(layer,
+                    {.q = zeros.data(),
+                     .k = zeros.data(),
+                     .v = zeros.data(),
+                     .out = out.data(),
+                     .c = std::min(chunk, queries - at)},
+                    attend_mode::together, scratch);
+}
+
+TEST(Lives, WindowsSurvivalIsExact) {
+  // Window drops the state of position p after query p + k: it is seen by k + 1 queries, its own included.
+  constexpr int queries = 30, k = 8;
+  for (const scope_kind scope : {scope_kind::head, scope_kind::layer, scope_kind::model}) {
+    memory_setup setup;
+    setup.dims = {.heads = 4, .kv_heads = 2, .dk = 8, .dv = 8};
+    setup.layers = 2;
+    auto memory = make_memory(window{.budget = k, .scope = scope}, setup).value();
+    lives seen(memory, 40);
+    memory.watch(&seen);
+    for (int window_of_text = 0; window_of_text < 2; ++window_of_text) {  // begin() forgets the first one
+      memory.reset();
+      seen.begin(queries);
+      attend_zeros(memory, queries, 1);
+    }
+    ASSERT_EQ(seen.layers(), 2);
+    for (int layer = 0; layer < 2; ++layer) {
+      ASSERT_EQ(seen.lanes(layer), scope == scope_kind::head ? 2 : 1);
+      for (int lane = 0; lane < seen.lanes(layer); ++lane)
+        for (int p = 0; p < queries; ++p)
+          EXPECT_EQ(seen.deaths(layer, lane)[static_cast<std::size_t>(p)], std::min(p + k + 1, queries));
+    }
+    const std::vector<int> ages = survival_ages(queries, k);
+    EXPECT_EQ(ages, (std::vector{0, 1, 2, 4, 7, 8, 9, 16, 29}));
+    life_sums sums;
+    std::vector<int> kinds(queries, static_cast<int>(character_kind::letter));
+    kinds[0] = life_sums::not_counted;
+    kinds[1] = static_cast<int>(character_kind::blank);
+    sums.add(seen, ages, kinds, nullptr, 0);
+    for (std::size_t a = 0; a < ages.size(); ++a) {
+      EXPECT_GT(sums.seen[a], 0);
+      EXPECT_EQ(sums.alive[a], ages[a] <= k ? sums.seen[a] : 0) << ages[a];
+    }
+    std::int64_t attended = 0;
+    const int lanes = seen.lanes(0) + seen.lanes(1);
+    for (int t = 1; t <= queries; ++t) attended += std::min(t, k + 1);
+    EXPECT_EQ(sums.life, attended * lanes);
+    EXPECT_EQ(sums.states, queries * lanes);
+    EXPECT_EQ(sums.kind_states[static_cast<std::size_t>(character_kind::blank)], lanes);
+    EXPECT_EQ(sums.kind_life[static_cast<std::size_t>(character_kind::blank)], (k + 1) * lanes);
+    EXPECT_EQ(sums.kind_states[static_cast<std::size_t>(character_kind::letter)], (queries - 2) * lanes);
+  }
+}
+
+TEST(Lives, ChunksDropAtTheirEnd) {
+  memory_setup setup;
+  setup.dims = {.heads = 2, .kv_heads = 1, .dk = 8, .dv = 8};
+  setup.room.chunk = 4;
+  auto memory = make_memory(window{.budget = 3}, setup).value();
+  lives seen(memory, 10);
+  memory.watch(&seen);
+  seen.begin(10);
+  attend_zeros(memory, 10, 4);
+  const auto deaths = seen.deaths(0, 0);
+  EXPECT_EQ(std::vector(deaths.begin(), deaths.end()), (std::vector{4, 8, 8, 8, 8, 10, 10, 10, 10, 10}));
+}
+
+TEST(Lives, KindsOfCharacters) {
+  const auto is = [](int byte, character_kind kind) { EXPECT_EQ(kind_of(byte), kind) << byte; };
+  is(' ', character_kind::blank);
+  is('\t', character_kind::blank);
+  is('\n', character_kind::newline);
+  is('.', character_kind::punctuation);
+  is('~', character_kind::punctuation);
+  is('A', character_kind::capital);
+  is('z', character_kind::letter);
+  is('0', character_kind::digit);
+  is(0, character_kind::other);
+  is(127, character_kind::other);
+  is(0xc3, character_kind::other);
+}
+
+}  // namespace
