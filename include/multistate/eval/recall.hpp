@@ -24,8 +24,8 @@ enum class recall_variant : std::uint8_t { last, first_too, removed };
 struct recall_layout {
   int facts = 1;
   recall_variant variant = recall_variant::last;
-  int before = 64;             ///< tokens before the fact that is asked for, BOS included
-  std::vector<int> distances;  ///< at which it is asked for, each time as if for the first time
+  int before = 64;                  ///< tokens before the fact that is asked for, BOS included
+  std::vector<int> distances = {};  ///< at which it is asked for, each time as if for the first time
 };
 
 /// Filler text in which facts are told, and the question for one of them. A prompt is the first `at` tokens of the text
