@@ -87,7 +87,8 @@ def demo(compare, folder):
     full = rows["full", None]
     for key, row in rows.items():
         check(all(k in row for k in KEYS), f"{key}: has all keys")
-        check(row["recall"] is None and row["tokens_per_second"] is None, f"{key}: nothing that was not measured")
+        check(row["recall"] is None or 0 <= row["recall"] <= 1, f"{key}: recall is a share")
+        check(row["tokens_per_second"] is None, f"{key}: nothing that was not measured")
         if row["skipped"]:
             continue
         check(all(row[f] is not None for f in FIGURES), f"{key}: all figures")

@@ -17,6 +17,7 @@
 #include <multistate/io/tokenizer_file.hpp>
 #include <multistate/model/decoder.hpp>
 #include <multistate/tools/entrants.hpp>
+#include <multistate/tools/recall_run.hpp>
 #include <multistate/tools/report.hpp>
 
 namespace multistate {
@@ -287,11 +288,27 @@ int run_compare(const compare_arguments& a, std::vector<std::string> command_lin
                          std::string(r.texts.size() == 1 ? "this text only" : "these texts only (fewer than five)"));
   if (oracle_wanted) r.notes.emplace_back("the oracle knows the future: neither a policy nor a bound");
   if (r.outcome.windows < ranking::least_windows) r.notes.emplace_back("fewer than 30 windows: no ranking");
-  if (a.full) r.notes.emplace_back("recall, free running and the report are not built yet");
+  if (a.full) r.notes.emplace_back("free running and the report are not built yet");
   if (r.outcome.interrupted) r.notes.emplace_back("interrupted: these are the windows that were done");
 
+  // Recall: a text of bytes or pieces that the tokenizer knows is both filler and language of the facts.
+  std::optional<recall_report> recall;
+  if (model.words && !r.extrapolation && !r.outcome.interrupted) {
+    constexpr int default_questions = 40, full_questions = 400;
+    recall_settings asking{.items = items, .budgets = budgets, .format = a.format, .window = window, .full = a.full};
+    asking.chunk = chunk > 1 ? chunk : asking.chunk;
+    asking.questions = a.full ? full_questions : default_questions;
+    asking.progress = how.progress;
+    recall = recall_run<policies, tool_executor>(model.weights, *model.words, texts[0].tokens, exec, asking)();
+    bar.clear();
+    if (recall->interrupted) r.notes.emplace_back("interrupted: recall is of the questions that were asked");
+  }
+
   // The outputs.
-  const auto json = multistate::detail::to_json(r);
+  auto json = multistate::detail::to_json(r);
+  json["recall"] = recall ? recall->json : nlohmann::ordered_json(nullptr);
+  for (std::size_t i = 0; recall && i < r.rows.size(); ++i)
+    json["rows"][i]["recall"] = recall->of(r.rows[i].policy, r.rows[i].budget);
   write_text(a.json, json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
   write_text(a.csv, multistate::detail::to_csv(json));
   if (a.quiet || a.json == "-" || a.csv == "-") return 0;
@@ -299,6 +316,7 @@ int run_compare(const compare_arguments& a, std::vector<std::string> command_lin
       (multistate::detail::header_text(r) + "\n" + multistate::detail::table_text(r, ::isatty(STDOUT_FILENO) != 0))
           .c_str(),
       stdout);
+  if (recall) std::printf("\n%s", recall_text(recall->json).c_str());
   for (const std::string& note : r.notes) std::printf("note: %s\n", note.c_str());
   return 0;
 }

@@ -1,0 +1,283 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <multistate/eval/recall_runner.hpp>
+#include <multistate/eval/statistics.hpp>
+#include <multistate/model/decoder.hpp>
+#include <multistate/tools/entrants.hpp>
+#include <multistate/tools/report.hpp>
+
+namespace multistate {
+namespace HWY_NAMESPACE {
+namespace detail {
+
+struct recall_settings {
+  std::vector<std::string> items;  ///< policies as --policies takes them; oracle and short answer nothing
+  std::vector<int> budgets;
+  std::string format = "f32";
+  int window = 0;     ///< most tokens of a prompt and its answer
+  int chunk = 16;     ///< of prompts read in chunks
+  int questions = 0;  ///< a cell
+  std::uint64_t seed = 1;
+  bool full = false;  ///< 8 facts, all variants and modes, the grid; else one fact, and the floor under Full
+  std::function<bool(double)> progress = {};
+};
+
+struct recall_report {
+  nlohmann::ordered_json json;  ///< facts, questions, seed, cells, grid
+  bool interrupted = false;
+
+  /// Mean share of a row over the cells that apply: one fact, the question last, read token by token. Null: none.
+  nlohmann::ordered_json of(const std::string& policy, std::optional<int> budget) const {
+    double sum = 0;
+    int cells = 0;
+    for (const auto& cell : json["cells"]) {
+      if (cell["facts"] != 1 || cell["variant"] != "last" || cell["mode"] != "sequential" || cell["not_applicable"] ||
+          cell["policy"] != policy || cell["budget"].is_null() == budget.has_value() ||
+          (budget && cell["budget"] != *budget))
+        continue;
+      sum += cell["share"].template get<double>();
+      ++cells;
+    }
+    return cells > 0 ? nlohmann::ordered_json(sum / cells) : nlohmann::ordered_json(nullptr);
+  }
+};
+
+/// Asks every row for facts, trials spread over the executor's workers. Errors end the program as usage errors.
+template <class Registry, executor E>
+class recall_run {
+  using json = nlohmann::ordered_json;
+  static constexpr int least_before = 64;  ///< tokens before the fact
+  static constexpr int around = 32;        ///< tokens of a prompt beside those before the fact and the distance
+  static constexpr int rows_together = 16;
+  static constexpr double applicable = 0.9;  ///< share that Full must answer
+
+ public:
+  recall_run(const model_weights& weights, const tokenizer& words, std::span<const int> filler, E& exec,
+             recall_settings settings)
+      : weights_(weights),
+        exec_(exec),
+        s_(std::move(settings)),
+        make_(value_or(recall_generator::make(filler, words, weights.config.bos, s_.seed))),
+        words_(words) {}
+
+  recall_report operator()() {
+    const std::vector<recall_mode> modes = s_.full ? std::vector{recall_mode::sequential, recall_mode::chunked,
+                                                                 recall_mode::one_shot, recall_mode::read_twice}
+                                                   : std::vector{recall_mode::sequential};
+    const std::vector<int> facts = s_.full ? std::vector{1, 8} : std::vector{1};
+    using enum recall_variant;
+    parts_ = static_cast<double>(modes.size() * facts.size() * (s_.full ? 3 : 2) + (s_.full ? 1 : 0));
+    out_.json = {{"facts", facts},
+                 {"questions", s_.questions},
+                 {"seed", s_.seed},
+                 {"cells", json::array()},
+                 {"grid", json::array()}};
+    for (const recall_mode mode : modes) {
+      take_seats(mode);
+      for (const int n : facts)
+        for (const recall_variant variant :
+             s_.full ? std::vector{last, first_too, removed} : std::vector{last, removed})
+          if (!out_.interrupted) cells(mode, n, variant);
+      if (s_.full && mode == recall_mode::sequential && !out_.interrupted) grid();
+    }
+    return std::move(out_);
+  }
+
+ private:
+  struct seat {
+    std::vector<entrant> rows, forks;
+    serial alone;
+    std::optional<decoder<serial>> model;
+  };
+  template <class T>
+  static T value_or(result<T>&& r) {
+    return multistate::detail::value_or_usage(std::move(r));
+  }
+
+  std::vector<entrant> take_rows(recall_mode mode) const {
+    const limits room{.chunk = mode == recall_mode::chunked ? s_.chunk : 1,
+                      .prompt = mode == recall_mode::one_shot ? s_.window : 0};
+    entrant_maker<Registry> maker({.setup = setup_for(weights_.config, room),
+                                   .format = s_.format,
+                                   .budgets = s_.budgets,
+                                   .window = s_.window,
+                                   .bos = weights_.config.bos >= 0});
+    for (const std::string& item : s_.items)
+      if (const auto name = split_item(item).first; name != "oracle" && name != "short")
+        if (const error e = maker.add(item); e.code() != errc::ok)
+          throw multistate::detail::usage_error(std::string(e.message()));
+    if (const error e = maker.add("full"); e.code() != errc::ok)
+      throw multistate::detail::usage_error(std::string(e.message()));
+    return std::move(maker).take();
+  }
+  void take_seats(recall_mode mode) {
+    seats_.clear();
+    for (int i = 0; i < exec_.workers(); ++i) {
+      seat& s = seats_.emplace_back();
+      s.rows = take_rows(mode);
+      s.forks = take_rows(mode);
+      const int together = std::max(static_cast<int>(s.rows.size()) * rows_together, s_.window);
+      s.model = value_or(decoder<serial>::make(weights_, together, s.alone));
+    }
+  }
+
+  recall_outcome ask(recall_mode mode, const recall_layout& layout, int questions,
+                     std::vector<std::vector<bool>> asked) {
+    std::vector<recall_trial> trials;
+    for (int i = 0; i < questions; ++i) trials.push_back(value_or(make_.trial(layout, static_cast<std::uint64_t>(i))));
+    recall_setup how{.mode = mode, .chunk = s_.chunk, .bos = weights_.config.bos, .asked = std::move(asked)};
+    how.progress = [this](double part) { return !s_.progress || s_.progress((done_ + part * share_) / parts_); };
+    std::vector<recall_seat<decoder<serial>>> views;
+    for (seat& s : seats_) views.push_back({&*s.model, s.rows, s.forks});
+    auto outcome = value_or(run_recall<decoder<serial>>(views, exec_, trials, how));
+    done_ += share_;
+    out_.interrupted = outcome.interrupted;
+    return outcome;
+  }
+
+  void cells(recall_mode mode, int facts, recall_variant variant) {
+    const std::vector<entrant>& rows = seats_[0].rows;
+    recall_layout layout{.facts = facts, .variant = variant, .before = least_before + 24 * (facts - 1)};
+    const int times = mode == recall_mode::read_twice ? 2 : 1;
+    const auto fits = [&](int distance) { return times * (layout.before + around + distance) <= s_.window; };
+    const auto wanted = [&](const entrant& row) {
+      const int k = *row.budget;
+      return k % 2 == 0 ? std::vector{k / 2, k, 2 * k, 4 * k} : std::vector{k, 2 * k, 4 * k};
+    };
+    const bool full_only = variant == recall_variant::removed && !s_.full;
+    for (const entrant& row : rows)
+      if (row.budget && !row.memories.empty())
+        for (const int d : wanted(row))
+          if (fits(d)) layout.distances.push_back(d);
+    std::sort(layout.distances.begin(), layout.distances.end());
+    layout.distances.erase(std::unique(layout.distances.begin(), layout.distances.end()), layout.distances.end());
+    std::vector<std::vector<bool>> asked;
+    for (const entrant& row : rows) {
+      const std::vector<int> mine = row.budget ? wanted(row) : layout.distances;
+      asked.emplace_back();
+      for (const int d : layout.distances)
+        asked.back().push_back((row.policy == "full" || !full_only) &&
+                               std::find(mine.begin(), mine.end(), d) != mine.end());
+    }
+    share_ = 1;
+    const recall_outcome got = ask(mode, layout, s_.questions, std::move(asked));
+    constexpr std::array variants{"last", "first_too", "removed"};
+    constexpr std::array modes{"sequential", "chunked", "one_shot", "read_twice"};
+    for (std::size_t r = 0; r < rows.size(); ++r)
+      for (std::size_t d = 0; d < layout.distances.size(); ++d) {
+        const recall_count& c = got.counts[r][d];
+        if (c.asked == 0) continue;
+        const std::optional<int> k = rows[r].budget;
+        const auto n = static_cast<double>(c.asked);
+        const interval range = wilson(c.right, c.asked);
+        const double full_share = static_cast<double>(c.full_right) / n;
+        out_.json["cells"].push_back(
+            {{"policy", rows[r].policy},
+             {"budget", k ? json(*k) : json(nullptr)},
+             {"facts", facts},
+             {"variant", variants[static_cast<std::size_t>(variant)]},
+             {"mode", modes[static_cast<std::size_t>(mode)]},
+             {"distance", layout.distances[d]},
+             {"distance_over_k", k ? json(static_cast<double>(layout.distances[d]) / *k) : json(nullptr)},
+             {"right", c.right},
+             {"asked", c.asked},
+             {"share", static_cast<double>(c.right) / n},
+             {"interval", {range.low, range.high}},
+             {"given_full", c.full_right > 0
+                                ? json(static_cast<double>(c.both_right) / static_cast<double>(c.full_right))
+                                : json(nullptr)},
+             {"full_share", full_share},
+             // Nobody is to answer what was never told.
+             {"not_applicable", variant != recall_variant::removed && full_share < applicable}});
+      }
+  }
+
+  /// The needle plot: where in a prompt of some length the fact stands.
+  void grid() {
+    const std::vector<entrant>& rows = seats_[0].rows;
+    const int bos = weights_.config.bos >= 0 ? 1 : 0;
+    const auto size = [&](const char* text) { return static_cast<int>(words_.encode(text).size()); };
+    const int statement = size("\n#QXV=48213;\n"), head = size("\n#QXV="), question = size("\n?QXV=");
+    std::vector<int> lengths;
+    for (int length = 128; length + around <= s_.window + around / 2; length *= 2) lengths.push_back(length);
+    if (lengths.empty() || lengths.back() + around < s_.window) lengths.push_back(s_.window - around);
+    constexpr std::array depths{0.0, 0.25, 0.5, 0.75, 1.0};
+    constexpr int most_questions = 50;  // twenty cells a row, none of which shares its text with another
+    share_ = 1 / static_cast<double>(lengths.size() * depths.size());
+    for (const int length : lengths)
+      for (const double depth : depths) {
+        if (out_.interrupted) return;
+        const int free = length - bos - statement - question;
+        if (free < 0) continue;
+        recall_layout layout{.before = bos + static_cast<int>(std::lround(depth * free))};
+        layout.distances = {length - layout.before - head};
+        const auto got = ask(recall_mode::sequential, layout, std::min(s_.questions, most_questions),
+                             std::vector(rows.size(), std::vector<bool>{true}));
+        for (std::size_t r = 0; r < rows.size(); ++r) {
+          const recall_count& c = got.counts[r][0];
+          if (c.asked == 0) continue;
+          const auto n = static_cast<double>(c.asked);
+          out_.json["grid"].push_back({{"policy", rows[r].policy},
+                                       {"budget", rows[r].budget ? json(*rows[r].budget) : json(nullptr)},
+                                       {"length", length},
+                                       {"depth", depth},
+                                       {"right", c.right},
+                                       {"asked", c.asked},
+                                       {"share", static_cast<double>(c.right) / n},
+                                       {"not_applicable", static_cast<double>(c.full_right) / n < applicable}});
+        }
+      }
+  }
+
+  const model_weights& weights_;
+  E& exec_;
+  recall_settings s_;
+  recall_generator make_;
+  const tokenizer& words_;
+  std::deque<seat> seats_;  // decoders refer to what is beside them
+  recall_report out_;
+  double parts_ = 1, done_ = 0, share_ = 1;
+};
+
+/// A line for each cell group of one fact, read token by token: shares at distances by budget.
+inline std::string recall_text(const nlohmann::ordered_json& recall) {
+  using multistate::detail::formatted;
+  std::string out =
+      formatted("recall   one fact, %d questions a cell, 95 %% intervals (Wilson); n/a: Full is under 0.9\n",
+                recall["questions"].template get<int>());
+  std::string row;
+  for (const auto& cell : recall["cells"]) {
+    if (cell["facts"] != 1 || cell["mode"] != "sequential" || cell["variant"] == "first_too") continue;
+    const std::string name =
+        cell["policy"].template get<std::string>() +
+        (cell["budget"].is_null() ? "" : ":" + std::to_string(cell["budget"].template get<int>())) +
+        (cell["variant"] == "removed" ? ", fact removed" : "");
+    if (name != row) out += (row.empty() ? "" : "\n") + formatted("%-28s", name.c_str());
+    row = name;
+    out += formatted("  %4d:", cell["distance"].template get<int>());
+    out += cell["not_applicable"]
+               ? formatted("%-16s", " n/a")
+               : formatted(" %.2f (%.2f-%.2f)", cell["share"].template get<double>(),
+                           cell["interval"][0].template get<double>(), cell["interval"][1].template get<double>());
+  }
+  return out + "\n";
+}
+
+}  // namespace detail
+}  // namespace HWY_NAMESPACE
+}  // namespace multistate
