@@ -82,12 +82,17 @@ inline plot_axis axis_over(std::string title, const std::vector<double>& values,
 }
 
 /// Round values inside the axis, some four to eight: multiples of 1, 2 or 5 times a power of ten; on a log axis powers
-/// of ten with their doubles and fives where those are few.
+/// of ten with their doubles and fives where those are few, below one decade powers of two.
 inline std::vector<double> ticks(const plot_axis& a) {
   std::vector<double> out;
   if (a.log) {
     const int first = static_cast<int>(std::floor(std::log10(a.low))),
               last = static_cast<int>(std::ceil(std::log10(a.high)));
+    if (a.high / a.low < 10) {  // doublings: distances are k/2, k, 2k, 4k
+      for (int e = static_cast<int>(std::ceil(std::log2(a.low) - 1e-9)); std::exp2(e) <= a.high * (1 + 1e-9); ++e)
+        out.push_back(std::exp2(e));
+      return out;
+    }
     const bool between = last - first <= 4;
     for (int e = first; e <= last; ++e)
       for (const double m : {1.0, 2.0, 5.0}) {
@@ -150,7 +155,7 @@ inline std::string plot_mark(int style, double x, double y) {
 /// The plot as an SVG element that stands alone in a page: axes, grid, bands, lines, marks, and each line's name at its
 /// end. Colours are the page's CSS classes. Points without a place (NaN, not positive on a log axis) are left out.
 inline std::string to_svg(const line_plot& p) {
-  const double left = 64, right = p.width - 158, top = 14, bottom = p.height - 48;
+  const double left = 64, right = p.width - 172, top = 14, bottom = p.height - 48;
   const auto px = [&](double v) { return left + p.x.at(v) * (right - left); };
   const auto py = [&](double v) { return bottom - std::clamp(p.y.at(v), -0.02, 1.02) * (bottom - top); };
   const auto placed = [&](const plot_point& q) { return std::isfinite(p.x.at(q.x)) && std::isfinite(p.y.at(q.y)); };
@@ -197,8 +202,7 @@ inline std::string to_svg(const line_plot& p) {
     }
     if (line.empty()) continue;
     ends.emplace_back(last, i);
-    out += "<g class=\"series " +
-           (s.reference ? std::string("ref") : "c" + std::to_string(s.style % plot_colours)) +
+    out += "<g class=\"series " + (s.reference ? std::string("ref") : "c" + std::to_string(s.style % plot_colours)) +
            (s.style >= plot_colours ? " dashed" : "") + "\">";
     if (!upper.empty()) out += "<path class=\"band\" d=\"" + upper + lower + "z\"/>";
     out += "<path class=\"line\" d=\"" + line + "\"/>" + marks + "</g>";
@@ -233,7 +237,7 @@ inline std::string to_svg(const cell_plot& p) {
   const double width = left + wide * static_cast<double>(p.columns.size()) + 8,
                height = top + high * static_cast<double>(p.rows.size()) + 40;
   std::string out = "<svg class=\"plot cells\" xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" viewBox=\"0 0 " +
-                    pixels(width) + " " + pixels(height) + "\" style=\"max-width:" + pixels(width) + "px\"><title>" +
+                    pixels(width) + " " + pixels(height) + "\" style=\"width:" + pixels(width) + "px\"><title>" +
                     escaped(p.title) + "</title><desc>" + escaped(p.description) + "</desc>";
   const auto text = [&](double x, double y, std::string_view kind, const std::string& words) {
     out += "<text class=\"" + std::string(kind) + "\" x=\"" + pixels(x) + "\" y=\"" + pixels(y) + "\">" +
@@ -252,7 +256,7 @@ inline std::string to_svg(const cell_plot& p) {
       out += "<rect class=\"cell\" x=\"" + pixels(x) + "\" y=\"" + pixels(y) + "\" width=\"" + pixels(wide - 2) +
              "\" height=\"" + pixels(high - 2) + "\" style=\"fill-opacity:" + short_number(0.06 + 0.94 * depth, 2) +
              "\"/>";
-      text(x + wide / 2 - 1, y + 17, depth > 0.55 ? "tick mid over" : "tick mid",
+      text(x + wide / 2 - 1, y + 17, depth > 0.6 ? "tick mid over" : "tick mid",
            known ? short_number(std::round(100 * share)) : "n/a");
     }
   }

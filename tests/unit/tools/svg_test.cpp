@@ -27,6 +27,7 @@ TEST(Svg, TicksAreRoundAndInside) {
   EXPECT_EQ(ticks({"", 0, 1, false}), (std::vector<double>{0, 0.2, 0.4, 0.6000000000000001, 0.8, 1}));
   EXPECT_EQ(ticks({"", -3, 17, false}), (std::vector<double>{0, 5, 10, 15}));
   EXPECT_EQ(ticks({"", 60, 900, true}), (std::vector<double>{100, 200, 500}));
+  EXPECT_EQ(ticks({"", 0.5, 4, true}), (std::vector<double>{0.5, 1, 2, 4}));
   EXPECT_EQ(ticks({"", 1, 1e8, true}).size(), 9u);  // over many decades the powers of ten alone
 }
 
@@ -55,7 +56,7 @@ TEST(Svg, WhatHasNoPlaceIsLeftOut) {
   EXPECT_EQ(svg.find("nothing to show"), svg.npos);
   EXPECT_EQ(svg.find("nan"), svg.npos);
   EXPECT_EQ(count(svg, "class=\"line\""), 1);
-  EXPECT_NE(svg.find("d=\"M313 183\""), svg.npos) << svg;  // the middle of a log axis and of a linear one
+  EXPECT_NE(svg.find("d=\"M306 183\""), svg.npos) << svg;  // the middle of a log axis and of a linear one
   EXPECT_NE(svg.find("95 % from 0.25 to 0.75"), svg.npos);
 }
 
