@@ -51,7 +51,7 @@ def bad_usage(compare, folder):
         (["--threads", "0"], "--threads must be"),
         (["--format", "f8"], "--format must be f32, f16, bf16 or i8"),
         (["--time"], "not built yet"),
-        (["--html", "x.html"], "not built yet"),
+        (["--tokens", "64", "--html", folder / "no" / "such.html", "--policies", "full"], "such.html"),
         (["--nonsense"], "--nonsense"),
         (["--text"], "--text"),
         (["--text", folder / "missing.txt"], "no such file"),
@@ -177,6 +177,8 @@ def options(compare, folder):
     check(rows["short", 128]["nll"] == rows["full", None]["nll"], "short at k >= T is Full, bit for bit")
     check(rows["short", 16]["nll_minus_full"] > rows["short", 64]["nll_minus_full"] > 0, "and worse the shorter")
     check(rows["short", 16]["states_attended_max"] == 16 and rows["short", 16]["mean_life"] is None, "short attends k states")
+    page = works(compare, "--window", 64, "--tokens", 100, "--policies", "tova:16", "--html", "-").stdout
+    check(page.startswith("<!DOCTYPE html>") and page.rstrip().endswith("</html>") and "<code>tova</code>" in page and "too few to rank" in page, "the page is HTML, on stdout")
     again = json.loads(works(compare, "--window", 64, "--tokens", 100, "--policies", "tova:16,scope=head,window:8", "--json", "-").stdout)
     check([(r["policy"], r["budget"]) for r in again["rows"]] == [("full", None), ("window", 8), ("tova,scope=head", 16)], "a list of policies, JSON on stdout")
 

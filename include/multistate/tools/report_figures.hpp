@@ -1,0 +1,196 @@
+#pragma once
+
+#include <map>
+
+#include <multistate/tools/report_reading.hpp>
+
+/// The figures that are curves: each from the comparison's JSON to SVG, or to a line that says what was not measured.
+namespace multistate::detail {
+
+inline std::string figure(const std::string& svg, std::string_view caption) {
+  return "<figure>" + svg + "<figcaption>" + std::string(caption) + "</figcaption></figure>\n";
+}
+
+/// Limits that hold all points and the ends of their intervals.
+inline void fit(line_plot& p, std::string x_title, bool x_log, std::string y_title, bool y_from_zero) {
+  std::vector<double> xs, ys;
+  if (y_from_zero) ys.push_back(0);
+  for (const plot_series& s : p.series)
+    for (const plot_point& q : s.points) {
+      xs.push_back(q.x);
+      ys.insert(ys.end(), {q.y, q.low, q.high});
+    }
+  p.x = axis_over(std::move(x_title), xs, x_log);
+  p.y = axis_over(std::move(y_title), ys);
+}
+
+/// NLL above Full's against allocated bytes, one line a policy; the room between random and the oracle is shaded.
+inline line_plot cost_plot(const report_json& report) {
+  line_plot p{
+      .title = "What each policy costs, against the memory it takes",
+      .description = "Lines fall from left to right: more memory, less cost. The numbers are in the main table.",
+      .x = {},
+      .y = {},
+      .series = {}};
+  const report_json& rows = list_at(report, "rows");
+  std::map<std::string, double> oracle;
+  for (const report_json& row : rows)
+    if (word_at(row, "policy") == "oracle") oracle[word_at(row, "budget")] = number_at(row, "nll_minus_full");
+  for (const report_json& name : distinct(rows, "policy")) {
+    const std::string policy = name.is_string() ? name.get<std::string>() : "";
+    if (policy == "full" || policy.starts_with("short")) continue;
+    plot_series s{policy, {}, style_of(report, policy), is_reference(policy), !is_reference(policy)};
+    for (const report_json& row : rows) {
+      if (field(row, "policy") != name || field(row, "budget").is_null()) continue;
+      plot_point q{number_at(row, "bytes_allocated") / 1e3, number_at(row, "nll_minus_full")};
+      const auto ideal = oracle.find(word_at(row, "budget"));
+      if (policy == "random" && ideal != oracle.end())
+        q.low = ideal->second, q.high = q.y;
+      else if (!s.reference)
+        q.low = end_at(row, "interval", 0), q.high = end_at(row, "interval", 1);
+      if (std::isfinite(q.y) && q.x > 0) s.points.push_back(q);
+    }
+    std::sort(s.points.begin(), s.points.end(), [](const auto& a, const auto& b) { return a.x < b.x; });
+    if (!s.points.empty()) p.series.push_back(std::move(s));
+  }
+  fit(p, "allocated memory of one sequence, kB (log)", true, "nats per token above the unbounded cache", true);
+  return p;
+}
+
+/// One small plot a budget of what each row lists under `key`.
+inline std::string plots_by_budget(const report_json& report, const char* key, const char* x, const char* y,
+                                   const line_plot& like, bool x_log, std::string_view caption) {
+  const report_json& rows = list_at(report, "rows");
+  std::string out;
+  for (const report_json& budget : distinct(rows, "budget")) {
+    line_plot p = like;
+    p.width = 560, p.height = 330;
+    p.title += " at k = " + budget.dump();
+    double most = 0;
+    for (const report_json& row : rows) {
+      if (field(row, "budget") != budget) continue;
+      const std::string policy = word_at(row, "policy");
+      plot_series s{policy, {}, style_of(report, policy), is_reference(policy), false};
+      for (const report_json& q : list_at(row, key)) s.points.push_back({number_at(q, x), number_at(q, y)});
+      constexpr std::size_t most_marks = 24;  // lines that meet are told apart by their marks, not by colour alone
+      s.marks = !s.reference && s.points.size() <= most_marks;
+      for (const plot_point& q : s.points) most = std::max(most, q.x);
+      if (!s.points.empty()) p.series.push_back(std::move(s));
+    }
+    if (p.series.empty()) continue;
+    if (std::string_view(key) == "survival") {  // Window forgets at one age exactly
+      const double k = as_number(budget);
+      p.series.push_back({"window, exact", {{1, 1}, {k, 1}, {k + 1, 0}, {std::max(most, k + 1), 0}}, 0, true, false});
+    }
+    fit(p, like.x.title, x_log, like.y.title, true);
+    out += "<figure><h3>k = " + budget.dump() + "</h3>" + to_svg(p) + "</figure>\n";
+  }
+  return out.empty() ? out
+                     : "<div class=\"pair\">" + out + "</div><p class=\"caption\">" + std::string(caption) + "</p>\n";
+}
+
+inline std::string position_figure(const report_json& report) {
+  const line_plot like{.title = "Cost against position",
+                       .description = "One line a policy; zero is the unbounded cache.",
+                       .x = {.title = "position in the window"},
+                       .y = {.title = "nats above Full"},
+                       .series = {}};
+  const std::string out = plots_by_budget(report, "nll_by_position", "position", "difference", like, false,
+                                          "Until position k nothing is forgotten and all lines lie on zero.");
+  return out.empty() ? not_measured("Cost by position was", "--full") : out;
+}
+
+inline std::string survival_figure(const report_json& report) {
+  const line_plot like{.title = "Share of states alive at an age",
+                       .description = "Lines start at one and fall; Window's falls at age k at once.",
+                       .x = {.title = "age, tokens (log)"},
+                       .y = {.title = "share alive"},
+                       .series = {}};
+  const std::string out = plots_by_budget(report, "survival", "age", "alive", like, true,
+                                          "A long tail is a policy that keeps some states for good.");
+  return out.empty() ? not_measured("Survival was", "--full") : out;
+}
+
+/// Share of questions answered against distance / k, the question unseen while forgetting, one plot a number of facts
+/// and budget; Full and the floor (the fact removed) are dashed.
+inline std::string recall_figure(const report_json& report) {
+  const report_json& cells = list_at(field(report, "recall"), "cells");
+  std::string out;
+  for (const report_json& facts : distinct(cells, "facts"))
+    for (const report_json& budget : distinct(cells, "budget")) {
+      std::map<std::string, plot_series> lines;
+      std::map<double, std::pair<double, int>> floor, full;
+      for (const report_json& c : cells) {
+        if (field(c, "facts") != facts || field(c, "budget") != budget || word_at(c, "mode") != "sequential") continue;
+        const double x = number_at(c, "distance_over_k"), share = number_at(c, "share");
+        const std::string policy = word_at(c, "policy"), variant = word_at(c, "variant");
+        if (variant == "removed" && std::isfinite(share)) floor[x].first += share, ++floor[x].second;
+        if (variant != "last" || is_true(c, "not_applicable")) continue;
+        plot_series& s = lines[policy];
+        s.name = policy, s.style = style_of(report, policy), s.reference = is_reference(policy);
+        s.points.push_back({x, share, end_at(c, "interval", 0), end_at(c, "interval", 1)});
+        if (const double f = number_at(c, "full_share"); std::isfinite(f)) full[x].first += f, ++full[x].second;
+      }
+      line_plot p{.title = "Recall of one of " + facts.dump() + " facts at k = " + budget.dump(),
+                  .description = "Share of questions answered right against the distance of the fact in budgets.",
+                  .x = {},
+                  .y = {},
+                  .series = {},
+                  .width = 560,
+                  .height = 330};
+      for (auto& [name, s] : lines) {
+        std::sort(s.points.begin(), s.points.end(), [](const auto& a, const auto& b) { return a.x < b.x; });
+        p.series.push_back(std::move(s));
+      }
+      if (p.series.empty()) continue;
+      for (const auto& [name, means] : {std::pair{"Full", &full}, std::pair{"fact removed", &floor}}) {
+        plot_series s{name, {}, 0, true, false};
+        for (const auto& [x, mean] : *means) s.points.push_back({x, mean.first / mean.second});
+        if (!s.points.empty()) p.series.push_back(std::move(s));
+      }
+      fit(p, "distance / k (log)", true, "share right", true);
+      p.y.low = 0, p.y.high = 1;
+      out += "<figure><h3>" + facts.dump() + (facts == 1 ? " fact" : " facts") + ", k = " + budget.dump() + "</h3>" +
+             to_svg(p) + "</figure>\n";
+    }
+  if (out.empty()) return not_measured("Recall was", "--full");
+  return "<div class=\"pair\">" + out +
+         "</div><p class=\"caption\">The question comes last, unseen while forgetting. Bands: 95 % (Wilson).</p>\n";
+}
+
+/// Needle grids: share right by length and depth.
+inline std::string needle_figure(const report_json& report) {
+  const report_json& grid = list_at(field(report, "recall"), "grid");
+  std::string out;
+  const auto lengths = distinct(grid, "length"), depths = distinct(grid, "depth");
+  for (const report_json& policy : distinct(grid, "policy"))
+    for (const report_json& budget : distinct(grid, "budget")) {
+      cell_plot p{.title = (policy.is_string() ? policy.get<std::string>() : policy.dump()) + ":" + budget.dump(),
+                  .description = "Percent of questions answered right by length and depth.",
+                  .x_title = "length, tokens",
+                  .y_title = "depth",
+                  .columns = {},
+                  .rows = {},
+                  .cells = {}};
+      for (const report_json& l : lengths) p.columns.push_back(l.dump());
+      bool any = false;
+      for (const report_json& d : depths) {
+        p.rows.push_back(short_number(100 * as_number(d), 3) + " %");
+        for (const report_json& l : lengths) {
+          double share = std::numeric_limits<double>::quiet_NaN();
+          for (const report_json& c : grid)
+            if (field(c, "policy") == policy && field(c, "budget") == budget && field(c, "length") == l &&
+                field(c, "depth") == d && !is_true(c, "not_applicable"))
+              share = number_at(c, "share"), any = true;
+          p.cells.push_back(share);
+        }
+      }
+      if (any) out += "<figure>" + to_svg(p) + "</figure>\n";
+    }
+  if (out.empty()) return "";
+  return "<h3>Needle grids</h3><div class=\"many\">" + out +
+         "</div><p class=\"caption\">Percent right by length of the text and depth of the fact; n/a: Full itself is "
+         "under 90 %.</p>\n";
+}
+
+}  // namespace multistate::detail

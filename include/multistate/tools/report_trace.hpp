@@ -1,0 +1,163 @@
+#pragma once
+
+#include <multistate/tools/report_figures.hpp>
+#include <multistate/tools/report_tables.hpp>
+
+/// What was kept in one window: positions over time, the text shaded by how long each token lived, lives by layer.
+namespace multistate::detail {
+
+/// The character a token of a byte model shows as; HTML.
+inline std::string token_html(int token, bool bytes) {
+  if (!bytes) return std::to_string(token) + " ";
+  if (token == 256) return "&#9656;";  // BOS
+  if (token == '\n') return "&#8629;\n";
+  if (token < 32 || token >= 127) return "&#183;";
+  return escaped(std::string(1, static_cast<char>(token)));
+}
+
+/// Lives of one lane, two characters of base 64 each: a tenth of the JSON's size.
+inline std::string packed_lives(const report_json& deaths) {
+  constexpr std::string_view digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+  std::string out;
+  int position = 0;
+  for (const report_json& death : deaths) {
+    const double at = as_number(death);
+    const auto life = static_cast<std::size_t>(std::clamp(std::isfinite(at) ? at - position : 0.0, 0.0, 4095.0));
+    (out += digits[life / 64]) += digits[life % 64];
+    ++position;
+  }
+  return out;
+}
+
+struct trace_lane {
+  std::string policy, budget;
+  int layer = 0, lane = 0, lanes = 0;
+  const report_json* deaths = nullptr;
+};
+
+/// All lanes of the trace whose length is the window's.
+inline std::vector<trace_lane> trace_lanes(const report_json& report) {
+  const report_json& trace = field(report, "trace");
+  const std::size_t T = list_at(trace, "tokens").size();
+  std::vector<trace_lane> out;
+  for (const report_json& row : list_at(trace, "rows")) {
+    int layer = 0;
+    for (const report_json& lanes : list_at(row, "layers")) {
+      if (!lanes.is_array()) continue;
+      for (std::size_t i = 0; i < lanes.size(); ++i)
+        if (lanes[i].is_array() && lanes[i].size() == T && T > 0)
+          out.push_back({word_at(row, "policy"), field(row, "budget").is_null() ? "all" : field(row, "budget").dump(),
+                         layer, static_cast<int>(i), static_cast<int>(lanes.size()), &lanes[i]});
+      ++layer;
+    }
+  }
+  return out;
+}
+
+/// Time to the right, position downwards: a state is a line from when it came to when it went.
+inline std::string life_svg(const trace_lane& lane) {
+  const std::size_t T = lane.deaths->size();
+  std::string runs;
+  for (std::size_t p = 0; p < T; ++p) {
+    const double death = as_number((*lane.deaths)[p]);
+    if (!(death > static_cast<double>(p))) continue;
+    runs += "M" + std::to_string(p) + " " + std::to_string(p) + "H" + pixels(death);
+  }
+  const std::string side = std::to_string(T);
+  return "<svg class=\"lives\" xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" viewBox=\"0 0 " + side + " " + side +
+         "\"><title>Kept positions over time: " + escaped(lane.policy) + " at k = " + lane.budget + ", layer " +
+         std::to_string(lane.layer) +
+         "</title><desc>Time runs to the right, positions downwards; long lines are states kept for "
+         "long.</desc><path d=\"" +
+         runs + "\"/></svg>";
+}
+
+inline std::string life_by_layer_table(const std::vector<trace_lane>& lanes) {
+  html_table t("Mean life by layer, steps; from the shortest to the longest lane where heads differ",
+               {"policy", "k", "layer", "mean life", "shortest lane", "longest lane"});
+  for (std::size_t i = 0; i < lanes.size(); i += static_cast<std::size_t>(lanes[i].lanes)) {
+    double sum = 0, low = INFINITY, high = -INFINITY;
+    std::size_t n = 0;
+    for (std::size_t j = i; j < lanes.size() && n < static_cast<std::size_t>(lanes[i].lanes); ++j, ++n) {
+      double life = 0;
+      for (std::size_t p = 0; p < lanes[j].deaths->size(); ++p)
+        life += as_number((*lanes[j].deaths)[p]) - static_cast<double>(p);
+      life /= static_cast<double>(lanes[j].deaths->size());
+      sum += life, low = std::min(low, life), high = std::max(high, life);
+    }
+    const bool one = lanes[i].lanes == 1;
+    t.row({"<code>" + escaped(lanes[i].policy) + "</code>", lanes[i].budget, std::to_string(lanes[i].layer),
+           cell_number(sum / static_cast<double>(n), 1), one ? "&#8211;" : cell_number(low, 1),
+           one ? "&#8211;" : cell_number(high, 1)},
+          lanes[i].layer == 0 ? "first" : "");
+  }
+  return "<details><summary>Mean life by layer and head</summary>" + t.str() + "</details>\n";
+}
+
+inline std::string trace_section(const report_json& report) {
+  const report_json& trace = field(report, "trace");
+  const auto lanes = trace_lanes(report);
+  if (lanes.empty()) return not_measured("Which positions were kept was", "--full");
+  const report_json& tokens = list_at(trace, "tokens");
+  bool bytes = true;
+  for (const report_json& token : tokens) bytes = bytes && as_number(token) <= 256;
+
+  // Lanes beyond this much text are left out, and the page says so: it has to open at once.
+  constexpr std::size_t most = 1'000'000;
+  report_json data = {{"lanes", report_json::array()}};
+  std::size_t size = 0, left_out = 0;
+  for (const trace_lane& l : lanes) {
+    std::string lives = packed_lives(*l.deaths);
+    if (size + lives.size() > most || l.deaths->size() > 4095) {
+      ++left_out;
+      continue;
+    }
+    size += lives.size();
+    data["lanes"].push_back(
+        {{"row", l.policy + " at k = " + l.budget},
+         {"name", l.lanes == 1 ? "layer " + std::to_string(l.layer)
+                               : "layer " + std::to_string(l.layer) + ", head " + std::to_string(l.lane)},
+         {"lives", std::move(lives)}});
+  }
+  std::string json = data.dump(-1, ' ', true, report_json::error_handler_t::replace);
+  for (std::size_t at = 0; (at = json.find('<', at)) != json.npos;) json.replace(at, 1, "\\u003c");  // no tag ends it
+
+  // The lane shown before any script runs: the first that is no plain window.
+  const trace_lane* first = &lanes[0];
+  for (const trace_lane& l : lanes)
+    if (l.policy.starts_with("tova") || l.policy.starts_with("h2o")) {
+      first = &l;
+      break;
+    }
+  std::string text;
+  const double T = static_cast<double>(tokens.size());
+  for (std::size_t p = 0; p < tokens.size(); ++p) {
+    const double life = as_number((*first->deaths)[p]) - static_cast<double>(p);
+    const double room = std::max(1.0, T - static_cast<double>(p));
+    const int token = static_cast<int>(std::clamp(as_number(tokens[p]), 0.0, 1e9));
+    text += "<span style=\"--s:" + short_number(std::isfinite(life) ? std::clamp(life / room, 0.0, 1.0) : 0, 2) +
+            "\">" + token_html(token, bytes) + "</span>";
+  }
+  return "<div class=\"controls js\"><label>Policy <select id=\"row\"></select></label>"
+         "<label>Layer and head <input id=\"lane\" type=\"range\" min=\"0\" max=\"0\" value=\"0\"> <output "
+         "id=\"lane-name\"></output></label>"
+         "<label>Step <input id=\"step\" type=\"range\" min=\"1\" max=\"" +
+         std::to_string(tokens.size()) + "\" value=\"" + std::to_string(tokens.size()) +
+         "\"> <output id=\"step-name\"></output></label></div>\n"
+         "<div class=\"trace\"><figure><div id=\"lives\">" +
+         life_svg(*first) + "</div><figcaption><span id=\"lives-name\"><code>" + escaped(first->policy) +
+         "</code> at k = " + first->budget + ", layer " + std::to_string(first->layer) +
+         "</span>. Time runs to the right, positions downwards; a line is a state from when it came to when it was "
+         "forgotten.</figcaption></figure>\n<div class=\"reading\"><p id=\"says\" role=\"status\">Shaded by the share "
+         "of the rest of the window that each token's state "
+         "lived: the darker, the longer.</p><div id=\"text\" tabindex=\"0\" role=\"group\" aria-label=\"The text; "
+         "arrow keys "
+         "move from token to token\" data-first=\"" +
+         escaped(first->policy + " at k = " + first->budget) + "\">" + text + "</div></div></div>\n" +
+         (left_out > 0 ? "<p class=\"caption\">" + std::to_string(left_out) +
+                             " lanes are left out to keep the page small; the JSON has them.</p>\n"
+                       : "") +
+         life_by_layer_table(lanes) + "<script type=\"application/json\" id=\"data\">" + json + "</script>\n";
+}
+
+}  // namespace multistate::detail
