@@ -97,7 +97,7 @@ inline std::string position_figure(const report_json& report) {
                        .series = {}};
   const std::string out = plots_by_budget(report, "nll_by_position", "position", "difference", like, false,
                                           "Until position k nothing is forgotten and all lines lie on zero.");
-  return out.empty() ? not_measured("Cost by position was", "--full") : out;
+  return out.empty() ? not_measured("Cost by position was") : out;
 }
 
 inline std::string survival_figure(const report_json& report) {
@@ -108,7 +108,7 @@ inline std::string survival_figure(const report_json& report) {
                        .series = {}};
   const std::string out = plots_by_budget(report, "survival", "age", "alive", like, true,
                                           "A long tail is a policy that keeps some states for good.");
-  return out.empty() ? not_measured("Survival was", "--full") : out;
+  return out.empty() ? not_measured("Survival was") : out;
 }
 
 /// Share of questions answered against distance / k, the question unseen while forgetting, one plot a number of facts
@@ -153,7 +153,7 @@ inline std::string recall_figure(const report_json& report) {
       out += "<figure><h3>" + facts.dump() + (facts == 1 ? " fact" : " facts") + ", k = " + budget.dump() + "</h3>" +
              to_svg(p) + "</figure>\n";
     }
-  if (out.empty()) return not_measured("Recall was", "--full");
+  if (out.empty()) return not_measured("Recall was");
   return "<div class=\"pair\">" + out +
          "</div><p class=\"caption\">The question comes last, unseen while forgetting. Bands: 95 % (Wilson).</p>\n";
 }

@@ -89,9 +89,8 @@ inline int style_of(const report_json& report, std::string_view policy) {
   return style;
 }
 
-inline std::string not_measured(std::string_view what, std::string_view flag) {
-  return "<p class=\"absent\">" + std::string(what) + " not measured in this run; <code>" + std::string(flag) +
-         "</code> would.</p>\n";
+inline std::string not_measured(std::string_view what) {
+  return "<p class=\"absent\">" + std::string(what) + " not measured in this run.</p>\n";
 }
 
 }  // namespace multistate::detail

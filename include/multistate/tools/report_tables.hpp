@@ -89,7 +89,7 @@ inline std::string pair_table(const report_json& report) {
     t.row({"<code>" + escaped(word_at(p, "a")) + "</code>", "<code>" + escaped(word_at(p, "b")) + "</code>",
            escaped(word_at(p, "budget")), cell_number(number_at(p, "difference"), 4), interval_cell(p, 4),
            cell_number(number_at(p, "p"), 4), cell_number(number_at(p, "p_holm"), 4)});
-  if (t.empty()) return not_measured("Differences between policies were", "--full");
+  if (t.empty()) return not_measured("Differences between policies were");
   return "<details><summary>Every pair of policies</summary>" + t.str() + "</details>\n";
 }
 
@@ -136,7 +136,7 @@ inline std::string kind_table(const report_json& report) {
     shares = true;
     t.row(line(name_cell(row), field(row, "budget").is_null() ? "all" : field(row, "budget").dump(), "life", 1, 1));
   }
-  return t.empty() ? not_measured("Life by kind of character was", "--full") : t.str();
+  return t.empty() ? not_measured("Life by kind of character was") : t.str();
 }
 
 inline std::string free_run_section(const report_json& report) {
@@ -152,7 +152,7 @@ inline std::string free_run_section(const report_json& report) {
     samples +=
         "<h4>" + name_cell(row) + " k = " + k + "</h4><blockquote>" + escaped(word_at(row, "sample")) + "</blockquote>";
   }
-  if (t.empty()) return not_measured("Free running was", "--full");
+  if (t.empty()) return not_measured("Free running was");
   return t.str() + "<p class=\"caption\">Shown, never ranked.</p><details><summary>The samples</summary>" + samples +
          "</details>\n";
 }
@@ -163,7 +163,7 @@ inline std::string mode_table(const report_json& report) {
     t.row({name_cell(row), escaped(word_at(row, "mode")), escaped(word_at(row, "budget")),
            cell_number(number_at(row, "nll_minus_full"), 4), cell_number(number_at(row, "recall"), 1, 100),
            cell_number(number_at(row, "states_attended_max"), 0)});
-  return t.empty() ? not_measured("Other ways to read the prompt were", "--full") : t.str();
+  return t.empty() ? not_measured("Other ways to read the prompt were") : t.str();
 }
 
 /// Time per token, its three parts as one bar beside the numbers.
@@ -194,7 +194,7 @@ inline std::string time_section(const report_json& report) {
            cell_number(number_at(rate, "high"), 0), cell_number(number_at(row, keys[0]), 1),
            cell_number(number_at(row, keys[1]), 1), cell_number(number_at(row, keys[2]), 1), bar + "</svg>"});
   }
-  return t.empty() ? not_measured("Time was", "--time")
+  return t.empty() ? not_measured("Time was")
                    : t.str() +
                          "<p class=\"caption\">Bars from the left: attention (filled), policy (dark), rest "
                          "(pale). Median of separate runs, with the lowest and highest.</p>\n";

@@ -97,7 +97,7 @@ inline std::string life_by_layer_table(const std::vector<trace_lane>& lanes) {
 inline std::string trace_section(const report_json& report) {
   const report_json& trace = field(report, "trace");
   const auto lanes = trace_lanes(report);
-  if (lanes.empty()) return not_measured("Which positions were kept was", "--full");
+  if (lanes.empty()) return not_measured("Which positions were kept was");
   const report_json& tokens = list_at(trace, "tokens");
   bool bytes = true;
   for (const report_json& token : tokens) bytes = bytes && as_number(token) <= 256;
