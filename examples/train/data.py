@@ -130,9 +130,7 @@ def recall_questions(
     ids = np.full((count, length + 1), BOS, np.int64)
     for i in range(count):
         used: set[str] = set()
-        lines = [
-            (tasks.new_key(r, used), tasks.text_of(r, tasks.DIGITS, ANSWER_BYTES)) for _ in range(facts)
-        ]
+        lines = [(tasks.new_key(r, used), tasks.text_of(r, tasks.DIGITS, ANSWER_BYTES)) for _ in range(facts)]
         told = [tasks.statement(*line) for line in lines]
         asked = tasks.question(*lines[0])[:-2]
         size, end = len(told[0]), length - len(asked)

@@ -1,6 +1,6 @@
 """How good a model is under the full cache: bits per byte of unseen text, recall, attention sinks.
 
-    python evaluate.py --model FOLDER --texts TEXTS [--json FILE]
+python evaluate.py --model FOLDER --texts TEXTS [--json FILE]
 """
 
 from __future__ import annotations
@@ -51,14 +51,20 @@ def recall(model: Llama, questions: Tensor, together: int = 16) -> int:
 
 @dataclass(frozen=True)
 class Sink:
-    """Attention on position 0, [layers][heads] (Gu et al. 2024, arXiv 2410.10781, section 3)."""
+    """Attention on position 0, [layers][heads] (Gu et al. 2024, arXiv 2410.10781)."""
 
     rate: list[list[float]]  # share of sequences whose mean weight on position 0, over all queries, is above 0.3
     mean: list[list[float]]  # that mean weight itself, mean over sequences
     late: list[list[float]]  # the same over the queries of the second half only
 
+    def metric(self) -> float:
+        """The paper's: share of heads with a sink, all layers, mean over sequences."""
+        rates = [rate for layer in self.rate for rate in layer]
+        return sum(rates) / len(rates)
+
 
 SINK_THRESHOLD = 0.3
+SINK_TOKENS, SINK_SEQUENCES = 64, 100  # as in the paper
 
 
 @torch.no_grad()
@@ -97,15 +103,26 @@ def evaluate(model: Llama, texts: list[bytes], pieces: int, questions: int) -> d
     }
     for facts in (1, 4, 8):
         for distance in DISTANCES:
-            if distance + 32 + 16 * facts > length:
+            if distance + 32 > length:
                 continue
             right = recall(model, recall_questions(texts, questions, length, distance, facts))
             low, high = wilson(right, questions)
             result["recall"].append(
                 {"facts": facts, "distance": distance, "right": right, "asked": questions, "low": low, "high": high}
             )
-    s = sinks(model, valid[: min(32, pieces)])
-    result["sink"] = {"threshold": SINK_THRESHOLD, "rate": s.rate, "mean": s.mean, "mean_second_half": s.late}
+    result["sink"] = {"threshold": SINK_THRESHOLD, "lengths": []}
+    for tokens, sequences in ((min(SINK_TOKENS, length), SINK_SEQUENCES), (length, 32)):
+        s = sinks(model, valid[:sequences, : tokens + 1])
+        result["sink"]["lengths"].append(
+            {
+                "tokens": tokens,
+                "sequences": min(sequences, pieces),
+                "metric": s.metric(),
+                "rate": s.rate,
+                "mean": s.mean,
+                "mean_second_half": s.late,
+            }
+        )
     return result
 
 
@@ -121,11 +138,15 @@ def table(result: dict[str, Any]) -> str:
             f"{cell['right'] / cell['asked']:.4f}   {cell['right']} of {cell['asked']}, "
             f"95 %: {cell['low']:.3f} to {cell['high']:.3f}"
         )
-    sink = result["sink"]
-    for layer, (mean, late, rate) in enumerate(zip(sink["mean"], sink["mean_second_half"], sink["rate"])):
-        heads = "  ".join(f"{m:.3f}/{l:.3f}/{r:.2f}" for m, l, r in zip(mean, late, rate))
-        lines.append(f"sink, layer {layer}           {heads}")
-    lines.append(f"  per head: mean weight on position 0, in second halves, share of sequences above {sink['threshold']}")
+    for sink in result["sink"]["lengths"]:
+        lines.append(
+            f"sink metric, {sink['tokens']:4d} tokens  {sink['metric']:.4f}   heads whose mean weight on position 0 is above "
+            f"{result['sink']['threshold']}; {sink['sequences']} sequences"
+        )
+        for layer, (mean, late) in enumerate(zip(sink["mean"], sink["mean_second_half"])):
+            heads = "  ".join(f"{m:.3f} ({l:.3f})" for m, l in zip(mean, late))
+            lines.append(f"  layer {layer}               {heads}")
+    lines.append("  a head: mean weight on position 0 (of queries in the second half)")
     return "\n".join(lines)
 
 
@@ -134,7 +155,9 @@ def main() -> int:
     args.add_argument("--model", required=True, help="folder with config.json and model.safetensors")
     args.add_argument("--texts", required=True, help="folder of texts, as for train.py; its validation part is used")
     args.add_argument("--pieces", type=int, default=192, help="validation pieces, each as long as the context")
-    args.add_argument("--questions", type=int, default=400, help="recall questions for each number of facts and distance")
+    args.add_argument(
+        "--questions", type=int, default=400, help="recall questions for each number of facts and distance"
+    )
     args.add_argument("--threads", type=int, default=0, help="0: as many as PyTorch likes")
     args.add_argument("--json", help="write the figures here")
     a = args.parse_args()

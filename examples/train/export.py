@@ -1,6 +1,6 @@
 """Writes a checkpoint of train.py as a Hugging Face folder: config.json and model.safetensors (fp16).
 
-    python export.py --run RUN --out FOLDER
+python export.py --run RUN --out FOLDER
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def main() -> int:
         print(f"export.py: {e}", file=sys.stderr)
         return 2
     size = (Path(a.out) / "model.safetensors").stat().st_size
-    print(f"{a.out}: {parameters} parameters, {size} bytes, after {state['tokens']} tokens of {state['settings']['tokens']}")
+    print(
+        f"{a.out}: {parameters} parameters, {size} bytes, after {state['tokens']} tokens of {state['settings']['tokens']}"
+    )
     return 0
 
 

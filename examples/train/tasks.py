@@ -217,7 +217,9 @@ def new_fact(r: Random, used: set[str], kind: str | None = None) -> Fact:
         used.add(text)
         return text
 
-    return Fact(kind, fresh(lambda: made_up_name(r)), fresh(makers[kind]), r.choice(COUNTED if kind == "count" else RELATIVES))
+    return Fact(
+        kind, fresh(lambda: made_up_name(r)), fresh(makers[kind]), r.choice(COUNTED if kind == "count" else RELATIVES)
+    )
 
 
 def sentence(r: Random, fact: Fact, form: int, value_weight: float) -> tuple[bytes, list[float]]:

@@ -1,6 +1,6 @@
 """A run that is stopped and goes on must end with the weights of an uninterrupted one, bit for bit.
 
-    python test_train.py
+python test_train.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Loads an exported folder in Hugging Face transformers as it is: its logits must be those of model.py.
 
-    python test_transformers.py --model FOLDER
+python test_transformers.py --model FOLDER
 """
 
 from __future__ import annotations

@@ -227,7 +227,9 @@ class Progress:
             f"{100 * trainer.share():5.1f} %  step {trainer.step}  length {length}  "
             f"loss {self.loss / self.steps / math.log(2):.3f} bits  {self.tokens / (now - self.since):.0f} tokens/s"
         )
-        print(f"\r{line}\033[K" if self.terminal else line, end="" if self.terminal else "\n", file=sys.stderr, flush=True)
+        print(
+            f"\r{line}\033[K" if self.terminal else line, end="" if self.terminal else "\n", file=sys.stderr, flush=True
+        )
         self.shown = now
         if not self.terminal:
             self.since, self.tokens, self.loss, self.steps = now, 0, 0.0, 0
@@ -245,7 +247,9 @@ def train(trainer: Trainer, texts: Texts, out: Path, save_every: int, check_ever
         progress.say(f"resumed {checkpoint} after {trainer.tokens} tokens")
     log = Log(out / "log.jsonl", trainer.tokens)
     if trainer.step == 0:
-        log.write({"tokens": 0, **{k: v for k, v in trainer.state().items() if k in ("settings", "model_config", "mixture")}})
+        log.write(
+            {"tokens": 0, **{k: v for k, v in trainer.state().items() if k in ("settings", "model_config", "mixture")}}
+        )
 
     stopped: list[int] = []
     for sign in (signal.SIGINT, signal.SIGTERM):
@@ -284,12 +288,17 @@ def parse() -> argparse.Namespace:
     args.add_argument("--threads", type=int, default=0, help="0: as many as PyTorch likes")
     args.add_argument("--eager", action="store_true", help="no torch.compile, which needs a C++ compiler")
     args.add_argument("--save-every", type=int, default=500_000, help="tokens from one checkpoint to the next")
-    args.add_argument("--check-every", type=int, default=1_000_000, help="tokens from one look at validation to the next")
+    args.add_argument(
+        "--check-every", type=int, default=1_000_000, help="tokens from one look at validation to the next"
+    )
     for kind in (Settings, ModelConfig, Mixture):
         group = args.add_argument_group(kind.__name__)
         for f in fields(kind):
             group.add_argument(
-                f"--{f.name.replace('_', '-')}", type=type(f.default), default=f.default, help=f"{f.default} unless given"
+                f"--{f.name.replace('_', '-')}",
+                type=type(f.default),
+                default=f.default,
+                help=f"{f.default} unless given",
             )
     return args.parse_args()
 
@@ -304,7 +313,9 @@ def main() -> int:
 
     try:
         if min(a.save_every, a.check_every) < 1:
-            raise ValueError(f"--save-every and --check-every must be at least 1; got {a.save_every} and {a.check_every}")
+            raise ValueError(
+                f"--save-every and --check-every must be at least 1; got {a.save_every} and {a.check_every}"
+            )
         settings, config = from_arguments(Settings), from_arguments(ModelConfig)
         if (longest := max(length for length, _ in settings.parsed_stages())) > config.context:
             raise ValueError(f"--stages has a length of {longest}; the context is {config.context}")
