@@ -5,17 +5,17 @@
 1. Loss: every policy at every budget, token by token and in chunks, on the same windows of the same text. Each row's
    loss per token, and each window's difference to the full cache, must be within 1e-4 nats of what `compare` says.
 2. Kept positions: queries, keys and values of the first window, as each layer has them under the policy, go through
-   `replay`. Each decision is computed anew in double from what `replay` had kept before, so that one difference does not
-   hide or cause others. A decision may differ only where the worths of what one dropped and the other kept differ by less
-   than 1e-6 of themselves: a near tie, which rounding decides. Near ties are counted.
+   `replay`. Each decision is computed anew in double from what `replay` had kept before, so that one difference does
+   not hide or cause others. A decision may differ only where the worths of what one dropped and the other kept differ
+   by less than 1e-6 of themselves: a near tie, which rounding decides. Near ties are counted.
 
 A window in which some decision was a near tie is not judged by its loss; the table says how many were. That is all of
-them for knorm at original positions: in the first layer equal bytes have keys of equal length, and turning the keys makes
-lengths that differ in the last bit. With in-cache positions keys are stored unturned, equal ones are equal, the oldest of
-them goes, and knorm is judged by its loss too.
+them for knorm at original positions: in the first layer equal bytes have keys of equal length, and turning the keys
+makes lengths that differ in the last bit. With in-cache positions keys are stored unturned, equal ones are equal, the
+oldest of them goes, and knorm is judged by its loss too.
 
-Angles are computed in double, as the library does. In float32, as Hugging Face has them, they are wrong by 3e-5 at position
-1000, which is enough to turn a decision now and then.
+Angles are computed in double, as the library does. In float32, as Hugging Face has them, they are wrong by 3e-5 at
+position 1000, which is enough to turn a decision now and then.
 
 All states stay where they are, and a mask says which are alive: nothing is shared with the library's cache of slots.
 Exit status: 0 all the same, 1 something differs, 2 bad usage or input.
@@ -130,7 +130,7 @@ class LayerPolicy:
         return self.alive[..., None, : at + count] & causal
 
     def see(self, rows: Tensor, keys: Tensor) -> Tensor:
-        """Softmax rows [windows, heads, query, key] and keys of the chunk just attended: worth [windows, lanes, key]."""
+        """Of softmax rows [windows, heads, query, key] and all keys so far: worth [windows, lanes, key]."""
         windows, heads, queries, seen = rows.shape
         lane_rows = rows.view(windows, self.lanes, heads // self.lanes, queries, seen).sum(2)
         worth = self.rule.worth
@@ -182,8 +182,8 @@ class Record:
 
 @torch.no_grad()
 def run(model: Llama, tokens: Tensor, rule: Rule, budget: int, chunk: int) -> tuple[Tensor, list[Record], Tensor]:
-    """Under the policy: log softmax [windows, token, vocabulary]; the first window's record of each layer; how close the
-    closest decision of each window was."""
+    """Under the policy: log softmax [windows, token, vocabulary]; the first window's record of each layer; how close
+    the closest decision of each window was."""
     c = model.config
     windows, length = tokens.shape
     group = c.heads // c.kv_heads
@@ -359,7 +359,8 @@ def check(
 ) -> int:
     print(
         f"{'':<22} {'':>6} {'':>5} {'loss, nats per token':^32} {'windows judged':^18}  {'decisions of replay':^35}\n"
-        f"{'policy':<22} {'states':>6} {'chunk':>5} {'here':>10} {'compare':>10} {'apart':>10} {'number':>8} {'apart':>9}  "
+        f"{'policy':<22} {'states':>6} {'chunk':>5} {'here':>10} {'compare':>10} {'apart':>10} "
+        f"{'number':>8} {'apart':>9}  "
         f"{'same':>8} {'near ties':>9} {'wrong':>6} {'worst':>9}"
     )
     bad = left_out = 0

@@ -21,7 +21,7 @@ class Texts:
 
 
 def read_texts(folder: str | Path) -> Texts:
-    """folder/train and folder/valid, or else a twentieth of every text in the folder, its end, is kept for validation."""
+    """folder/train and folder/valid, or else the last twentieth of every text in the folder is kept for validation."""
     folder = Path(folder)
 
     def read(where: Path) -> list[bytes]:

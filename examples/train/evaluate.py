@@ -140,7 +140,7 @@ def table(result: dict[str, Any]) -> str:
         )
     for sink in result["sink"]["lengths"]:
         lines.append(
-            f"sink metric, {sink['tokens']:4d} tokens  {sink['metric']:.4f}   heads whose mean weight on position 0 is above "
+            f"sink metric, {sink['tokens']:4d} tokens  {sink['metric']:.4f}   heads with a mean weight on position 0 above "
             f"{result['sink']['threshold']}; {sink['sequences']} sequences"
         )
         for layer, (mean, late) in enumerate(zip(sink["mean"], sink["mean_second_half"])):

@@ -63,7 +63,8 @@ def main() -> int:
         return 2
     size = (Path(a.out) / "model.safetensors").stat().st_size
     print(
-        f"{a.out}: {parameters} parameters, {size} bytes, after {state['tokens']} tokens of {state['settings']['tokens']}"
+        f"{a.out}: {parameters} parameters, {size} bytes, "
+        f"after {state['tokens']} tokens of {state['settings']['tokens']}"
     )
     return 0
 

@@ -23,8 +23,8 @@ from train import INTERRUPTED, Settings
 
 HERE = Path(__file__).resolve().parent
 SMALL = (
-    "--seed 3 --tokens 60000 --tokens-per-step 1024 --stages 128:0.5,256:1 --width 32 --layers 2 --heads 2 --kv-heads 1 "
-    "--head-dim 16 --ffn 64 --context 256 --threads 1 --eager --device cpu --save-every 10000 --check-every 20000"
+    "--seed 3 --tokens 60000 --tokens-per-step 1024 --stages 128:0.5,256:1 --width 32 --layers 2 --heads 2 "
+    "--kv-heads 1 --head-dim 16 --ffn 64 --context 256 --threads 1 --eager --device cpu --save-every 10000 --check-every 20000"
 ).split()
 
 
