@@ -14,8 +14,8 @@ them for knorm at original positions: in the first layer equal bytes have keys o
 makes lengths that differ in the last bit. With in-cache positions keys are stored unturned, equal ones are equal, the
 oldest of them goes, and knorm is judged by its loss too.
 
-Angles are computed in double, as the library does. In float32, as Hugging Face has them, they are wrong by 3e-5 at
-position 1000, which is enough to turn a decision now and then.
+Everything here is computed in double, angles too, as in the library. Angles in float32, as Hugging Face has them, are
+wrong by 3e-5 at position 1000, which is enough to turn a decision now and then.
 
 All states stay where they are, and a mask says which are alive: nothing is shared with the library's cache of slots.
 Exit status: 0 all the same, 1 something differs, 2 bad usage or input.
@@ -108,7 +108,7 @@ def exact_angles(length: int, c: ModelConfig) -> tuple[Tensor, Tensor]:
     pair = torch.arange(0, c.head_dim, 2, dtype=torch.float64)
     angles = torch.outer(torch.arange(length, dtype=torch.float64), c.rope_theta ** (-pair / c.head_dim))
     angles = torch.cat([angles, angles], -1)
-    return angles.cos().float(), angles.sin().float()
+    return angles.cos(), angles.sin()
 
 
 class LayerPolicy:
@@ -145,7 +145,8 @@ class LayerPolicy:
         if worth == "random":
             return random_worth(self.rule.seed, self.layer, self.lanes, seen - 1).expand(windows, -1, -1).clone()
         if worth == "key_norm":
-            norms = keys.norm(dim=-1).double()
+            # in float32, so that equal keys have equal lengths in whatever order they are added up
+            norms = keys.square().sum(-1).sqrt().float().double()
             return -(norms if self.rule.scope == "head" else norms.sum(1, keepdim=True))
         return torch.arange(seen, dtype=torch.float64).expand(windows, self.lanes, seen).clone()
 
@@ -165,7 +166,9 @@ class LayerPolicy:
             gone.scatter_(-1, order[..., :extra], True)
             dropped, stays = ranked[..., extra - 1], ranked[..., extra]
             relative = (stays - dropped) / stays.abs().clamp_min(1e-300)
-            relative = relative.masked_fill((stays == dropped) | ~stays.isfinite(), float("inf"))  # no close calls
+            by_turned_key = self.rule.worth == "key_norm" and not self.rule.in_cache
+            tied = (stays == dropped) & (not by_turned_key)  # the oldest goes: no close call
+            relative = relative.masked_fill(tied | ~stays.isfinite(), float("inf"))
             self.margin = self.margin.minimum(relative.amin(1))
             self.alive[..., :seen] &= ~gone
         return gone
@@ -189,9 +192,9 @@ def run(model: Llama, tokens: Tensor, rule: Rule, budget: int, chunk: int) -> tu
     group = c.heads // c.kv_heads
     policies = [LayerPolicy(rule, budget, i, windows, c.kv_heads, length) for i in range(c.layers)]
     shape = (windows, c.kv_heads, length, c.head_dim)
-    bare_keys = [torch.zeros(shape) for _ in policies]  # not rotated
-    keys = [torch.zeros(shape) for _ in policies]
-    values = [torch.zeros(shape) for _ in policies]
+    bare_keys = [torch.zeros(shape, dtype=torch.float64) for _ in policies]  # not rotated
+    keys = [torch.zeros(shape, dtype=torch.float64) for _ in policies]
+    values = [torch.zeros(shape, dtype=torch.float64) for _ in policies]
     records = [Record([], [], []) for _ in policies]
     cos, sin = exact_angles(length, c)
     out = []
@@ -285,7 +288,7 @@ def judge(q: Tensor, k: Tensor, v: Tensor, kept: Tensor, rule: Rule, budget: int
 def kept_by_replay(
     replay: str, record: Record, rule: Rule, budget: int, chunk: int, folder: Path
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    q, k, v = (torch.cat(x).contiguous() for x in (record.q, record.k, record.v))
+    q, k, v = (torch.cat(x).float().contiguous() for x in (record.q, record.k, record.v))
     save_file({"q": q, "k": k, "v": v}, folder / "record.safetensors")
     name, _, options = rule.name.removesuffix("@incache").partition(",")
     policy = f"{name}:{budget}" + (f",{options}" if options else "")
@@ -346,7 +349,7 @@ def main() -> int:
         budgets, chunks = [int(x) for x in a.budgets.split(",")], [int(x) for x in a.chunks.split(",")]
         if a.window < 2 or a.window % 2 or a.windows < 1:
             raise ValueError(f"--window must be even and --windows at least 1; got {a.window} and {a.windows}")
-        model = load_folder(a.model)
+        model = load_folder(a.model).double()
         inputs, targets = read_windows(Path(a.text).read_bytes(), a.windows, a.window)
         return check(a, model, inputs, targets, budgets, chunks)
     except (OSError, ValueError) as e:
