@@ -7,7 +7,10 @@ FAULTS = [
      """      if (due && s.live >= s.budget) {
         drop = choose(i, r, s.live - s.budget + 1);"""),
     ("newest_protected", "policy/tova.hpp", "return {pinned, newest}; }", "return {pinned, newest < 1 ? 1 : newest}; }"),
-    ("newest_scored_zero", "policy/h2o.hpp", "+ double{row[s]};", "+ (lane.positions[s] == lane.now ? 0.0 : double{row[s]});"),
+    ("newest_scored_zero", "policy/h2o.hpp", "accumulate(lane.column(0).data(), lane.column(1).data(), row.data(), row.size());",
+     """accumulate(lane.column(0).data(), lane.column(1).data(), row.data(), row.size());
+    for (std::size_t s = 0; s < row.size(); ++s)
+      if (lane.positions[s] == lane.now) lane.column(0)[s] = 0.0f;"""),
     ("recent_off_by_one", "select/lowest.hpp", "p > now - structural.newest", "p >= now - structural.newest"),
     ("recent_is_the_smaller_half", "policy/h2o.hpp", "recent < 0 ? lane_budget - lane_budget / 2 : recent", "recent < 0 ? lane_budget / 2 : recent"),
     ("first_off_by_one", "select/lowest.hpp", "p < structural.first", "p <= structural.first"),
@@ -39,7 +42,7 @@ FAULTS = [
     ("pins_forgotten", "select/lowest.hpp", " || pinned(pins, p);", ";"),
     ("every_off_by_one", "decider/decider_impl.hpp", "const bool due = pending_ >= room_.every;", "const bool due = pending_ > room_.every;"),
     ("refused_rows_counted", "decider/decider_impl.hpp", ".queries = accepted, .heads", ".queries = appended_, .heads"),
-    ("precision_of_sums", "policy/h2o.hpp", "rest[s] = static_cast<float>(total - double{sum[s]});", "rest[s] = 0.0f;"),
+    ("precision_of_sums", "policy/h2o.hpp", "part = static_cast<float>(total - double{whole});", "part = 0.0f;"),
     ("dropped_state_not_kept_for_undo", "state/multi_state.hpp", "copy_row(x, s, u(x.capacity + x.next_aside));", ""),
     ("moves_forgotten", "state/multi_state.hpp",
      "copy_row(x, m.from == aside ? u(x.capacity + x.next_aside) : index(m.from), index(m.to));", ""),
