@@ -14,28 +14,36 @@
 
 namespace multistate {
 
-/// ln softmax in double. False when a logit is not finite.
-inline bool log_softmax(std::span<const float> logits, std::span<double> out) noexcept {
+/// A logit's ln softmax is (logit - top) - norm, in double.
+struct softmax_scale {
+  double top = -HUGE_VAL, norm = 0;
+  double log_of(float logit) const noexcept { return (double{logit} - top) - norm; }
+};
+/// False when a logit is not finite.
+inline bool find_scale(std::span<const float> logits, softmax_scale& out) noexcept {
   double top = -HUGE_VAL, sum = 0;
   for (const float x : logits) {
     if (!std::isfinite(x)) return false;
     top = std::max(top, double{x});
   }
   for (const float x : logits) sum += std::exp(double{x} - top);
-  const double norm = std::log(sum);
-  for (std::size_t i = 0; i < logits.size(); ++i) out[i] = (double{logits[i]} - top) - norm;
+  out = {top, std::log(sum)};
+  return true;
+}
+
+/// ln softmax in double. False when a logit is not finite.
+inline bool log_softmax(std::span<const float> logits, std::span<double> out) noexcept {
+  softmax_scale scale;
+  if (!find_scale(logits, scale)) return false;
+  for (std::size_t i = 0; i < logits.size(); ++i) out[i] = scale.log_of(logits[i]);
   return true;
 }
 
 /// One element of it. False as above.
 inline bool log_probability(std::span<const float> logits, std::size_t which, double& out) noexcept {
-  double top = -HUGE_VAL, sum = 0;
-  for (const float x : logits) {
-    if (!std::isfinite(x)) return false;
-    top = std::max(top, double{x});
-  }
-  for (const float x : logits) sum += std::exp(double{x} - top);
-  out = (double{logits[which]} - top) - std::log(sum);
+  softmax_scale scale;
+  if (!find_scale(logits, scale)) return false;
+  out = scale.log_of(logits[which]);
   return true;
 }
 

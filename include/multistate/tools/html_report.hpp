@@ -8,7 +8,8 @@
 
 namespace multistate::detail {
 
-inline std::string nats(double x) { return cell_number(x, std::abs(x) < 0.0995 ? 3 : 2) + " nats per token"; }
+inline std::string amount(double x) { return cell_number(x, std::abs(x) < 0.0995 ? 3 : 2); }
+inline std::string nats(double x) { return amount(x) + " nats per token"; }
 
 /// What was found, in a sentence made from the data. It names a best group only where letters say who can't be told
 /// apart and 30 windows stand behind them; the oracle, Full, random and short are nobody's competitors.
@@ -53,8 +54,8 @@ inline std::string finding(const report_json& report) {
   const double least = number_at(*at.front(), "nll_minus_full"), most = number_at(*at.back(), "nll_minus_full");
   const std::string letters = word_at(*at[0], "letter");
   if (windows < 30 || letters.empty()) {
-    return "With k = " + budget.dump() + " states a layer (" + memory + "), forgetting costs from " +
-           cell_number(least, std::abs(least) < 0.0995 ? 3 : 2) + " to " + nats(most) + ", depending on the policy; " +
+    return "With k = " + budget.dump() + " states a layer (" + memory + "), forgetting costs from " + amount(least) +
+           " to " + nats(most) + ", depending on the policy; " +
            (windows < 30
                 ? std::to_string(windows) + (windows == 1 ? " window is" : " windows are") + " too few to rank them."
                 : "without intervals they are not ranked.");
@@ -71,8 +72,7 @@ inline std::string finding(const report_json& report) {
     names += (i == 0 ? "" : i + 1 == alike.size() ? " and " : ", ") + alike[i];
   std::string out = "With k = " + budget.dump() + " states a layer (" + memory + "), " + names;
   out += alike.size() == 1 ? " costs least, " + nats(least)
-                           : " can't be told apart and cost least, " +
-                                 cell_number(least, std::abs(least) < 0.0995 ? 3 : 2) + " to " + nats(alike_most);
+                           : " can't be told apart and cost least, " + amount(least) + " to " + nats(alike_most);
   if (alike.size() < at.size())
     out += "; the dearest, <code>" + escaped(word_at(*at.back(), "policy")) + "</code>, costs " + nats(most);
   return out + ".";
