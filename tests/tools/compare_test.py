@@ -50,7 +50,6 @@ def bad_usage(compare, folder):
         (["--score", "head"], "--score must be tail or all"),
         (["--threads", "0"], "--threads must be"),
         (["--format", "f8"], "--format must be f32, f16, bf16 or i8"),
-        (["--time"], "not built yet"),
         (["--tokens", "64", "--html", folder / "no" / "such.html", "--policies", "full"], "such.html"),
         (["--nonsense"], "--nonsense"),
         (["--text"], "--text"),
@@ -219,6 +218,57 @@ def interrupt(compare, folder):
     check("interrupted" in stdout, "the table says so")
 
 
+def going_on(compare, folder):
+    """Stopped politely, then killed, then let run: the same numbers as in one go, and nothing is left lying about."""
+    command = [compare, "--window", "128", "--tokens", "3000", "--policies", "tova:16,random:16", "--quiet", "--time", "--full", "--json"]
+    whole, parts = folder / "whole.json", folder / "parts.json"
+    pieces = lambda: list(folder.glob("parts.json.*.partial"))
+    works(*command, whole)
+    check(not list(folder.glob("whole.json.*")), "a whole run leaves its output alone")
+    finished = False
+    for how, seconds in ((signal.SIGINT, 1.0), (signal.SIGKILL, 2.0), (signal.SIGINT, 1.5), (signal.SIGKILL, 2.5)):
+        running = subprocess.Popen([*command, str(parts)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        time.sleep(seconds)
+        finished = finished or running.poll() is not None
+        running.send_signal(how)
+        running.communicate(timeout=120)
+    check(not finished and len(pieces()) == 1, f"what was done is kept: {pieces()}")
+    works(*command, parts)
+    check(not pieces(), "and taken away when all is done")
+    a, b = (json.loads(path.read_text()) for path in (whole, parts))
+    check(any("went on from" in note for note in b["notes"]), "the output says that it went on")
+    for report in (a, b):
+        timed = {(r["policy"], r["budget"]): r for r in report["time"]["rows"]}
+        for row in report["rows"]:
+            rate = row.pop("tokens_per_second")
+            if (row["policy"], row["budget"]) in timed:
+                t = timed[row["policy"], row["budget"]]
+                speed = t["tokens_per_second"]
+                check(rate == speed["median"] and 0 < speed["low"] <= rate <= speed["high"], "tokens a second")
+                parts_of_it = t["attention_us"] + t["policy_us"] + t["rest_us"]
+                check(min(t["attention_us"], t["policy_us"], t["rest_us"]) > 0 and 0.5 < parts_of_it * rate / 1e6 < 2, f"the parts of a token's time: {t}")
+                check([p["position"] for p in t["by_position"]] == list(range(0, 128, 8)), "time by position")
+        check(len(timed) == 3 and report["time"]["rounds"] == 7 and report["time"]["threads"] == 1, f"what was timed: {list(timed)}")
+        for key in ("command_line", "time", "notes"):
+            report.pop(key)
+    check(a == b, "the same numbers as in one go")
+    modes = {(m["policy"], m["budget"], m["mode"]): m for m in a["prompt_modes"]}
+    check(len(modes) == 12 and modes["full", None, "sequential"]["nll_minus_full"] == 0, "three rows read in four ways")
+    check(abs(modes["full", None, "one_shot"]["nll_minus_full"]) < 1e-5 and abs(modes["full", None, "chunked"]["nll_minus_full"]) < 1e-5, "Full is the same read in any way")
+    check([modes["tova", 16, m]["states_attended_max"] for m in ("sequential", "chunked", "one_shot", "read_twice")] == [17, 32, 42, 17], "states attended")
+    check(all(m["interval"][0] <= m["nll_minus_full"] <= m["interval"][1] for m in modes.values()), "intervals of the modes")
+    written = {(r["policy"], r["budget"]): r for r in a["free_run"]["rows"]}
+    check(a["free_run"]["prompt_tokens"] == 64 and a["free_run"]["tokens"] == 64 and len(written) == 3, "free running: half a window each")
+    check(written["full", None]["first_divergence"] is None and 0 <= written["tova", 16]["first_divergence"] < 64, "Full does not differ from itself, others do")
+    check(written["full", None]["nll_under_full"] < written["tova", 16]["nll_under_full"], "what Full wrote is likelier to Full")
+    check(all(0 <= r["repeated_4grams"] <= 1 and r["sample"] for r in written.values()), "samples")
+    alike = {(r["policy"], r["budget"]): r["alike"] for r in a["agreement"]}
+    check(set(alike) == {("tova", 16), ("random", 16)} and set(alike["random", 16].values()) == {1}, "random keeps the same in all formats")
+    check(set(alike["tova", 16]) == {"f16", "bf16", "i8"} and all(0.3 < x <= 1 for x in alike["tova", 16].values()), f"TOVA nearly so: {alike['tova', 16]}")
+    kinds = {(c["facts"], c["variant"], c["mode"]) for c in a["recall"]["cells"]}
+    check(kinds == {(1, v, "sequential") for v in ("last", "first_too", "removed")} | {(1, "last", m) for m in ("chunked", "one_shot")}, f"recall in full, as far as it fits into 128 tokens: {kinds}")
+
+
 def stories(compare, shared, folder):
     model = shared / "models" / "stories260K.bin"
     if not model.is_file():
@@ -242,6 +292,7 @@ def main():
         options(compare, folder)
         narrow(compare, folder)
         interrupt(compare, folder)
+        going_on(compare, folder)
         if shared:
             stories(compare, shared, folder)
     finish()

@@ -95,8 +95,10 @@ out = {"program": "multistate compare", "version": "0.1.0", "commit": "0000000",
        "trace": {"window": 0, "first_token": 0, "tokens": [256, *STORY.encode()][:T], "rows": trace}, "recall": {"facts": [1, 8], "questions": 400, "seed": 3, "cells": cells, "grid": grid},
        "free_run": {"tokens": 256, "prompt_tokens": 64, "rows": [{"policy": p, "budget": k, "first_divergence": None if p == "oracle" else 20 + k, "repeated_4grams": COST[p] / 5, "nll_under_full": 0.9 + COST[p],
                                                                    "sample": "and so <i>the</i> clock said nothing, said nothing & went on"} for k in BUDGETS for p in COST]},
-       "prompt_modes": [{"policy": p, "budget": k, "mode": m, "nll_minus_full": cost(p, k), "recall": 0.8, "states_attended_max": k + 1} for k in BUDGETS for p in COST for m in ("sequential", "one_shot")],
-       "time": {"rows": [{"policy": p, "budget": k, "tokens_per_second": {"median": 9000 - 10 * k, "low": 8800 - 10 * k, "high": 9100 - 10 * k}, "attention_us": 10 + k / 4, "policy_us": 4 + COST[p], "rest_us": 60}
+       "agreement": [{"policy": p, "budget": k, "alike": {"f16": 1 - COST[p] / 50, "bf16": 1 - COST[p] / 10, "i8": 1 - COST[p] / 5}} for k in BUDGETS for p in COST],
+       "prompt_modes": [{"policy": p, "budget": k, "mode": m, "nll_minus_full": cost(p, k), "interval": [cost(p, k) - 0.02, cost(p, k) + 0.02], "recall": 0.8, "states_attended_max": k + 1} for k in BUDGETS for p in COST for m in ("sequential", "one_shot")],
+       "time": {"rows": [{"policy": p, "budget": k, "tokens_per_second": {"median": 9000 - 10 * k, "low": 8800 - 10 * k, "high": 9100 - 10 * k}, "attention_us": 10 + k / 4, "policy_us": 4 + COST[p], "rest_us": 60,
+                          "by_position": [{"position": at, "attention_us": 6 + min(at, k) / 4, "policy_us": 4 + COST[p], "rest_us": 60} for at in range(0, T, T // 16)]}
                          for k in BUDGETS for p in COST]}}
 
 

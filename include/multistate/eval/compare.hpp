@@ -53,6 +53,11 @@ struct comparison_setup {
   bool extrapolation = false;  ///< windows above the trained context: Full can't say what is right
   /// Told how much is done, of 1; false ends the comparison after the windows that are whole.
   std::function<bool(double)> progress = {};
+  /// A window that was run before: appends it to the tallies [row][run] and says true. Asked from the first window on,
+  /// until it says false.
+  std::function<bool(std::size_t window, std::vector<std::vector<tally>>&)> restore = {};
+  /// Told of each window that was run, in order: tallies [row][run] of that window alone.
+  std::function<void(std::size_t window, const std::vector<std::vector<tally>>&)> keep = {};
 };
 
 struct comparison {
@@ -395,6 +400,10 @@ result<comparison> compare(std::span<const comparison_seat<Decoder>> seats, Acro
   auto tallies = runners[0].tallies();  // empty ones
   comparison done;
   std::vector<error> errors(seats.size());
+  double restored = 0;
+  while (setup.restore && done.windows < sample.windows().size() && setup.restore(done.windows, tallies))
+    restored += runners[0].cost(sample.windows()[done.windows++]);
+  clock.done = static_cast<std::int64_t>(restored);
   while (done.windows < sample.windows().size() && !done.interrupted) {
     const std::size_t round = std::min(seats.size(), sample.windows().size() - done.windows);
     const auto one = [&](int task, int) {
@@ -409,9 +418,11 @@ result<comparison> compare(std::span<const comparison_seat<Decoder>> seats, Acro
       if (errors[i].code() != errc::ok) return errors[i];
     done.interrupted = clock.stopped;
     if (done.interrupted) break;
-    for (std::size_t i = 0; i < round; ++i)
+    for (std::size_t i = 0; i < round; ++i) {
       for (std::size_t r = 0; r < tallies.size(); ++r)
         for (std::size_t n = 0; n < tallies[r].size(); ++n) tallies[r][n].append(runners[i].tallies()[r][n]);
+      if (setup.keep) setup.keep(done.windows + i, runners[i].tallies());
+    }
     done.windows += round;
   }
   const std::int64_t bytes = sample.bytes(done.windows);

@@ -110,6 +110,22 @@ struct figures {
 /// Collects what one row's sequences do, window by window.
 class tally {
  public:
+  struct sums {
+    double nll = 0, difference = 0, kl = 0, attended = 0, bytes = 0;
+    std::int64_t agreeing = 0, scored = 0, attending = 0, steps = 0, most = 0;
+  };
+  struct place_sum {
+    double difference = 0;
+    std::int64_t count = 0;
+  };
+  /// Of one window.
+  struct window_sums : sums {
+    std::vector<float> kls;
+    std::vector<place_sum> places;  ///< [bins]
+    life_sums lived;
+    std::vector<int> deaths;
+  };
+
   /// One scored target.
   void score(double nll, double full_nll, double kl, bool agrees) {
     window_.nll += nll;
@@ -144,6 +160,8 @@ class tally {
     windows_.push_back(std::move(window_));
     window_ = {};
   }
+  const std::vector<window_sums>& windows() const noexcept { return windows_; }
+  void append(window_sums window) { windows_.push_back(std::move(window)); }
   /// Adds the windows of another one that has ended them.
   void append(const tally& other) { windows_.insert(windows_.end(), other.windows_.begin(), other.windows_.end()); }
 
@@ -208,20 +226,6 @@ class tally {
 
  private:
   static constexpr int bin_queries = 16;
-  struct sums {
-    double nll = 0, difference = 0, kl = 0, attended = 0, bytes = 0;
-    std::int64_t agreeing = 0, scored = 0, attending = 0, steps = 0, most = 0;
-  };
-  struct place_sum {
-    double difference = 0;
-    std::int64_t count = 0;
-  };
-  struct window_sums : sums {
-    std::vector<float> kls;
-    std::vector<place_sum> places;  ///< [bins]
-    life_sums lived;
-    std::vector<int> deaths;
-  };
 
   static void tell_lives(figures& f, const life_sums& lived, std::span<const int> ages) {
     if (lived.states == 0) return;

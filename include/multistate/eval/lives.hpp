@@ -63,6 +63,23 @@ class lives final : public memory_observer {
   int queries_ = 0;
 };
 
+/// Of the states that queries [from, queries) see in `a`, the share that they see in `b` too. Precondition: sequences
+/// of one text and of one shape, from <= queries; 1 where nothing is seen.
+inline double seen_in_both(const lives& a, const lives& b, int from) noexcept {
+  std::int64_t all = 0, both = 0;
+  for (int layer = 0; layer < a.layers(); ++layer)
+    for (int lane = 0; lane < a.lanes(layer); ++lane) {
+      const auto mine = a.deaths(layer, lane), others = b.deaths(layer, lane);
+      for (int p = 0; p < a.queries(); ++p) {
+        const auto at = static_cast<std::size_t>(p);
+        const int begin = std::max(p, from);
+        all += std::max(0, mine[at] - begin);
+        both += std::max(0, std::min(mine[at], others[at]) - begin);
+      }
+    }
+  return all > 0 ? static_cast<double>(both) / static_cast<double>(all) : 1.0;
+}
+
 /// What a token is that stands for one byte of text.
 enum class character_kind : std::uint8_t { blank, newline, punctuation, capital, digit, letter, other };
 inline constexpr std::array<const char*, 7> character_kinds{"blank", "newline", "punctuation", "capital",

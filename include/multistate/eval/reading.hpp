@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -9,6 +10,29 @@
 #include <multistate/types/error.hpp>
 
 namespace multistate {
+
+/// How a prompt is read before something is asked of it.
+enum class reading_mode : std::uint8_t {
+  sequential,  ///< token by token
+  chunked,     ///< some tokens at a time
+  one_shot,    ///< all at once, one reduction
+  read_twice,  ///< token by token, and then all but BOS once more (Arora et al. 2024)
+};
+inline constexpr std::array<const char*, 4> reading_modes{"sequential", "chunked", "one_shot", "read_twice"};
+
+constexpr prompt_mode prompt_mode_of(reading_mode mode) noexcept {
+  return mode == reading_mode::chunked    ? prompt_mode::chunked
+         : mode == reading_mode::one_shot ? prompt_mode::one_shot
+                                          : prompt_mode::sequential;
+}
+
+/// What is read of a prompt, of which the first `done` tokens have been. bos < 0: it does not begin with one.
+inline std::vector<int> tokens_to_read(std::span<const int> prompt, reading_mode mode, int bos, std::size_t done = 0) {
+  const auto begin = prompt.begin() + static_cast<std::ptrdiff_t>(done);
+  std::vector<int> tokens(begin, prompt.end());
+  if (mode == reading_mode::read_twice) tokens.insert(tokens.end(), prompt.begin() + (bos >= 0 ? 1 : 0), prompt.end());
+  return tokens;
+}
 
 /// Tokens that one sequence reads. Nothing is read where there are none.
 struct reading {

@@ -13,14 +13,6 @@
 
 namespace multistate {
 
-/// How the prompt of a question is read.
-enum class recall_mode : std::uint8_t {
-  sequential,  ///< token by token
-  chunked,     ///< some tokens at a time
-  one_shot,    ///< all at once, one reduction
-  read_twice,  ///< token by token, and then all but BOS once more (Arora et al. 2024)
-};
-
 /// What one thread needs: row 0 is Full. `forks` hold the same rows again; a question is asked of a fork where trials
 /// share what comes before it.
 template <class Decoder>
@@ -30,7 +22,7 @@ struct recall_seat {
 };
 
 struct recall_setup {
-  recall_mode mode = recall_mode::sequential;
+  reading_mode mode = reading_mode::sequential;
   int chunk = 1;
   int bos = -1;
   /// [row][distance] whether it is asked; row 0 should have whatever another has.
@@ -72,7 +64,7 @@ class recall_runner {
   /// Trial `number`: [row][distance] whether the answer was right, where it was asked.
   error operator()(const recall_trial& trial, std::size_t number, std::vector<std::vector<bool>>& right) {
     right.assign(seat_.rows.size(), std::vector<bool>(trial.at.size(), false));
-    const bool shared = setup_.mode == recall_mode::sequential || setup_.mode == recall_mode::chunked;
+    const bool shared = setup_.mode == reading_mode::sequential || setup_.mode == reading_mode::chunked;
     std::vector<std::size_t> order(trial.at.size());
     for (std::size_t d = 0; d < order.size(); ++d) order[d] = d;
     std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return trial.at[a] < trial.at[b]; });
@@ -98,14 +90,8 @@ class recall_runner {
   }
   bool asked(std::size_t row, std::size_t d) const noexcept { return setup_.asked[row][d]; }
   std::size_t piece() const noexcept {
-    return setup_.mode == recall_mode::chunked ? static_cast<std::size_t>(setup_.chunk) : 1;
+    return setup_.mode == reading_mode::chunked ? static_cast<std::size_t>(setup_.chunk) : 1;
   }
-  prompt_mode how() const noexcept {
-    return setup_.mode == recall_mode::chunked    ? prompt_mode::chunked
-           : setup_.mode == recall_mode::one_shot ? prompt_mode::one_shot
-                                                  : prompt_mode::sequential;
-  }
-
   /// Reads up to the last whole chunk before question order[i].
   error go_on(const recall_trial& trial, std::size_t number, const std::vector<std::size_t>& order, std::size_t i,
               std::size_t& read) {
@@ -119,15 +105,13 @@ class recall_runner {
         readings_.push_back({m, std::span(trial.text).subspan(read, to - read), nullptr});
     }
     read = to;
-    return read_together(*seat_.model, readings_, how(), setup_.chunk, phase::prompt);
+    return read_together(*seat_.model, readings_, prompt_mode_of(setup_.mode), setup_.chunk, phase::prompt);
   }
 
   error ask(const recall_trial& trial, std::size_t number, std::size_t d, std::size_t read, bool shared,
             std::vector<std::vector<bool>>& right) {
     const std::vector<int> prompt = trial.prompt(d);
-    std::vector<int> tokens(prompt.begin() + static_cast<std::ptrdiff_t>(read), prompt.end());
-    if (setup_.mode == recall_mode::read_twice)
-      tokens.insert(tokens.end(), prompt.begin() + (setup_.bos >= 0 ? 1 : 0), prompt.end());
+    const std::vector<int> tokens = tokens_to_read(prompt, setup_.mode, setup_.bos, read);
     std::vector<std::size_t> running;
     readings_.clear();
     for (std::size_t r = 0; r < seat_.rows.size(); ++r) {
@@ -140,7 +124,7 @@ class recall_runner {
       readings_.push_back({m, tokens, &logits_[r * vocab_]});
       running.push_back(r);
     }
-    error e = read_together(*seat_.model, readings_, how(), setup_.chunk);
+    error e = read_together(*seat_.model, readings_, prompt_mode_of(setup_.mode), setup_.chunk);
     for (std::size_t a = 0; e.code() == errc::ok && !running.empty(); ++a) {
       std::vector<std::size_t> still;
       std::vector<reading> next;

@@ -27,6 +27,8 @@ enum class attend_mode : std::uint8_t {
 class memory_observer {
  public:
   virtual ~memory_observer() = default;
+  /// Before a layer's tokens are stored and attended.
+  virtual void attending(int /*layer*/) noexcept {}
   /// After attention, before anything is dropped: one task a KV head. Its row holds what the policy needs, or what
   /// memory_setup::tap says for a policy that needs none; null when nobody does. All valid during the call only.
   virtual void attended(int /*layer*/, std::span<const attention_task> /*heads*/) noexcept {}
@@ -164,6 +166,7 @@ class sequence_memory {
     const place at = places_[static_cast<std::size_t>(layer)];
     MULTISTATE_ASSERT(layer > 0 || held_ == 0);
     if (mode == attend_mode::held) held_ = io.c;
+    if (observer_ != nullptr) observer_->attending(layer);
     at.part->attend(at.layer, io, mode, observer_, scratch);
   }
   /// Ends a held call: the first `accepted` of its tokens stay, then everything is reduced. False: nothing was held, or

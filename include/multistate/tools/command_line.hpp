@@ -13,6 +13,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include <multistate/model/memory_setup.hpp>
@@ -129,6 +130,12 @@ class progress_bar {
   progress_bar& operator=(const progress_bar&) = delete;
   ~progress_bar() { clear(); }
 
+  /// What comes next; its time left is counted from here.
+  void begin(std::string what) {
+    clear();
+    what_ = std::move(what);
+    begun_ = clock::now();
+  }
   void operator()(double done) {
     const auto now = clock::now();
     if (!shown_ || now - drawn_ < std::chrono::milliseconds(100)) return;
@@ -136,9 +143,10 @@ class progress_bar {
     constexpr int width = 40;
     const int full = static_cast<int>(done * width);
     const double seconds = std::chrono::duration<double>(now - begun_).count();
-    std::fprintf(stderr, "\r[%s%s] %3.0f %%  %4.0f s left ", std::string(static_cast<std::size_t>(full), '#').c_str(),
+    std::fprintf(stderr, "\r\033[K[%s%s] %3.0f %%  %4.0f s left  %s",
+                 std::string(static_cast<std::size_t>(full), '#').c_str(),
                  std::string(static_cast<std::size_t>(width - full), '.').c_str(), 100 * done,
-                 done > 0 ? seconds * (1 - done) / done : 0.0);
+                 done > 0 ? seconds * (1 - done) / done : 0.0, what_.c_str());
   }
   void clear() {
     if (shown_ && drawn_ != clock::time_point()) std::fputs("\r\033[K", stderr);
@@ -147,6 +155,7 @@ class progress_bar {
 
  private:
   bool shown_;
+  std::string what_;
   clock::time_point begun_ = clock::now(), drawn_;
 };
 

@@ -11,7 +11,8 @@
 #include <vector>
 
 #include <multistate/model/sampling.hpp>
-#include <multistate/tools/compare_main.hpp>
+#include <multistate/tools/program.hpp>
+#include <multistate/tools/report.hpp>
 
 namespace multistate {
 namespace HWY_NAMESPACE {

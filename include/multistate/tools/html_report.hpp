@@ -157,8 +157,9 @@ inline std::string to_html(const report_json& report) {
   section("position", "Cost by position", position_figure(report));
   section("survival", "Survival", survival_figure(report));
   section("modes", "Reading the prompt at once", mode_table(report));
+  section("agreement", "The same decisions in other formats", agreement_table(report));
   section("free", "Free running", free_run_section(report));
-  section("time", "Time", time_section(report));
+  section("time", "Time", time_section(report) + time_figure(report));
   out +=
       "<section id=\"not\" class=\"box\"><h2>What this does not show</h2><ul>"
       "<li>Other models: this is one model of one size.</li>"

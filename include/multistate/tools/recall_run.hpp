@@ -18,22 +18,20 @@
 #include <multistate/eval/recall_runner.hpp>
 #include <multistate/eval/statistics.hpp>
 #include <multistate/model/decoder.hpp>
-#include <multistate/tools/entrants.hpp>
+#include <multistate/tools/journal.hpp>
 #include <multistate/tools/report.hpp>
+#include <multistate/tools/row_runs.hpp>
 
 namespace multistate {
 namespace HWY_NAMESPACE {
 namespace detail {
 
 struct recall_settings {
-  std::vector<std::string> items;  ///< policies as --policies takes them; oracle and short answer nothing
-  std::vector<int> budgets;
-  std::string format = "f32";
-  int window = 0;     ///< most tokens of a prompt and its answer
+  row_request rows;   ///< its window is the most that a prompt and its answer take
   int chunk = 16;     ///< of prompts read in chunks
   int questions = 0;  ///< a cell
   std::uint64_t seed = 1;
-  bool full = false;  ///< 8 facts, all variants and modes, the grid; else one fact, and the floor under Full
+  bool full = false;  ///< 8 facts too, all variants and ways to read, the grid; else one fact, and the floor under Full
   std::function<bool(double)> progress = {};
 };
 
@@ -41,14 +39,13 @@ struct recall_report {
   nlohmann::ordered_json json;  ///< facts, questions, seed, cells, grid
   bool interrupted = false;
 
-  /// Mean share of a row over the cells that apply: one fact, the question last, read token by token. Null: none.
-  nlohmann::ordered_json of(const std::string& policy, std::optional<int> budget) const {
+  /// Mean share of a row over the cells that apply: one fact, the question last. Null: none.
+  nlohmann::ordered_json of(const nlohmann::ordered_json& row, const char* mode) const {
     double sum = 0;
     int cells = 0;
     for (const auto& cell : json["cells"]) {
-      if (cell["facts"] != 1 || cell["variant"] != "last" || cell["mode"] != "sequential" || cell["not_applicable"] ||
-          cell["policy"] != policy || cell["budget"].is_null() == budget.has_value() ||
-          (budget && cell["budget"] != *budget))
+      if (cell["facts"] != 1 || cell["variant"] != "last" || cell["mode"] != mode || cell["not_applicable"] ||
+          cell["policy"] != row["policy"] || cell["budget"] != row["budget"])
         continue;
       sum += cell["share"].template get<double>();
       ++cells;
@@ -68,32 +65,34 @@ class recall_run {
 
  public:
   recall_run(const model_weights& weights, const tokenizer& words, std::span<const int> filler, E& exec,
-             recall_settings settings)
+             multistate::detail::journal& done, recall_settings settings)
       : weights_(weights),
         exec_(exec),
+        journal_(done),
         s_(std::move(settings)),
         make_(value_or(recall_generator::make(filler, words, weights.config.bos, s_.seed))),
         words_(words) {}
 
+  /// Token by token everything, read in other ways one fact with the question last.
   recall_report operator()() {
-    const std::vector<recall_mode> modes = s_.full ? std::vector{recall_mode::sequential, recall_mode::chunked,
-                                                                 recall_mode::one_shot, recall_mode::read_twice}
-                                                   : std::vector{recall_mode::sequential};
-    const std::vector<int> facts = s_.full ? std::vector{1, 8} : std::vector{1};
     using enum recall_variant;
-    parts_ = static_cast<double>(modes.size() * facts.size() * (s_.full ? 3 : 2) + (s_.full ? 1 : 0));
+    const std::vector<int> facts = s_.full ? std::vector{1, 8} : std::vector{1};
+    const std::vector variants = s_.full ? std::vector{last, first_too, removed} : std::vector{last, removed};
+    const std::size_t other_modes = s_.full ? reading_modes.size() - 1 : 0;
+    parts_ = static_cast<double>(facts.size() * variants.size() + other_modes + (s_.full ? 1 : 0));
     out_.json = {{"facts", facts},
                  {"questions", s_.questions},
                  {"seed", s_.seed},
                  {"cells", json::array()},
                  {"grid", json::array()}};
-    for (const recall_mode mode : modes) {
-      take_seats(mode);
-      for (const int n : facts)
-        for (const recall_variant variant :
-             s_.full ? std::vector{last, first_too, removed} : std::vector{last, removed})
-          if (!out_.interrupted) cells(mode, n, variant);
-      if (s_.full && mode == recall_mode::sequential && !out_.interrupted) grid();
+    take_seats(reading_mode::sequential);
+    for (const int n : facts)
+      for (const recall_variant variant : variants)
+        if (!out_.interrupted) cells(reading_mode::sequential, n, variant);
+    if (s_.full && !out_.interrupted) grid();
+    for (std::size_t m = 1; m <= other_modes && !out_.interrupted; ++m) {
+      take_seats(static_cast<reading_mode>(m));
+      cells(static_cast<reading_mode>(m), 1, last);
     }
     return std::move(out_);
   }
@@ -109,52 +108,65 @@ class recall_run {
     return multistate::detail::value_or_usage(std::move(r));
   }
 
-  std::vector<entrant> take_rows(recall_mode mode) const {
-    const limits room{.chunk = mode == recall_mode::chunked ? s_.chunk : 1,
-                      .prompt = mode == recall_mode::one_shot ? s_.window : 0};
-    entrant_maker<Registry> maker({.setup = setup_for(weights_.config, room),
-                                   .format = s_.format,
-                                   .budgets = s_.budgets,
-                                   .window = s_.window,
-                                   .bos = weights_.config.bos >= 0});
-    for (const std::string& item : s_.items)
-      if (const auto name = split_item(item).first; name != "oracle" && name != "short")
-        if (const error e = maker.add(item); e.code() != errc::ok)
-          throw multistate::detail::usage_error(std::string(e.message()));
-    if (const error e = maker.add("full"); e.code() != errc::ok)
-      throw multistate::detail::usage_error(std::string(e.message()));
-    return std::move(maker).take();
+  std::vector<entrant> take_rows(reading_mode mode) const {
+    return rows_alone<Registry>(weights_.config, s_.rows,
+                                {.chunk = mode == reading_mode::chunked ? s_.chunk : 1,
+                                 .prompt = mode == reading_mode::one_shot ? s_.rows.window : 0});
   }
-  void take_seats(recall_mode mode) {
+  void take_seats(reading_mode mode) {
     seats_.clear();
     for (int i = 0; i < exec_.workers(); ++i) {
       seat& s = seats_.emplace_back();
       s.rows = take_rows(mode);
       s.forks = take_rows(mode);
-      const int together = std::max(static_cast<int>(s.rows.size()) * rows_together, s_.window);
+      const int together = std::max(static_cast<int>(s.rows.size()) * rows_together, s_.rows.window);
       s.model = value_or(decoder<serial>::make(weights_, together, s.alone));
     }
   }
 
-  recall_outcome ask(recall_mode mode, const recall_layout& layout, int questions,
+  /// `part` names it among those that were asked before.
+  recall_outcome ask(const std::string& part, reading_mode mode, const recall_layout& layout, int questions,
                      std::vector<std::vector<bool>> asked) {
+    if (const json* before = journal_.find(part)) {
+      done_ += share_;
+      return {.counts = counts_of(*before), .trials = static_cast<std::size_t>(questions)};
+    }
     std::vector<recall_trial> trials;
     for (int i = 0; i < questions; ++i) trials.push_back(value_or(make_.trial(layout, static_cast<std::uint64_t>(i))));
     recall_setup how{.mode = mode, .chunk = s_.chunk, .bos = weights_.config.bos, .asked = std::move(asked)};
-    how.progress = [this](double part) { return !s_.progress || s_.progress((done_ + part * share_) / parts_); };
+    how.progress = [this](double part_done) {
+      return !s_.progress || s_.progress((done_ + part_done * share_) / parts_);
+    };
     std::vector<recall_seat<decoder<serial>>> views;
     for (seat& s : seats_) views.push_back({&*s.model, s.rows, s.forks});
     auto outcome = value_or(run_recall<decoder<serial>>(views, exec_, trials, how));
     done_ += share_;
     out_.interrupted = outcome.interrupted;
+    if (!outcome.interrupted) journal_.keep(part, json_of(outcome.counts));
     return outcome;
   }
+  static json json_of(const std::vector<std::vector<recall_count>>& counts) {
+    json out = json::array();
+    for (const auto& row : counts) {
+      json& cells = out.emplace_back(json::array());
+      for (const recall_count& c : row) cells.push_back({c.right, c.asked, c.full_right, c.both_right});
+    }
+    return out;
+  }
+  static std::vector<std::vector<recall_count>> counts_of(const json& from) {
+    std::vector<std::vector<recall_count>> out;
+    for (const json& row : from) {
+      out.emplace_back();
+      for (const json& c : row) out.back().push_back({c.at(0), c.at(1), c.at(2), c.at(3)});
+    }
+    return out;
+  }
 
-  void cells(recall_mode mode, int facts, recall_variant variant) {
+  void cells(reading_mode mode, int facts, recall_variant variant) {
     const std::vector<entrant>& rows = seats_[0].rows;
     recall_layout layout{.facts = facts, .variant = variant, .before = least_before + 24 * (facts - 1)};
-    const int times = mode == recall_mode::read_twice ? 2 : 1;
-    const auto fits = [&](int distance) { return times * (layout.before + around + distance) <= s_.window; };
+    const int times = mode == reading_mode::read_twice ? 2 : 1;
+    const auto fits = [&](int distance) { return times * (layout.before + around + distance) <= s_.rows.window; };
     const auto wanted = [&](const entrant& row) {
       const int k = *row.budget;
       return k % 2 == 0 ? std::vector{k / 2, k, 2 * k, 4 * k} : std::vector{k, 2 * k, 4 * k};
@@ -175,9 +187,10 @@ class recall_run {
                                std::find(mine.begin(), mine.end(), d) != mine.end());
     }
     share_ = 1;
-    const recall_outcome got = ask(mode, layout, s_.questions, std::move(asked));
     constexpr std::array variants{"last", "first_too", "removed"};
-    constexpr std::array modes{"sequential", "chunked", "one_shot", "read_twice"};
+    const std::string part = formatted("recall/%s/%d/%s", reading_modes[static_cast<std::size_t>(mode)], facts,
+                                       variants[static_cast<std::size_t>(variant)]);
+    const recall_outcome got = ask(part, mode, layout, s_.questions, std::move(asked));
     for (std::size_t r = 0; r < rows.size(); ++r)
       for (std::size_t d = 0; d < layout.distances.size(); ++d) {
         const recall_count& c = got.counts[r][d];
@@ -188,10 +201,10 @@ class recall_run {
         const double full_share = static_cast<double>(c.full_right) / n;
         out_.json["cells"].push_back(
             {{"policy", rows[r].policy},
-             {"budget", k ? json(*k) : json(nullptr)},
+             {"budget", budget_json(rows[r])},
              {"facts", facts},
              {"variant", variants[static_cast<std::size_t>(variant)]},
-             {"mode", modes[static_cast<std::size_t>(mode)]},
+             {"mode", reading_modes[static_cast<std::size_t>(mode)]},
              {"distance", layout.distances[d]},
              {"distance_over_k", k ? json(static_cast<double>(layout.distances[d]) / *k) : json(nullptr)},
              {"right", c.right},
@@ -214,8 +227,8 @@ class recall_run {
     const auto size = [&](const char* text) { return static_cast<int>(words_.encode(text).size()); };
     const int statement = size("\n#QXV=48213;\n"), head = size("\n#QXV="), question = size("\n?QXV=");
     std::vector<int> lengths;
-    for (int length = 128; length + around <= s_.window + around / 2; length *= 2) lengths.push_back(length);
-    if (lengths.empty() || lengths.back() + around < s_.window) lengths.push_back(s_.window - around);
+    for (int length = 128; length + around <= s_.rows.window + around / 2; length *= 2) lengths.push_back(length);
+    if (lengths.empty() || lengths.back() + around < s_.rows.window) lengths.push_back(s_.rows.window - around);
     constexpr std::array depths{0.0, 0.25, 0.5, 0.75, 1.0};
     constexpr int most_questions = 50;  // twenty cells a row, none of which shares its text with another
     share_ = 1 / static_cast<double>(lengths.size() * depths.size());
@@ -226,14 +239,15 @@ class recall_run {
         if (free < 0) continue;
         recall_layout layout{.before = bos + static_cast<int>(std::lround(depth * free))};
         layout.distances = {length - layout.before - head};
-        const auto got = ask(recall_mode::sequential, layout, std::min(s_.questions, most_questions),
+        const std::string part = formatted("recall/grid/%d/%.2f", length, depth);
+        const auto got = ask(part, reading_mode::sequential, layout, std::min(s_.questions, most_questions),
                              std::vector(rows.size(), std::vector<bool>{true}));
         for (std::size_t r = 0; r < rows.size(); ++r) {
           const recall_count& c = got.counts[r][0];
           if (c.asked == 0) continue;
           const auto n = static_cast<double>(c.asked);
           out_.json["grid"].push_back({{"policy", rows[r].policy},
-                                       {"budget", rows[r].budget ? json(*rows[r].budget) : json(nullptr)},
+                                       {"budget", budget_json(rows[r])},
                                        {"length", length},
                                        {"depth", depth},
                                        {"right", c.right},
@@ -246,6 +260,7 @@ class recall_run {
 
   const model_weights& weights_;
   E& exec_;
+  multistate::detail::journal& journal_;
   recall_settings s_;
   recall_generator make_;
   const tokenizer& words_;
@@ -256,17 +271,13 @@ class recall_run {
 
 /// A line for each cell group of one fact, read token by token: shares at distances by budget.
 inline std::string recall_text(const nlohmann::ordered_json& recall) {
-  using multistate::detail::formatted;
   std::string out =
       formatted("recall   one fact, %d questions a cell, 95 %% intervals (Wilson); n/a: Full is under 0.9\n",
                 recall["questions"].template get<int>());
   std::string row;
   for (const auto& cell : recall["cells"]) {
     if (cell["facts"] != 1 || cell["mode"] != "sequential" || cell["variant"] == "first_too") continue;
-    const std::string name =
-        cell["policy"].template get<std::string>() +
-        (cell["budget"].is_null() ? "" : ":" + std::to_string(cell["budget"].template get<int>())) +
-        (cell["variant"] == "removed" ? ", fact removed" : "");
+    const std::string name = row_name(cell) + (cell["variant"] == "removed" ? ", fact removed" : "");
     if (name != row) out += (row.empty() ? "" : "\n") + formatted("%-28s", name.c_str());
     row = name;
     out += formatted("  %4d:", cell["distance"].template get<int>());

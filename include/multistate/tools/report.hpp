@@ -43,6 +43,7 @@ struct report {
   const text_sample* sample = nullptr;
   std::vector<entrant> rows;
   comparison outcome;
+  bool interrupted = false;  ///< in whatever it did
   ranking statistics;
 };
 
@@ -261,7 +262,7 @@ inline nlohmann::ordered_json to_json(const report& r) {
   out["simd_target"] = r.simd_target;
   out["threads"] = r.threads;
   out["extrapolation"] = r.extrapolation;
-  out["interrupted"] = r.outcome.interrupted;
+  out["interrupted"] = r.interrupted;
   out["notes"] = r.notes;
   out["windows"] = json::array();
   for (const text_window& w : s.windows().first(r.outcome.windows))

@@ -100,6 +100,53 @@ inline std::string position_figure(const report_json& report) {
   return out.empty() ? not_measured("Cost by position was") : out;
 }
 
+/// Time per token against position, its three parts stacked: Full and the rows of the budget nearest 64.
+inline std::string time_figure(const report_json& report) {
+  constexpr std::array parts{std::pair{"rest", "rest_us"}, std::pair{"attention", "attention_us"},
+                             std::pair{"policy", "policy_us"}};
+  const report_json& rows = list_at(field(report, "time"), "rows");
+  const auto from_64 = [](const report_json& budget) { return std::abs(as_number(budget) - 64); };
+  report_json shown;
+  for (const report_json& budget : distinct(rows, "budget"))
+    if (shown.is_null() || from_64(budget) < from_64(shown)) shown = budget;
+  std::vector<line_plot> plots;
+  double most = 0;
+  for (const report_json& row : rows) {
+    if (!field(row, "budget").is_null() && field(row, "budget") != shown) continue;
+    line_plot p{.title = "Time per token of " + word_at(row, "policy"),
+                .description = "Three bands on top of each other: what the model does beside, attention, policy.",
+                .x = {},
+                .y = {},
+                .series = {},
+                .width = 560,
+                .height = 250};
+    std::vector<plot_point> below;
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      plot_series s{parts[i].first, {}, static_cast<int>(i), false, false};
+      for (const report_json& bin : list_at(row, "by_position")) {
+        const std::size_t at = s.points.size();
+        const double low = i == 0 ? 0 : below[at].y, high = low + number_at(bin, parts[i].second);
+        s.points.push_back({number_at(bin, "position"), high, low, high});
+        if (std::isfinite(high)) most = std::max(most, high);
+      }
+      below = s.points;
+      if (!s.points.empty()) p.series.push_back(std::move(s));
+    }
+    if (!p.series.empty()) plots.push_back(std::move(p));
+  }
+  std::string out;
+  for (line_plot& p : plots) {
+    fit(p, "position", false, "microseconds", true);
+    p.y.high = most;
+    out += "<figure><h3>" + escaped(p.title) + "</h3>" + to_svg(p) + "</figure>\n";
+  }
+  return out.empty() ? ""
+                     : "<div class=\"pair\">" + out +
+                           "</div><p class=\"caption\">Stacked from below: what the model does "
+                           "beside, attention, policy; k = " +
+                           shown.dump() + " and Full.</p>\n";
+}
+
 inline std::string survival_figure(const report_json& report) {
   const line_plot like{.title = "Share of states alive at an age",
                        .description = "Lines start at one and fall; Window's falls at age k at once.",

@@ -158,12 +158,36 @@ inline std::string free_run_section(const report_json& report) {
 }
 
 inline std::string mode_table(const report_json& report) {
-  html_table t("How the prompt is read", {"policy", "reading", "k", "NLL &#8722; Full", "recall %", "states, most"}, 2);
+  html_table t("How the prompt is read",
+               {"policy", "reading", "k", "NLL &#8722; Full", "95 % interval", "recall %", "states, most"}, 2);
   for (const report_json& row : list_at(report, "prompt_modes"))
     t.row({name_cell(row), escaped(word_at(row, "mode")), escaped(word_at(row, "budget")),
-           cell_number(number_at(row, "nll_minus_full"), 4), cell_number(number_at(row, "recall"), 1, 100),
-           cell_number(number_at(row, "states_attended_max"), 0)});
-  return t.empty() ? not_measured("Other ways to read the prompt were") : t.str();
+           cell_number(number_at(row, "nll_minus_full"), 4), interval_cell(row, 4),
+           cell_number(number_at(row, "recall"), 1, 100), cell_number(number_at(row, "states_attended_max"), 0)});
+  if (t.empty()) return not_measured("Other ways to read the prompt were");
+  return t.str() +
+         "<p class=\"caption\">Token by token, some tokens at a time, all at once with one reduction, and token by "
+         "token "
+         "twice over; then as many tokens are scored. Full read token by token is what the others are compared "
+         "with.</p>\n";
+}
+
+inline std::string agreement_table(const report_json& report) {
+  const report_json& rows = list_at(report, "agreement");
+  html_table t("States kept alike when they are stored in another format, percent",
+               {"policy", "k", "f32", "f16", "bf16", "i8"});
+  for (const report_json& row : rows) {
+    const auto share = [&](const char* format) {
+      return format == word_at(report, "format") ? std::string("100.0")
+                                                 : cell_number(number_at(field(row, "alike"), format), 1, 100);
+    };
+    t.row({name_cell(row), word_at(row, "budget"), share("f32"), share("f16"), share("bf16"), share("i8")});
+  }
+  if (t.empty()) return not_measured("Kept states in other formats were");
+  return t.str() +
+         "<p class=\"caption\">Of the states seen in the second half of the first window. Near ties fall otherwise "
+         "where keys "
+         "are rounded, and from there on runs part; so they do between builds for different CPUs.</p>\n";
 }
 
 /// Time per token, its three parts as one bar beside the numbers.

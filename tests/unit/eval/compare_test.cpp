@@ -395,6 +395,53 @@ TEST(Compare, AModelWithoutFiniteLogitsIsAnError) {
   EXPECT_EQ(done.reason().message(), "full: logits are not finite at token 0 of window 0");
 }
 
+TEST(Compare, GoesOnFromWindowsThatWereKept) {
+  const auto weights = tiny_model();
+  const auto texts = tiny_texts();
+  const auto sample = text_sample::make(texts, window_tokens, bos, scoring::tail).value();
+  std::deque<bench> whole, rest;
+  for (int i = 0; i < 2; ++i) {
+    whole.emplace_back(weights);
+    rest.emplace_back(weights);
+  }
+  std::vector<std::vector<std::vector<tally>>> kept;
+  ASSERT_TRUE(run_all(whole, sample, {.keep = [&](std::size_t window, const auto& tallies) {
+                        EXPECT_EQ(window, kept.size());
+                        kept.push_back(tallies);
+                      }}));
+  ASSERT_EQ(kept.size(), sample.windows().size());
+  ASSERT_GT(kept.size(), 3u);
+  std::vector<std::size_t> run;
+  double least = 1;
+  const comparison_setup how{.progress =
+                                 [&](double done) {
+                                   least = std::min(least, done);
+                                   return true;
+                                 },
+                             .restore =
+                                 [&](std::size_t window, auto& tallies) {
+                                   for (std::size_t r = 0; r < tallies.size() && window < 3; ++r)
+                                     for (std::size_t n = 0; n < tallies[r].size(); ++n)
+                                       tallies[r][n].append(kept[window][r][n]);
+                                   return window < 3;
+                                 },
+                             .keep = [&](std::size_t window, const auto&) { run.push_back(window); }};
+  const auto done = run_all(rest, sample, how);
+  ASSERT_TRUE(done);
+  EXPECT_EQ(done->windows, kept.size());
+  ASSERT_EQ(run.size(), kept.size() - 3);
+  EXPECT_EQ(run[0], 3u);
+  EXPECT_GT(least, 0.4);
+  for (std::size_t r = 0; r < whole[0].rows.size(); ++r) {
+    const figures &a = *whole[0].rows[r].measured, &b = *rest[0].rows[r].measured;
+    EXPECT_EQ(a.nll, b.nll);
+    EXPECT_EQ(a.kl_p99, b.kl_p99);
+    EXPECT_EQ(a.window_differences, b.window_differences);
+    EXPECT_EQ(a.deaths, b.deaths);
+    EXPECT_EQ(a.mean_life, b.mean_life);
+  }
+}
+
 TEST(Compare, StopsAfterWholeWindows) {
   const auto weights = tiny_model();
   const auto texts = tiny_texts();

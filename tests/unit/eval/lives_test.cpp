@@ -69,6 +69,25 @@ TEST(Lives, WindowsSurvivalIsExact) {
   }
 }
 
+TEST(Lives, SeenInBothCountsTheStatesOfTheFirst) {
+  memory_setup setup;
+  setup.dims = {.heads = 2, .kv_heads = 1, .dk = 8, .dv = 8};
+  setup.layers = 2;
+  auto wide = make_memory(window{.budget = 8}, setup).value();
+  auto narrow = make_memory(window{.budget = 4}, setup).value();
+  lives more(wide, 30), fewer(narrow, 30);
+  wide.watch(&more);
+  narrow.watch(&fewer);
+  more.begin(30);
+  fewer.begin(30);
+  attend_zeros(wide, 30, 1);
+  attend_zeros(narrow, 30, 1);
+  EXPECT_DOUBLE_EQ(seen_in_both(more, fewer, 15), 5.0 / 9);  // k + 1 states a query
+  EXPECT_EQ(seen_in_both(fewer, more, 15), 1);
+  EXPECT_EQ(seen_in_both(more, more, 0), 1);
+  EXPECT_EQ(seen_in_both(more, fewer, 30), 1);
+}
+
 TEST(Lives, ChunksDropAtTheirEnd) {
   memory_setup setup;
   setup.dims = {.heads = 2, .kv_heads = 1, .dk = 8, .dv = 8};

@@ -119,20 +119,18 @@ model_weights byte_model() { return support::random_model({.vocab = 257}, 4); }
 
 /// Token by token in plain calls, nothing shared; the chosen mode by the decoder's own prompt().
 std::vector<int> said(const model_weights& w, sequence_memory& memory, const recall_trial& t, std::size_t d,
-                      recall_mode mode, int chunk) {
+                      reading_mode mode, int chunk) {
   serial alone;
   auto model = decoder<serial>::make(w, 300, alone).value();
   std::vector<int> prompt = t.prompt(d);
-  if (mode == recall_mode::read_twice) {
+  if (mode == reading_mode::read_twice) {
     const std::vector<int> again(prompt.begin() + 1, prompt.end());
     prompt.insert(prompt.end(), again.begin(), again.end());
   }
   std::vector<float> logits(257);
   memory.reset();
-  const prompt_mode how = mode == recall_mode::chunked    ? prompt_mode::chunked
-                          : mode == recall_mode::one_shot ? prompt_mode::one_shot
-                                                          : prompt_mode::sequential;
-  EXPECT_EQ(model.prompt(memory, prompt, how, chunk, logit_rows::last, logits.data()).code(), errc::ok);
+  EXPECT_EQ(model.prompt(memory, prompt, prompt_mode_of(mode), chunk, logit_rows::last, logits.data()).code(),
+            errc::ok);
   std::vector<int> out;
   for (const int token : t.answer) {
     out.push_back(greedy(logits));
@@ -146,10 +144,11 @@ TEST(recall, counts_equal_those_of_each_question_alone) {
   const model_weights w = byte_model();
   const generated make;
   int rights = 0, wrongs = 0, apart = 0;
-  for (const recall_mode mode :
-       {recall_mode::sequential, recall_mode::chunked, recall_mode::one_shot, recall_mode::read_twice}) {
-    const int chunk = mode == recall_mode::chunked ? 7 : 1;
-    const memory_setup setup = setup_for(w.config, {.chunk = chunk, .prompt = mode == recall_mode::one_shot ? 120 : 0});
+  for (const reading_mode mode :
+       {reading_mode::sequential, reading_mode::chunked, reading_mode::one_shot, reading_mode::read_twice}) {
+    const int chunk = mode == reading_mode::chunked ? 7 : 1;
+    const memory_setup setup =
+        setup_for(w.config, {.chunk = chunk, .prompt = mode == reading_mode::one_shot ? 120 : 0});
     seat one(w, setup), two(w, setup), reference(w, setup);
     std::vector<recall_trial> trials;
     for (std::uint64_t i = 0; i < 6; ++i) {

@@ -1,0 +1,408 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <multistate/attention/target.hpp>
+#include <multistate/io/text_file.hpp>
+#include <multistate/model/decoder.hpp>
+#include <multistate/tools/html_report.hpp>
+#include <multistate/tools/program.hpp>
+#include <multistate/tools/recall_run.hpp>
+#include <multistate/tools/report.hpp>
+#include <multistate/tools/row_runs.hpp>
+#include <multistate/tools/tally_json.hpp>
+
+namespace multistate {
+namespace HWY_NAMESPACE {
+namespace detail {
+
+struct compare_arguments {
+  std::string model, tokenizer, policies, budgets = "16,64,256", window, tokens, chunk = "1", score = "tail", threads,
+                                          format = "f32", json, csv, html;
+  std::vector<std::string> texts;
+  bool full = false, time = false, quiet = false;
+};
+
+/// One text as the model's tokens, the first `most` of them; tells how many there are.
+inline token_text read_sample_text(const std::string& path, const opened_model& model, std::size_t most,
+                                   std::size_t& all) {
+  token_text t;
+  t.name = path;
+  const auto bytes = value_or_usage(file_bytes::open(path));
+  t.hash = hash_bytes(bytes.bytes());
+  if (std::filesystem::path(path).extension() == ".tokens") {
+    t.tokens = value_or_usage(read_tokens(path, model.weights.config.vocab));
+  } else {
+    if (!model.words) throw usage_error(model.no_words);
+    t.tokens = model.words->encode({reinterpret_cast<const char*>(bytes.bytes().data()), bytes.size()});
+  }
+  all = t.tokens.size();
+  t.tokens.resize(std::min(all, most));
+  if (model.words) t.bytes = model.words->text_bytes(t.tokens);
+  t.characters = model.words && model.words->is_bytes();
+  return t;
+}
+
+/// Weights of one layer's matrices: multiplications a token.
+inline std::size_t layer_floats(const model_config& c) noexcept {
+  const auto u = [](int n) { return static_cast<std::size_t>(n); };
+  return u(c.hidden) * (2 * u(c.heads) * u(c.head_dim) + 2 * u(c.kv_heads) * u(c.head_dim) + 3 * u(c.ffn));
+}
+
+/// The memories of one thread that runs windows.
+struct seat_memory {
+  std::optional<oracle_table> table;
+  std::string no_table;  ///< why there is none
+  std::optional<sequence_memory> recorder;
+  std::vector<entrant> rows;
+
+  std::size_t bytes() const noexcept {
+    std::size_t sum = table ? table->bytes() + recorder->bytes() : 0;
+    for (const entrant& row : rows)
+      for (const sequence_memory& m : row.memories) sum += m.bytes();
+    return sum;
+  }
+};
+
+/// A comparison from its arguments to its outputs. Whatever ends it early is a usage error.
+template <class Registry>
+class compare_run {
+  using json = nlohmann::ordered_json;
+
+ public:
+  /// `more` are policies that stand among the rows that are always there.
+  compare_run(compare_arguments a, std::vector<std::string> command_line, std::vector<std::string> more)
+      : a_(std::move(a)), more_(std::move(more)), bar_(!a_.quiet) {
+    r_.command_line = std::move(command_line);
+  }
+
+  /// Returns the exit status: 0 done, 1 nothing was done before an interrupt.
+  int operator()() {
+    read_arguments();
+    open_files();
+    name_rows();
+    seats_.push_back(take_seat());
+    open_journal();
+    warn_of_a_narrow_target();
+    multistate::detail::end_gently_on_interrupt();
+    exec_.emplace(make_executor(threads_));
+    if (!compare_rows()) {
+      std::fputs("compare: interrupted before the first window was done\n", stderr);
+      return 1;
+    }
+    ask();
+    if (a_.full) run_alone();
+    if (a_.time) take_time();
+    finish_notes();
+    write();
+    if (!interrupted_) journal_.remove();
+    return 0;
+  }
+
+ private:
+  static constexpr std::size_t long_step = std::size_t{1} << 24;  ///< multiplications of a layer that threads share
+  static constexpr int default_chunk = 16;                        ///< of prompts read in chunks
+
+  // -- what is to be done --------------------------------------------------------------------------------------------
+
+  /// All that can be said before any file is read.
+  void read_arguments() {
+    using multistate::detail::whole_number;
+    if (a_.format != "f32" && a_.format != "f16" && a_.format != "bf16" && a_.format != "i8")
+      throw usage_error("--format must be f32, f16, bf16 or i8; got '" + a_.format + "'");
+    if (a_.score != "tail" && a_.score != "all")
+      throw usage_error("--score must be tail or all; got '" + a_.score + "'");
+    threads_ = threads_of(a_.threads);
+    budgets_ = multistate::detail::whole_numbers("--budgets", a_.budgets, 1);
+    window_ = a_.window.empty() ? 0 : whole_number("--window", a_.window, 2);
+    tokens_ = a_.tokens.empty() ? 0 : whole_number("--tokens", a_.tokens, 2);
+    chunk_ = whole_number("--chunk", a_.chunk, 1);
+    items_ = split_policies(a_.policies);
+    for (const std::string& item : items_)
+      if (const auto name = split_item(item).first; name != "oracle" && name != "short")
+        value_or_usage(policy_choice<Registry>::parse(item));
+  }
+
+  void open_files() {
+    r_.model = a_.model.empty() ? demo("--model").string() : a_.model;
+    model_.emplace(open_model(r_.model, a_.tokenizer));
+    const model_config& config = model_->weights.config;
+    r_.model_hash = model_->weights.hash;
+    r_.trained_context = config.context;
+    r_.bos = config.bos;
+    if (window_ == 0) window_ = config.context > 0 ? std::min(1024, config.context) : 1024;
+    if (chunk_ > window_ / 2)
+      throw usage_error("--chunk must be at most half of a window of " + std::to_string(window_) + " tokens; got " +
+                        std::to_string(chunk_));
+    r_.extrapolation = config.context > 0 && window_ > config.context;
+
+    std::vector<std::string> paths = a_.texts;
+    std::size_t most = tokens_ > 0 ? static_cast<std::size_t>(tokens_) : static_cast<std::size_t>(-1);
+    if (paths.empty()) {
+      paths.push_back(demo("--text").string());
+      constexpr int default_windows = 8;
+      if (tokens_ == 0 && !a_.full) {
+        most = static_cast<std::size_t>(window_ / 2) * (default_windows + 1) + static_cast<std::size_t>(window_ % 2);
+        r_.notes.push_back("eight windows of the demo text; --full takes all of it, --tokens N its beginning");
+      }
+    }
+    for (const std::string& path : paths) {
+      std::size_t all = 0;
+      texts_.push_back(read_sample_text(path, *model_, most, all));
+      r_.texts.push_back({path, texts_.back().hash, all, texts_.back().tokens.size()});
+    }
+    sample_.emplace(value_or_usage(
+        text_sample::make(texts_, window_, config.bos, a_.score == "all" ? scoring::all : scoring::tail)));
+    for (const text_window& w : sample_->windows()) longest_ = std::max(longest_, w.queries);
+  }
+
+  void name_rows() {
+    if (items_.empty()) {
+      items_ = {"window",          "window+4", "window+4@incache", "random", "h2o",
+                "h2o,scope=layer", "tova",     "tova,scope=head",  "oracle"};
+      if (a_.full) items_.insert(items_.begin(), "short");
+      items_.insert(items_.end(), more_.begin(), more_.end());
+    }
+    for (const std::string& item : items_)
+      if (item.starts_with("oracle")) {
+        r_.notes.emplace_back("the oracle knows the future: neither a policy nor a bound");
+        break;
+      }
+  }
+  row_request alone_request() const { return {items_, budgets_, a_.format, window_}; }
+
+  std::unique_ptr<seat_memory> take_seat() const {
+    const model_config& config = model_->weights.config;
+    auto seat = std::make_unique<seat_memory>();
+    const memory_setup setup = setup_for(config, {.chunk = chunk_});
+    // Full's rows: what the oracle ranks by, and the mass that falls on what a policy keeps
+    if (auto made = oracle_table::make(config.layers, longest_)) {
+      seat->table = std::move(*made);
+      memory_setup reading = setup;
+      reading.room = {.chunk = std::min(64, longest_)};
+      seat->recorder = value_or_usage(
+          make_memory_of(a_.format, oracle_recorder{.budget = longest_, .table = &*seat->table}, reading));
+    } else {
+      seat->no_table = made.reason().message();
+    }
+    entrant_maker<Registry> maker({.setup = setup,
+                                   .format = a_.format,
+                                   .budgets = budgets_,
+                                   .window = longest_,
+                                   .bos = config.bos >= 0,
+                                   .table = seat->table ? &*seat->table : nullptr});
+    for (const std::string& item : items_)
+      if (const error e = maker.add(item); e.code() != errc::ok) throw usage_error(std::string(e.message()));
+    if (const error e = maker.add("full"); e.code() != errc::ok) throw usage_error(std::string(e.message()));
+    seat->rows = std::move(maker).take();
+    if (seat->rows[0].memories.empty()) throw usage_error(seat->rows[0].skipped);
+    return seat;
+  }
+
+  /// Named by all that the results depend on; the number of threads is not among it.
+  void open_journal() {
+    const std::string& beside = !a_.json.empty() && a_.json != "-"   ? a_.json
+                                : !a_.html.empty() && a_.html != "-" ? a_.html
+                                                                     : a_.csv;
+    if (beside.empty() || beside == "-") return;
+    json settings = {MULTISTATE_VERSION, MULTISTATE_COMMIT, attention_target(),
+                     r_.model_hash,      window_,           chunk_,
+                     a_.score,           a_.format,         a_.full};
+    for (const token_text& t : texts_) settings.push_back(hash_bytes(std::as_bytes(std::span(t.tokens))));
+    for (const entrant& row : seats_[0]->rows) settings.push_back({row.policy, budget_json(row), row.seeds});
+    const std::string text = settings.dump();
+    journal_ = multistate::detail::journal(beside, hash_bytes(std::as_bytes(std::span(text))));
+    if (journal_.parts() > 0)
+      r_.notes.push_back("went on from " + journal_.path() + ", which an interrupted run had left");
+  }
+
+  void warn_of_a_narrow_target() const {
+    if (attention_target_is_narrower_than_cpu() && !a_.quiet)
+      std::fprintf(stderr, "warning: this program was compiled for %s, this CPU has %s: build with -march=native\n",
+                   std::string(attention_target()).c_str(), std::string(best_attention_target()).c_str());
+  }
+
+  // -- the runs ------------------------------------------------------------------------------------------------------
+
+  /// For what comes next.
+  std::function<bool(double)> progress(const char* what) {
+    bar_.begin(what);
+    return [this](double done) {
+      bar_(done);
+      return multistate::detail::interrupted == 0;
+    };
+  }
+
+  /// All rows over all windows; false when it ended before the first one was done. Windows run side by side, each on a
+  /// thread of its own. Only where they are few and steps long do all threads share the steps of one window: they wait
+  /// for each other many times a step.
+  bool compare_rows() {
+    constexpr std::size_t most_bytes = std::size_t{2} << 30;
+    const auto threads = static_cast<std::size_t>(threads_);
+    const std::size_t side_by_side =
+        std::min({threads, sample_->windows().size(), std::max<std::size_t>(1, most_bytes / seats_[0]->bytes())});
+    const auto step_tokens = static_cast<std::size_t>(comparison_tokens(seats_[0]->rows, nullptr, chunk_));
+    const bool share_steps = side_by_side < threads && step_tokens * layer_floats(model_->weights.config) >= long_step;
+    while (!share_steps && seats_.size() < side_by_side) seats_.push_back(take_seat());
+    if (share_steps)
+      compare_with(*exec_);
+    else
+      compare_with(alone_);
+    bar_.clear();
+    r_.rows = std::move(seats_[0]->rows);
+    seats_.resize(1);
+    interrupted_ = r_.outcome.interrupted;
+    if (r_.outcome.windows == 0) return false;
+    r_.statistics = rank_rows(r_.rows, *sample_, r_.outcome.windows);
+    return true;
+  }
+  template <executor Within>
+  void compare_with(Within& within) {
+    comparison_setup how{.chunk = chunk_, .extrapolation = r_.extrapolation, .progress = progress("rows")};
+    const auto name = [](std::size_t window) { return "window/" + std::to_string(window); };
+    how.restore = [&](std::size_t window, std::vector<std::vector<tally>>& tallies) {
+      const json* before = journal_.find(name(window));
+      if (before != nullptr) multistate::detail::append_window(*before, tallies);
+      return before != nullptr;
+    };
+    how.keep = [&](std::size_t window, const std::vector<std::vector<tally>>& tallies) {
+      journal_.keep(name(window), multistate::detail::to_json(tallies));
+    };
+    std::vector<decoder<Within>> decoders;
+    std::vector<comparison_seat<decoder<Within>>> ready;
+    decoders.reserve(seats_.size());
+    for (const auto& seat : seats_) {
+      sequence_memory* recorder = seat->recorder ? &*seat->recorder : nullptr;
+      decoders.push_back(value_or_usage(
+          decoder<Within>::make(model_->weights, comparison_tokens(seat->rows, recorder, chunk_), within)));
+      ready.push_back({&decoders.back(), seat->rows, seat->table ? &*seat->table : nullptr, recorder});
+    }
+    r_.outcome = value_or_usage(
+        compare(std::span<const comparison_seat<decoder<Within>>>(ready), *exec_, within, *sample_, how));
+  }
+
+  /// Recall: a text of bytes or pieces that the tokenizer knows is both filler and language of the facts.
+  void ask() {
+    if (!model_->words || r_.extrapolation || interrupted_) return;
+    constexpr int default_questions = 40, full_questions = 400;
+    recall_settings asking{.rows = alone_request(), .full = a_.full, .progress = progress("recall")};
+    asking.chunk = prompt_chunk();
+    asking.questions = a_.full ? full_questions : default_questions;
+    recall_.emplace(recall_run<Registry, tool_executor>(model_->weights, *model_->words, texts_[0].tokens, *exec_,
+                                                        journal_, asking)());
+    bar_.clear();
+    interrupted_ = recall_->interrupted;
+    if (interrupted_) r_.notes.emplace_back("interrupted: recall is of the questions that were asked");
+  }
+  int prompt_chunk() const { return chunk_ > 1 ? chunk_ : std::min(default_chunk, std::max(1, window_ / 3)); }
+
+  row_runs<Registry, tool_executor> alone(const char* what) {
+    return {model_->weights, model_->words ? &*model_->words : nullptr, *sample_, *exec_, journal_, alone_request(),
+            progress(what)};
+  }
+  void run_alone() {
+    const auto run = [this](const char* what, json& to, const auto& f) {
+      if (interrupted_) return;
+      auto runs = alone(what);
+      to = f(runs);
+      interrupted_ = runs.interrupted();
+    };
+    run("prompt modes", prompt_modes_, [this](auto& runs) { return runs.prompt_modes(prompt_chunk()); });
+    run("free running", free_run_, [](auto& runs) { return runs.free_run(); });
+    run("agreement", agreement_, [](auto& runs) { return runs.agreement(); });
+    bar_.clear();
+    for (json& row : prompt_modes_)
+      if (recall_) row["recall"] = recall_->of(row, row["mode"].template get<std::string>().c_str());
+  }
+  void take_time() {
+    if (interrupted_) return;
+    auto runs = alone("time");
+    time_ = layer_floats(model_->weights.config) >= long_step ? runs.time(*exec_) : runs.time(alone_);
+    interrupted_ = runs.interrupted();
+    bar_.clear();
+  }
+
+  // -- what was found ------------------------------------------------------------------------------------------------
+
+  void finish_notes() {
+    if (!seats_[0]->no_table.empty())
+      r_.notes.push_back(seats_[0]->no_table);
+    else
+      r_.notes.push_back("the table of Full's rows takes " + std::to_string(seats_[0]->table->bytes()) + " bytes");
+    if (!r_.statistics.over_texts)
+      r_.notes.emplace_back("intervals and ranks speak of " + std::string(r_.texts.size() == 1
+                                                                              ? "this text only"
+                                                                              : "these texts only (fewer than five)"));
+    if (r_.outcome.windows < ranking::least_windows) r_.notes.emplace_back("fewer than 30 windows: no ranking");
+    if (interrupted_)
+      r_.notes.push_back(journal_.path().empty() ? "interrupted; with --json, --html or --csv a run can be gone on with"
+                                                 : "interrupted: the same command goes on from " + journal_.path());
+  }
+
+  void write() {
+    r_.format = a_.format;
+    r_.chunk = chunk_;
+    r_.threads = threads_;
+    r_.simd_target = std::string(attention_target());
+    r_.sample = &*sample_;
+    r_.interrupted = interrupted_;
+    const model_config& config = model_->weights.config;
+    r_.full_bytes_per_token =
+        static_cast<double>(config.layers) * config.kv_heads * 2.0 * config.head_dim * (a_.format == "f32" ? 4 : 2);
+
+    json out = multistate::detail::to_json(r_);
+    out["recall"] = recall_ ? recall_->json : json(nullptr);
+    out["prompt_modes"] = prompt_modes_;
+    out["free_run"] = free_run_;
+    out["agreement"] = agreement_;
+    out["time"] = time_;
+    for (json& row : out["rows"]) {
+      if (recall_) row["recall"] = recall_->of(row, "sequential");
+      if (time_.is_null()) continue;
+      for (const json& timed : time_["rows"])
+        if (timed["policy"] == row["policy"] && timed["budget"] == row["budget"])
+          row["tokens_per_second"] = timed["tokens_per_second"]["median"];
+    }
+    write_text(a_.json, out.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+    write_text(a_.csv, multistate::detail::to_csv(out));
+    if (!a_.html.empty()) write_text(a_.html, multistate::detail::to_html(out));
+    if (a_.quiet || a_.json == "-" || a_.csv == "-" || a_.html == "-") return;
+    std::string text =
+        multistate::detail::header_text(r_) + "\n" + multistate::detail::table_text(r_, ::isatty(STDOUT_FILENO) != 0);
+    if (recall_) text += "\n" + recall_text(recall_->json);
+    text += prompt_modes_text(prompt_modes_) + free_run_text(free_run_) + time_text(time_);
+    for (const std::string& note : r_.notes) text += "note: " + note + "\n";
+    std::fwrite(text.data(), 1, text.size(), stdout);
+  }
+
+  const compare_arguments a_;
+  const std::vector<std::string> more_;
+  int threads_ = 1, window_ = 0, tokens_ = 0, chunk_ = 1;
+  int longest_ = 0;  ///< window; a text shorter than T needs no more room
+  std::vector<int> budgets_;
+  std::vector<std::string> items_;  ///< rows as --policies takes them
+
+  multistate::detail::report r_;
+  std::optional<opened_model> model_;
+  std::vector<token_text> texts_;
+  std::optional<text_sample> sample_;
+  std::vector<std::unique_ptr<seat_memory>> seats_;
+  multistate::detail::journal journal_;
+  multistate::detail::progress_bar bar_;
+  std::optional<tool_executor> exec_;
+  serial alone_;
+
+  std::optional<recall_report> recall_;
+  json prompt_modes_ = json::array(), free_run_, agreement_ = json::array(), time_;
+  bool interrupted_ = false;
+};
+
+}  // namespace detail
+}  // namespace HWY_NAMESPACE
+}  // namespace multistate

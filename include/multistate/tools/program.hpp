@@ -1,0 +1,102 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <new>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include <multistate/attention/openmp.hpp>
+#include <multistate/io/model_file.hpp>
+#include <multistate/io/tokenizer_file.hpp>
+#include <multistate/tools/command_line.hpp>
+
+/// What the programs have in common.
+namespace multistate {
+namespace HWY_NAMESPACE {
+namespace detail {
+
+using multistate::detail::usage_error;
+using multistate::detail::value_or_usage;
+
+#if defined(_OPENMP)
+using tool_executor = openmp;
+inline tool_executor make_executor(int threads) { return {threads}; }
+inline int default_threads() { return omp_get_max_threads(); }
+#else
+using tool_executor = serial;
+inline tool_executor make_executor(int) { return {}; }
+inline int default_threads() { return 1; }
+#endif
+
+/// "" is the default number. More than one needs OpenMP.
+inline int threads_of(std::string_view text) {
+  constexpr int most = 1024;
+  if (text.empty()) return std::min(most, default_threads());
+  const int threads = multistate::detail::whole_number("--threads", text, 1, most);
+  if (std::is_same_v<tool_executor, serial> && threads > 1)
+    throw usage_error("--threads must be 1: this program was built without OpenMP");
+  return threads;
+}
+
+/// A model and what turns text into its tokens; the tokenizer may be missing where text comes as .tokens.
+struct opened_model {
+  model_weights weights;
+  std::optional<tokenizer> words;
+  std::string no_words;  ///< why there is no tokenizer
+};
+
+inline opened_model open_model(const std::string& path, const std::string& tokenizer_path) {
+  opened_model m{value_or_usage(load_model(path)), {}, {}};
+  const int vocab = m.weights.config.vocab;
+  auto words = tokenizer_path.empty() ? find_tokenizer_beside(path, vocab) : load_tokenizer(tokenizer_path, vocab);
+  if (words)
+    m.words = std::move(*words);
+  else if (!tokenizer_path.empty())
+    throw usage_error(std::string(words.reason().message()));
+  else
+    m.no_words = words.reason().message();
+  return m;
+}
+
+/// To a file; "-" is standard output, "" nowhere.
+inline void write_text(const std::string& path, const std::string& text) {
+  if (path == "-")
+    std::fwrite(text.data(), 1, text.size(), stdout);
+  else if (!path.empty())
+    value_or_usage(write_file(path, std::as_bytes(std::span(text))));
+}
+
+/// The demo model and text, for whoever names none.
+inline std::filesystem::path demo(std::string_view flag) {
+  const auto folder = multistate::detail::data_folder();
+  if (folder.empty())
+    throw usage_error(std::string(flag) +
+                      " is needed: the demo model and text are neither beside this program nor in its source tree");
+  return folder / (flag == "--model" ? "demo_model" : "story.txt");
+}
+
+/// Runs a program's body; whatever ends it early is one line on stderr and exit status 2.
+template <class Body>
+int guarded(const char* program, const Body& body) {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "%s: out of memory\n", program);
+  } catch (const std::exception& e) {
+    std::string line = e.what();
+    std::replace(line.begin(), line.end(), '\n', ' ');
+    std::fprintf(stderr, "%s: %s\n", program, line.c_str());
+  }
+  return 2;
+}
+
+}  // namespace detail
+}  // namespace HWY_NAMESPACE
+}  // namespace multistate

@@ -1,0 +1,419 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <multistate/eval/free_run.hpp>
+#include <multistate/eval/lives.hpp>
+#include <multistate/eval/prompt_score.hpp>
+#include <multistate/eval/statistics.hpp>
+#include <multistate/eval/timing.hpp>
+#include <multistate/model/decoder.hpp>
+#include <multistate/tools/entrants.hpp>
+#include <multistate/tools/journal.hpp>
+#include <multistate/tools/report.hpp>
+
+namespace multistate {
+namespace HWY_NAMESPACE {
+namespace detail {
+
+using multistate::detail::formatted;
+
+/// Rows that are asked alone, not side by side with the others.
+struct row_request {
+  std::vector<std::string> items;  ///< policies as --policies takes them; oracle and short are left out
+  std::vector<int> budgets;
+  std::string format = "f32";
+  int window = 0;  ///< most tokens of a sequence
+};
+
+/// Full first. Errors end the program as usage errors.
+template <class Registry>
+std::vector<entrant> rows_alone(const model_config& config, const row_request& request, const limits& room) {
+  entrant_maker<Registry> maker({.setup = setup_for(config, room),
+                                 .format = request.format,
+                                 .budgets = request.budgets,
+                                 .window = request.window,
+                                 .bos = config.bos >= 0});
+  std::vector<std::string> items = request.items;
+  std::erase_if(items, [](const std::string& item) {
+    const auto name = split_item(item).first;
+    return name == "oracle" || name == "short";
+  });
+  items.emplace_back("full");
+  for (const std::string& item : items)
+    if (const error e = maker.add(item); e.code() != errc::ok)
+      throw multistate::detail::usage_error(std::string(e.message()));
+  return std::move(maker).take();
+}
+
+/// A budget as JSON says it: null keeps everything.
+inline nlohmann::ordered_json budget_json(const entrant& row) {
+  return row.budget ? nlohmann::ordered_json(*row.budget) : nlohmann::ordered_json(nullptr);
+}
+
+/// What each row does by itself: writes, reads prompts in other ways, takes time. Of rows with several seeds the first.
+/// Parts that the journal holds are not done again. Errors end the program as usage errors.
+template <class Registry, executor E>
+class row_runs {
+  using json = nlohmann::ordered_json;
+
+ public:
+  row_runs(const model_weights& weights, const tokenizer* words, const text_sample& sample, E& exec,
+           multistate::detail::journal& done, row_request request, std::function<bool(double)> progress)
+      : weights_(weights),
+        words_(words),
+        sample_(sample),
+        exec_(exec),
+        journal_(done),
+        request_(std::move(request)),
+        progress_(std::move(progress)) {}
+
+  bool interrupted() const noexcept { return interrupted_; }
+
+  /// Greedy text after the first half of the first window.
+  json free_run() {
+    const std::vector<int> window = tokens_of(0);
+    const std::size_t half = window.size() / 2;
+    const auto prompt = std::span(window).first(half);
+    const int count = static_cast<int>(std::min<std::size_t>(most_written, window.size() - half));
+    auto rows = rows_alone<Registry>(weights_.config, request_, {});
+    take_models(pieces);
+    std::vector<sequence_memory> judges;
+    while (judges.size() < models_.size()) judges.push_back(keeps_everything());
+    const auto texts = each("free", rows, [&](entrant& row, std::size_t worker) -> result<json> {
+      const auto text = run_freely(models_[worker], row.memories[0], judges[worker], prompt, count);
+      if (!text) return text.reason();
+      return json{{"tokens", text->tokens},
+                  {"repeated_4grams", text->repeated_4grams},
+                  {"nll_under_full", text->nll_under_full}};
+    });
+    json out = {{"tokens", count}, {"prompt_tokens", prompt.size()}, {"rows", json::array()}};
+    for (std::size_t r = 0; r < rows.size(); ++r) {
+      if (texts[r].is_null()) continue;
+      const auto written = texts[r]["tokens"].template get<std::vector<int>>();
+      const auto apart = first_difference(written, texts[0]["tokens"].template get<std::vector<int>>());
+      out["rows"].push_back({{"policy", rows[r].policy},
+                             {"budget", budget_json(rows[r])},
+                             {"first_divergence", apart ? json(*apart) : json(nullptr)},
+                             {"repeated_4grams", texts[r]["repeated_4grams"]},
+                             {"nll_under_full", texts[r]["nll_under_full"]},
+                             {"sample", words_ == nullptr ? json(nullptr) : json(text_of(written, prompt.back()))}});
+    }
+    return out;
+  }
+
+  /// A third of each of some windows is the prompt, read in each way, the next third is scored: read twice it all fits.
+  json prompt_modes(int chunk) {
+    const int third = sample_.window() / 3;
+    std::vector<std::size_t> windows;
+    for (std::size_t w = 0; w < sample_.windows().size(); ++w)
+      if (sample_.windows()[w].queries >= 2 * third) windows.push_back(w);
+    for (std::size_t i = 0; i < most_windows && windows.size() > most_windows; ++i)
+      windows[i] = windows[i * windows.size() / most_windows];
+    windows.resize(std::min(windows.size(), most_windows));
+    if (windows.empty() || third < 1) return json::array();
+    bootstrap_windows drawn;
+    for (const std::size_t w : windows) drawn.text.push_back(sample_.windows()[w].text);
+    drawn.weight.assign(windows.size(), 1);
+    const block_bootstrap boot(drawn, {});
+
+    json out = json::array();
+    std::vector<double> full;  // [windows] of the prompt read token by token
+    for (std::size_t m = 0; m < reading_modes.size() && !interrupted_; ++m) {
+      const auto mode = static_cast<reading_mode>(m);
+      const bool whole = mode == reading_mode::one_shot;
+      auto rows = rows_alone<Registry>(
+          weights_.config, request_, {.chunk = mode == reading_mode::chunked ? chunk : 1, .prompt = whole ? third : 0});
+      take_models(std::max(pieces, whole ? third : chunk));
+      const auto scores = each(reading_modes[m], rows, [&](entrant& row, std::size_t worker) -> result<json> {
+        std::vector<double> nll;
+        int most = 0;
+        for (const std::size_t w : windows) {
+          const std::vector<int> tokens = tokens_of(w);
+          const auto prompt = std::span(tokens).first(static_cast<std::size_t>(third));
+          const auto text = std::span(tokens).subspan(prompt.size(), prompt.size());
+          const auto score =
+              score_after(models_[worker], row.memories[0], prompt, text, mode, chunk, weights_.config.bos);
+          if (!score) return score.reason();
+          nll.push_back(score->nll);
+          most = std::max(most, score->states_attended_max);
+        }
+        return json{{"nll", nll}, {"most", most}};
+      });
+      for (std::size_t r = 0; r < rows.size(); ++r) {
+        if (scores[r].is_null()) continue;
+        auto above = scores[r]["nll"].template get<std::vector<double>>();
+        if (full.empty()) full = above;
+        double mean = 0;
+        for (std::size_t w = 0; w < above.size(); ++w)
+          mean += (above[w] -= full[w]) / static_cast<double>(above.size());
+        const interval spread = percentile_interval(boot.means(std::span(&above, 1))[0]);
+        out.push_back({{"policy", rows[r].policy},
+                       {"budget", budget_json(rows[r])},
+                       {"mode", reading_modes[m]},
+                       {"nll_minus_full", mean},
+                       {"interval", {spread.low, spread.high}},
+                       {"recall", nullptr},
+                       {"states_attended_max", scores[r]["most"]},
+                       {"prompt_tokens", third},
+                       {"windows", above.size()}});
+      }
+    }
+    return out;
+  }
+
+  /// Share of the states seen in the second half of the first window that are seen too when they are stored in another
+  /// format: near ties fall otherwise, and then runs part.
+  json agreement() {
+    const std::vector<int> tokens = tokens_of(0);
+    const auto queries = static_cast<int>(tokens.size());
+    std::vector<std::string> formats{"f32", "f16", "bf16", "i8"};
+    std::erase(formats, request_.format);
+    formats.insert(formats.begin(), request_.format);
+    std::vector<std::vector<entrant>> rows;  // [format]
+    for (const std::string& format : formats) {
+      row_request request = request_;
+      request.format = format;
+      rows.push_back(rows_alone<Registry>(weights_.config, request, {}));
+    }
+    take_models(pieces);
+    const auto shares = each("agreement", rows[0], [&](entrant& row, std::size_t worker) -> result<json> {
+      const auto r = static_cast<std::size_t>(&row - rows[0].data());
+      std::deque<lives> seen;
+      json out = json::object();
+      for (std::size_t f = 0; f < formats.size(); ++f) {
+        sequence_memory& memory = rows[f][r].memories[0];
+        lives& one = seen.emplace_back(memory, queries);
+        one.begin(queries);
+        memory.reset();
+        memory.watch(&one);
+        const error e = models_[worker].prompt(memory, tokens, prompt_mode::sequential, 1);
+        memory.watch(nullptr);
+        if (e.code() != errc::ok) return e;
+        if (f > 0) out[formats[f]] = seen_in_both(seen[0], one, queries / 2);
+      }
+      return out;
+    });
+    json out = json::array();
+    for (std::size_t r = 0; r < rows[0].size(); ++r)
+      if (!shares[r].is_null() && rows[0][r].budget)
+        out.push_back({{"policy", rows[0][r].policy}, {"budget", budget_json(rows[0][r])}, {"alike", shares[r]}});
+    return out;
+  }
+
+  /// Steps of the first window, one row after another, all of them seven times over. `within` works on one step.
+  template <executor Within>
+  json time(Within& within) {
+    const std::vector<int> tokens = tokens_of(0);
+    auto rows = rows_alone<Registry>(weights_.config, request_, {});
+    auto model = value_or(decoder<Within>::make(weights_, 1, within));
+    const std::size_t from = tokens.size() / 2, bin = std::max<std::size_t>(1, tokens.size() / time_bins);
+    std::vector<std::vector<timed>> all(rows.size());
+    std::vector<step_time> steps(tokens.size());
+    for (int round = 0; round < rounds; ++round)
+      for (std::size_t r = 0; r < rows.size() && !interrupted_; ++r) {
+        if (rows[r].memories.empty()) continue;
+        if (const error e = time_steps(model, rows[r].memories[0], tokens, steps); e.code() != errc::ok)
+          throw multistate::detail::usage_error(std::string(e.message()));
+        timed& t = all[r].emplace_back();
+        t.bins.resize((tokens.size() + bin - 1) / bin);
+        for (std::size_t at = 0; at < steps.size(); ++at) {
+          t.bins[at / bin] += steps[at];
+          if (at >= from) t.tail += steps[at];
+        }
+        tell((round + static_cast<double>(r + 1) / static_cast<double>(rows.size())) / rounds);
+      }
+    json out = {{"threads", within.workers()}, {"rounds", rounds}, {"from", from}, {"rows", json::array()}};
+    for (std::size_t r = 0; r < rows.size(); ++r) {
+      if (all[r].size() < static_cast<std::size_t>(rounds)) continue;
+      const auto count = static_cast<double>(tokens.size() - from);
+      std::vector<double> rates;
+      for (const timed& t : all[r]) rates.push_back(count / t.tail.whole);
+      std::sort(rates.begin(), rates.end());
+      json row = {
+          {"policy", rows[r].policy},
+          {"budget", budget_json(rows[r])},
+          {"tokens_per_second", {{"median", rates[rounds / 2]}, {"low", rates.front()}, {"high", rates.back()}}}};
+      add_parts(row, all[r], count, [](const timed& t) -> const step_time& { return t.tail; });
+      row["by_position"] = json::array();
+      for (std::size_t b = 0; b < all[r][0].bins.size(); ++b) {
+        json& at = row["by_position"].emplace_back(json{{"position", b * bin}});
+        add_parts(at, all[r], static_cast<double>(std::min(bin, tokens.size() - b * bin)),
+                  [b](const timed& t) -> const step_time& { return t.bins[b]; });
+      }
+      out["rows"].push_back(std::move(row));
+    }
+    return out;
+  }
+
+ private:
+  static constexpr int pieces = 64;  ///< tokens of one sequence that a decoder takes at once
+  static constexpr std::size_t most_written = 256, most_windows = 16, time_bins = 16;
+  static constexpr int rounds = 7;
+
+  struct timed {
+    step_time tail;               ///< sum over the second half
+    std::vector<step_time> bins;  ///< sums
+  };
+
+  template <class T>
+  static T value_or(result<T>&& r) {
+    return multistate::detail::value_or_usage(std::move(r));
+  }
+  void tell(double part) { interrupted_ = interrupted_ || (progress_ && !progress_(part)); }
+
+  std::vector<int> tokens_of(std::size_t window) const {
+    const text_window& w = sample_.windows()[window];
+    std::vector<int> tokens;
+    for (int j = 0; j < w.queries; ++j) tokens.push_back(sample_.input(w, j));
+    return tokens;
+  }
+  std::string text_of(std::span<const int> tokens, int previous) const {
+    std::string text;
+    for (const int token : tokens) {
+      text += words_->decode(token, previous);
+      previous = token;
+    }
+    return text;
+  }
+  sequence_memory keeps_everything() const {
+    return value_or(
+        make_memory_of(request_.format, full{.budget = request_.window}, setup_for(weights_.config, limits{})));
+  }
+  void take_models(int most_tokens) {
+    models_.clear();
+    for (int i = 0; i < exec_.workers(); ++i)
+      models_.push_back(value_or(decoder<serial>::make(weights_, most_tokens, alone_)));
+  }
+
+  /// f(row, worker) of each row that has memories, as many at a time as there are workers; null where it was not run.
+  template <class F>
+  std::vector<json> each(const std::string& part, std::vector<entrant>& rows, const F& f) {
+    std::vector<json> out(rows.size());
+    std::vector<std::size_t> open;
+    const auto name = [&](std::size_t r) { return part + "/" + rows[r].policy + ":" + budget_json(rows[r]).dump(); };
+    for (std::size_t r = 0; r < rows.size(); ++r) {
+      if (const json* before = journal_.find(name(r)))
+        out[r] = *before;
+      else if (!rows[r].memories.empty())
+        open.push_back(r);
+    }
+    std::vector<error> errors(models_.size());
+    for (std::size_t at = 0; at < open.size() && !interrupted_;) {
+      const std::size_t count = std::min(models_.size(), open.size() - at);
+      exec_(static_cast<int>(count), [&](int task, int /*worker*/) {
+        const auto i = static_cast<std::size_t>(task);
+        result<json> got = f(rows[open[at + i]], i);
+        errors[i] = got ? error() : got.reason();
+        if (got) out[open[at + i]] = std::move(*got);
+      });
+      for (std::size_t i = 0; i < count; ++i) {
+        if (errors[i].code() != errc::ok)
+          throw multistate::detail::usage_error(rows[open[at + i]].policy + ": " + std::string(errors[i].message()));
+        journal_.keep(name(open[at + i]), out[open[at + i]]);
+      }
+      at += count;
+      tell(static_cast<double>(at) / static_cast<double>(open.size()));
+    }
+    return out;
+  }
+
+  /// Medians over the rounds, in microseconds a token.
+  template <class Part>
+  static void add_parts(json& to, const std::vector<timed>& all, double tokens, const Part& part) {
+    const auto median = [&](auto seconds) {
+      std::vector<double> values;
+      for (const timed& t : all) values.push_back(1e6 * seconds(part(t)) / tokens);
+      std::nth_element(values.begin(), values.begin() + rounds / 2, values.end());
+      return values[rounds / 2];
+    };
+    to["attention_us"] = median([](const step_time& t) { return t.attention; });
+    to["policy_us"] = median([](const step_time& t) { return t.policy; });
+    to["rest_us"] = median([](const step_time& t) { return t.rest(); });
+  }
+
+  const model_weights& weights_;
+  const tokenizer* words_;
+  const text_sample& sample_;
+  E& exec_;
+  multistate::detail::journal& journal_;
+  row_request request_;
+  std::function<bool(double)> progress_;
+  serial alone_;
+  std::vector<decoder<serial>> models_;  ///< [workers]
+  bool interrupted_ = false;
+};
+
+/// "tova:64"; "full".
+inline std::string row_name(const nlohmann::ordered_json& row) {
+  return row["policy"].template get<std::string>() + (row["budget"].is_null() ? "" : ":" + row["budget"].dump());
+}
+
+/// A line for each row: NLL minus Full's in each reading. Empty where there is nothing.
+inline std::string prompt_modes_text(const nlohmann::ordered_json& modes) {
+  if (modes.empty()) return "";
+  std::vector<std::string> names;
+  for (const auto& row : modes)
+    if (std::find(names.begin(), names.end(), row_name(row)) == names.end()) names.push_back(row_name(row));
+  std::string out =
+      formatted("\nprompt   %d tokens read in four ways, as many scored after it: NLL-Full, nats/token\n%-28s",
+                modes[0]["prompt_tokens"].template get<int>(), "");
+  for (const char* mode : reading_modes) out += formatted("%12s", mode);
+  for (const std::string& name : names) {
+    out += formatted("\n%-28s", name.c_str());
+    for (const char* mode : reading_modes) {
+      std::string cell = "-";
+      for (const auto& row : modes)
+        if (row_name(row) == name && row["mode"] == mode)
+          cell = formatted("%.4f", row["nll_minus_full"].template get<double>());
+      out += formatted("%12s", cell.c_str());
+    }
+  }
+  return out + "\n";
+}
+
+inline std::string free_run_text(const nlohmann::ordered_json& run) {
+  if (run.is_null()) return "";
+  std::string out = formatted("\nfree     %d tokens after %d of the text; shown, not ranked\n%-28s%12s%12s%12s\n",
+                              run["tokens"].template get<int>(), run["prompt_tokens"].template get<int>(), "",
+                              "unlike Full", "repeated, %", "NLL of Full");
+  for (const auto& row : run["rows"]) {
+    const auto& apart = row["first_divergence"];
+    out += formatted("%-28s%12s%12.1f%12.3f\n", row_name(row).c_str(),
+                     apart.is_null() ? "never" : ("at " + apart.dump()).c_str(),
+                     100 * row["repeated_4grams"].template get<double>(), row["nll_under_full"].template get<double>());
+  }
+  return out;
+}
+
+inline std::string time_text(const nlohmann::ordered_json& time) {
+  if (time.is_null()) return "";
+  std::string out = formatted(
+      "\ntime     median of %d rounds (lowest-highest), %d thread%s, tokens from %d on; microseconds a token\n"
+      "%-28s%12s%20s%12s%10s%10s\n",
+      time["rounds"].template get<int>(), time["threads"].template get<int>(), time["threads"] == 1 ? "" : "s",
+      time["from"].template get<int>(), "", "tokens/s", "", "attention", "policy", "rest");
+  for (const auto& row : time["rows"]) {
+    const auto& rate = row["tokens_per_second"];
+    const auto number = [&](const char* key) { return row[key].template get<double>(); };
+    out += formatted(
+        "%-28s%12.0f%20s%12.2f%10.2f%10.2f\n", row_name(row).c_str(), rate["median"].template get<double>(),
+        formatted("(%.0f-%.0f)", rate["low"].template get<double>(), rate["high"].template get<double>()).c_str(),
+        number("attention_us"), number("policy_us"), number("rest_us"));
+  }
+  return out;
+}
+
+}  // namespace detail
+}  // namespace HWY_NAMESPACE
+}  // namespace multistate
