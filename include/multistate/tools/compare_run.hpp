@@ -49,12 +49,6 @@ inline token_text read_sample_text(const std::string& path, const opened_model& 
   return t;
 }
 
-/// Weights of one layer's matrices: multiplications a token.
-inline std::size_t layer_floats(const model_config& c) noexcept {
-  const auto u = [](int n) { return static_cast<std::size_t>(n); };
-  return u(c.hidden) * (2 * u(c.heads) * u(c.head_dim) + 2 * u(c.kv_heads) * u(c.head_dim) + 3 * u(c.ffn));
-}
-
 /// The memories of one thread that runs windows.
 struct seat_memory {
   std::optional<oracle_table> table;

@@ -10,7 +10,9 @@
 #include <utility>
 #include <vector>
 
+#include <multistate/model/decoder.hpp>
 #include <multistate/model/sampling.hpp>
+#include <multistate/tools/entrants.hpp>
 #include <multistate/tools/program.hpp>
 #include <multistate/tools/report.hpp>
 

@@ -15,6 +15,7 @@
 #include <multistate/attention/openmp.hpp>
 #include <multistate/io/model_file.hpp>
 #include <multistate/io/tokenizer_file.hpp>
+#include <multistate/model/config.hpp>
 #include <multistate/tools/command_line.hpp>
 
 /// What the programs have in common.
@@ -80,6 +81,12 @@ inline std::filesystem::path demo(std::string_view flag) {
     throw usage_error(std::string(flag) +
                       " is needed: the demo model and text are neither beside this program nor in its source tree");
   return folder / (flag == "--model" ? "demo_model" : "story.txt");
+}
+
+/// Weights of one layer's matrices: multiplications a token.
+inline std::size_t layer_floats(const model_config& c) noexcept {
+  const auto u = [](int n) { return static_cast<std::size_t>(n); };
+  return u(c.hidden) * (2 * u(c.heads) * u(c.head_dim) + 2 * u(c.kv_heads) * u(c.head_dim) + 3 * u(c.ffn));
 }
 
 /// Runs a program's body; whatever ends it early is one line on stderr and exit status 2.
