@@ -194,6 +194,8 @@ int run_compare(const compare_arguments& a, std::vector<std::string> command_lin
     if (!asked_policies.empty()) return asked_policies;
     std::vector<std::string> standard{"window",          "window+4", "window+4@incache", "random", "h2o",
                                       "h2o,scope=layer", "tova",     "tova,scope=head",  "oracle"};
+    if (r.extrapolation)  // the position modes side by side
+      standard.insert(standard.end() - 1, {"tova@incache", "tova@log", "window+4@log"});
     if (a.full) standard.insert(standard.begin(), "short");
     (standard.emplace_back(Mine::name), ...);
     return standard;
@@ -356,7 +358,7 @@ int compare_main(int argc, char** argv) {
         ->expected(1);
     app.add_option("--tokenizer", a.tokenizer, "llama2.c tokenizer; else one beside the model");
     app.add_option("--policies", a.policies,
-                   "P,P,... instead of the standard rows; P is name[+i][:k][,key=value]...[@incache]");
+                   "P,P,... instead of the standard rows; P is name[+i][:k][,key=value]...[@incache|@log]");
     app.add_option("--budgets", a.budgets, "N,N,... states for policies without ':k'; 16,64,256");
     app.add_option("--window", a.window, "T tokens a window; the trained context, at most 1024");
     app.add_option("--tokens", a.tokens, "the first N tokens of each text");
