@@ -332,7 +332,7 @@ void compare(const settings& s) {
     check(scalar_attention{s.dims, p.options()}, [](int) { return epsilon; });
   }
   SCOPED_TRACE("the SIMD kernel");
-  dirty scratch(attend_scratch_bytes(s.dims, s.n, s.queries));
+  dirty scratch(attend_scratch_bytes(s.dims, s.n, s.queries, 1, s.log));
   // exp of a logit that is off, by both numerator and sum; its own 4 ulp; sums of n terms in blocks.
   check(attention<>{s.dims, p.options(), nullptr, scratch.span},
         [&](int h) { return 2 * p.logit_error(h) + (32 + s.n / 32.0) * epsilon; });

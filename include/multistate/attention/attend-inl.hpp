@@ -634,8 +634,9 @@ struct attention {
       max_queries = std::max(max_queries, task.queries);
     }
     const int workers = workers_of();
-    MULTISTATE_ASSERT(scratch.size() >= attend_scratch_bytes(dims, max_n, max_queries, workers));
-    const multistate::detail::attention_layout layout(dims, max_n, max_queries, workers);
+    const bool log = options.log != nullptr;
+    MULTISTATE_ASSERT(scratch.size() >= attend_scratch_bytes(dims, max_n, max_queries, workers, log));
+    const multistate::detail::attention_layout layout(dims, max_n, max_queries, workers, log);
     constexpr std::size_t line = multistate::detail::attention_pad * sizeof(float);
     const auto address = reinterpret_cast<std::uintptr_t>(scratch.data());
     auto* base = reinterpret_cast<float*>(scratch.data() + (line - address % line) % line);

@@ -206,6 +206,9 @@ class policy_memory final : public layer_memory {
     return room.prompt > 0 ? std::max(bytes, step_scratch_bytes<P>(d, 1, room.prompt, room.prompt)) : bytes;
   }
   int most_queries() const noexcept { return std::max(setup_.room.chunk, setup_.room.prompt); }
+  std::size_t attend_bytes() const noexcept {
+    return attend_scratch_bytes(setup_.dims, most_states_, most_queries(), 1, turning_.has_value());
+  }
 
   error make_angles() {
     if (setup_.positions == position_mode::original) return {};
@@ -238,7 +241,7 @@ class policy_memory final : public layer_memory {
     for (const state& s : states_) facts_.bytes += s.bytes();
     facts_.arena_bytes = states_.size() * state::bytes_needed(setup_.dims, who_.plan());
     facts_.state_bytes = state::state_bytes(setup_.dims);
-    facts_.scratch_bytes = step_bytes() + attend_scratch_bytes(setup_.dims, most_states_, most_queries());
+    facts_.scratch_bytes = step_bytes() + attend_bytes();
     if (!sees_rows)
       facts_.scratch_bytes += watched_attention::scratch_bytes(setup_.dims, setup_.tap, most_states_, most_queries());
     facts_.angles = setup_.angles;
@@ -247,7 +250,7 @@ class policy_memory final : public layer_memory {
 
   layer_of<P, state> place(int layer) noexcept { return {&who_, states_, layer}; }
   watched_attention attention_of(int layer, memory_observer* observer, std::span<std::byte> scratch) const noexcept {
-    const std::size_t bytes = attend_scratch_bytes(setup_.dims, most_states_, most_queries());
+    const std::size_t bytes = attend_bytes();
     return {{setup_.dims, setup_.attention, nullptr, scratch.first(bytes)},
             observer,
             setup_.tap,

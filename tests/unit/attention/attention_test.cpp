@@ -89,7 +89,8 @@ struct single {
   template <needs Want, class E = serial>
   void run_all(std::span<const attention_task> tasks, E* exec = nullptr) {
     const int workers = exec == nullptr ? 1 : exec->workers();
-    std::vector<std::byte> scratch(attend_scratch_bytes(dims, n, queries, workers), std::byte{0xff});
+    std::vector<std::byte> scratch(attend_scratch_bytes(dims, n, queries, workers, options.log != nullptr),
+                                   std::byte{0xff});
     attention<E>{dims, options, exec, scratch}.template operator()<Want>(tasks);
   }
 };
@@ -488,6 +489,7 @@ TEST(attention, scratch_grows_with_what_it_is_for) {
   EXPECT_LE(attend_scratch_bytes(dims, 100), attend_scratch_bytes(dims, 101));
   EXPECT_LE(attend_scratch_bytes(dims, 100, 1), attend_scratch_bytes(dims, 100, 2));
   EXPECT_LT(attend_scratch_bytes(dims, 100, 1, 1), attend_scratch_bytes(dims, 100, 1, 2));
+  EXPECT_LT(attend_scratch_bytes(dims, 100, 1, 1, false), attend_scratch_bytes(dims, 100, 1, 1, true));
   EXPECT_EQ(attend_scratch_bytes(dims, 100, 64), attend_scratch_bytes(dims, 100, 100000));
   static_assert(attend_scratch_bytes({1, 1, 1, 1}, 1) > 0);
 }
