@@ -11,7 +11,7 @@
 
 A window whose loss is apart is let pass, and counted, only where one of its decisions was a near tie. That happens to
 knorm: in the first layer equal bytes have keys of equal length, and turning the keys makes lengths that differ in the
-last bit. With in-cache positions keys are stored unturned, and in the first layer equal ones are equal to the bit, so
+last bit. With other positions keys are stored unturned, and in the first layer equal ones are equal to the bit, so
 that the oldest of them goes; higher up the same byte after the same cache has the same key but for rounding.
 
 Everything here is computed in double, angles too, as in the library. Angles in float32, as Hugging Face has them, are
@@ -51,7 +51,7 @@ class Rule:
     scope: str = "layer"  # one kept set a layer, or one a KV head
     first: int = 0  # so many of the sequence's first stay
     recent_half: bool = False  # the newest k - k/2 stay
-    in_cache: bool = False  # angles by place in the cache
+    positions: str = "original"  # which angles: of the token; incache: by place in the cache; log: long gaps shrink
     seed: int = 0
 
     def protected(self, positions: Tensor, now: int, budget: int) -> Tensor:
@@ -62,7 +62,8 @@ class Rule:
 RULES = [
     Rule("window", "age"),
     Rule("window+4", "age", first=4),
-    Rule("window+4@incache", "age", first=4, in_cache=True),
+    Rule("window+4@incache", "age", first=4, positions="incache"),
+    Rule("window+4@log", "age", first=4, positions="log"),
     Rule("random", "random", scope="head"),
     Rule("h2o", "accumulated", scope="head", recent_half=True),
     Rule("h2o,scope=layer", "accumulated", recent_half=True),
@@ -71,7 +72,8 @@ RULES = [
     Rule("tova,scope=head", "attention", scope="head"),
     Rule("tova,pinned=4", "attention", first=4),
     Rule("knorm", "key_norm", scope="head"),
-    Rule("knorm@incache", "key_norm", scope="head", in_cache=True),
+    Rule("knorm@incache", "key_norm", scope="head", positions="incache"),
+    Rule("tova@log", "attention", positions="log"),
 ]
 RANDOM_SEEDS = 5  # compare's row is their mean
 
@@ -103,12 +105,21 @@ def random_worth(seed: int, layer: int, lanes: int, now: int) -> Tensor:
     return torch.from_numpy(worth)
 
 
-def exact_angles(length: int, c: ModelConfig) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [length, head_dim]."""
+def exact_angles(at: Tensor, c: ModelConfig) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [..., head_dim] at positions [...]."""
     pair = torch.arange(0, c.head_dim, 2, dtype=torch.float64)
-    angles = torch.outer(torch.arange(length, dtype=torch.float64), c.rope_theta ** (-pair / c.head_dim))
+    angles = at.double()[..., None] * c.rope_theta ** (-pair / c.head_dim)
     angles = torch.cat([angles, angles], -1)
     return angles.cos(), angles.sin()
+
+
+def log_positions(alive: Tensor) -> Tensor:
+    """Of a mask over positions [..., seen]: sums of the gaps between the living, those above 10 as ln(ln gap)."""
+    at = torch.arange(alive.shape[-1]).expand(alive.shape)
+    newest = torch.where(alive, at, -1).cummax(-1).values  # up to each position
+    before = torch.cat([torch.full_like(newest[..., :1], -1), newest[..., :-1]], -1)
+    gap = torch.where(alive & (before >= 0), at - before, 0).double()
+    return torch.where(gap > 10, gap.clamp_min(11).log().log(), gap).cumsum(-1)
 
 
 def closest_call(dropped: Tensor, stays: Tensor) -> Tensor:
@@ -175,7 +186,7 @@ class LayerPolicy:
             ranked, order = self.candidates(worth).sort(dim=-1, stable=True)
             gone.scatter_(-1, order[..., :extra], True)
             relative = closest_call(ranked[..., :extra], ranked[..., extra:])
-            same_to_the_bit = self.rule.in_cache and self.layer == 0
+            same_to_the_bit = self.rule.positions != "original" and self.layer == 0
             if self.rule.worth == "key_norm" and not same_to_the_bit:
                 relative = relative.masked_fill(ranked[..., extra - 1] == ranked[..., extra], 0.0)
             self.margin = self.margin.minimum(relative.amin(1))
@@ -205,7 +216,7 @@ def run(model: Llama, tokens: Tensor, rule: Rule, budget: int, chunk: int) -> tu
     keys = [torch.zeros(shape, dtype=torch.float64) for _ in policies]
     values = [torch.zeros(shape, dtype=torch.float64) for _ in policies]
     records = [Record([], [], []) for _ in policies]
-    cos, sin = exact_angles(length, c)
+    cos, sin = exact_angles(torch.arange(length), c)
     out = []
     for at in range(0, length, chunk):
         count = min(chunk, length - at)
@@ -219,11 +230,16 @@ def run(model: Llama, tokens: Tensor, rule: Rule, budget: int, chunk: int) -> tu
             bare_keys[i][:, :, at:end], values[i][:, :, at:end] = k, v
             keys[i][:, :, at:end] = rotate(k, cos[at:end], sin[at:end])
             visible = policy.visible(at, count)
-            if rule.in_cache:
-                place = (policy.alive[..., :end].long().cumsum(-1) - 1).clamp_min(0)
-                turned = rotate(bare_keys[i][:, :, :end], cos[place], sin[place])
-                own = place[:, :, None, at:]  # of the queries, for each head of a group
-                turned_q = rotate(q.view(grouped), cos[own], sin[own])
+            if rule.positions != "original":
+                alive = policy.alive[..., :end]
+                if rule.positions == "log":
+                    turns = exact_angles(log_positions(alive), c)
+                else:
+                    place = (alive.long().cumsum(-1) - 1).clamp_min(0)
+                    turns = cos[place], sin[place]
+                turned = rotate(bare_keys[i][:, :, :end], *turns)
+                # of the queries, for each head of a group
+                turned_q = rotate(q.view(grouped), *(x[:, :, None, at:] for x in turns))
             else:
                 turned = keys[i][:, :, :end]
                 turned_q = rotate(q, cos[at:end], sin[at:end]).view(grouped)
@@ -234,7 +250,7 @@ def run(model: Llama, tokens: Tensor, rule: Rule, budget: int, chunk: int) -> tu
             records[i].q.append(rotate(q[0], cos[at:end], sin[at:end]).transpose(0, 1))
             records[i].k.append(keys[i][0, :, at:end].transpose(0, 1))
             records[i].v.append(v[0].transpose(0, 1))
-            entered = bare_keys[i] if rule.in_cache else keys[i]  # what is stored
+            entered = keys[i] if rule.positions == "original" else bare_keys[i]  # what is stored
             policy.drop(policy.see(rows.view(windows, c.heads, count, end), entered[:, :, :end]))
             x = x + block.self_attn.o_proj(y)
             x = x + block.mlp(block.post_attention_layernorm(x))
@@ -299,7 +315,7 @@ def kept_by_replay(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     q, k, v = (torch.cat(x).float().contiguous() for x in (record.q, record.k, record.v))
     save_file({"q": q, "k": k, "v": v}, folder / "record.safetensors")
-    name, _, options = rule.name.removesuffix("@incache").partition(",")
+    name, _, options = rule.name.partition("@")[0].partition(",")
     policy = f"{name}:{budget}" + (f",{options}" if options else "")
     call = [replay, str(folder / "record.safetensors"), "--policy", policy, "--out", str(folder / "kept.safetensors")]
     if chunk > 1:

@@ -36,7 +36,7 @@ struct settings {
   shape dims;
   int n = 1;
   int queries = 1;
-  bool scale = false, softcap = false, window = false, sink = false, alibi = false, in_cache = false;
+  bool scale = false, softcap = false, window = false, sink = false, alibi = false, in_cache = false, log = false;
   float spread = 1.0f;  ///< of the queries: how peaked the softmax is
   unsigned seed = 0;
 
@@ -50,6 +50,7 @@ struct settings {
     if (sink) s += " sink";
     if (alibi) s += " alibi";
     if (in_cache) s += " in_cache";
+    if (log) s += " log";
     return s + " target " + std::string(attention_target());
   }
 };
@@ -71,7 +72,7 @@ class problem {
   /// at most epsilon / 2 of |q| |k|. What happens is within a quarter of it, with vectors and without.
   double logit_error(int kv_head) const {
     const auto dk = static_cast<std::size_t>(s_.dims.dk);
-    const double terms = std::sqrt(double(s_.dims.dk)) / 2 + 4 + (s_.in_cache ? 4 : 0);
+    const double terms = std::sqrt(double(s_.dims.dk)) / 2 + 4 + (s_.in_cache || s_.log ? 4 : 0);
     const double scale = options_.scale != 0 ? std::abs(double(options_.scale)) : 1 / std::sqrt(double(s_.dims.dk));
     const auto& task = tasks_[static_cast<std::size_t>(kv_head)];
     double largest = 0;
@@ -83,7 +84,7 @@ class problem {
         largest = std::max(largest, std::sqrt(squares));
       }
     double bound = terms * scale * largest * key_norm_[static_cast<std::size_t>(kv_head)];
-    if (s_.alibi) bound += 2 * (double(s_.n) * 3 + 2);  // slopes up to 1, positions up to 3 apart
+    if (s_.alibi) bound += 2 * (double(s_.n) * longest_gap() + 2);  // slopes up to 1
     return epsilon / 2 * bound;
   }
 
@@ -100,14 +101,20 @@ class problem {
     const std::vector<position>& positions = positions_[h];
     const Eigen::Index n = s_.n, queries = s_.queries, dk = s_.dims.dk, dv = s_.dims.dv, group = s_.dims.group();
     const auto query = [&](Eigen::Index j) { return task.first + j; };
-    const auto rank = [&](position p) {
-      return static_cast<double>(
-          std::count_if(positions.begin(), positions.end(), [&](position other) { return other < p; }));
+    std::vector<position> by_age = positions;
+    std::sort(by_age.begin(), by_age.end());
+    std::vector<double> places(by_age.size(), 0.0);
+    for (std::size_t r = 1; r < by_age.size(); ++r) {
+      const auto gap = static_cast<double>(by_age[r] - by_age[r - 1]);
+      places[r] = places[r - 1] + (s_.in_cache ? 1 : gap > 10 ? std::log(std::log(gap)) : gap);
+    }
+    const auto place = [&](position p) {
+      return places[static_cast<std::size_t>(std::lower_bound(by_age.begin(), by_age.end(), p) - by_age.begin())];
     };
     const auto rotated = [&](matrix x, const auto& position_of_row) {
-      if (options_.in_cache != nullptr)
+      if (options_.turning() != nullptr)
         support::rotate(x, rope_.dim, rope_.theta, rope_.pairing == rope_pairing::halves,
-                        [&](Eigen::Index r) { return rank(position_of_row(r)); });
+                        [&](Eigen::Index r) { return place(position_of_row(r)); });
       return x;
     };
     matrix visible(queries, n), distance(queries, n);
@@ -171,13 +178,15 @@ class problem {
     }
     if (s_.sink) options_.sink_logits = sinks_;
     if (s_.alibi) options_.alibi = slopes_;
-    if (s_.in_cache) {
+    if (s_.in_cache || s_.log) {
       rope_.dim = 2 * pick(1, s_.dims.dk / 2);
       rope_.pairing = pick(0, 1) == 0 ? rope_pairing::halves : rope_pairing::adjacent;
       table_ = std::make_unique<angle_table>(angle_table::make(rope_, s_.n).value());
-      options_.in_cache = table_.get();
+      if (s_.in_cache) options_.in_cache = table_.get();
+      if (s_.log) options_.log = &table_->turning();
     }
   }
+  int longest_gap() const { return s_.log ? 30 : 3; }
 
   /// rows [count][d] in one allocation of exactly their bytes, at an odd address, strides with NaN between the rows.
   template <class Format>
@@ -213,7 +222,7 @@ class problem {
     // Positions: old states in any order of slots, the chunk's own at the end.
     std::vector<position> pos;
     position next = pick(0, 3);
-    for (std::size_t i = 0; i < n; ++i) pos.push_back(next += (i < n - queries ? pick(1, 3) : 1));
+    for (std::size_t i = 0; i < n; ++i) pos.push_back(next += (i < n - queries ? pick(1, pick(1, longest_gap())) : 1));
     std::shuffle(pos.begin(), pos.begin() + static_cast<std::ptrdiff_t>(n - queries), rng_);
     std::vector<std::uint32_t> ranks;
     for (std::size_t i = 0; i < n; ++i)
@@ -323,7 +332,7 @@ void compare(const settings& s) {
     check(scalar_attention{s.dims, p.options()}, [](int) { return epsilon; });
   }
   SCOPED_TRACE("the SIMD kernel");
-  dirty scratch(attend_scratch_bytes(s.dims, s.n, s.queries));
+  dirty scratch(attend_scratch_bytes(s.dims, s.n, s.queries, 1, s.log));
   // exp of a logit that is off, by both numerator and sum; its own 4 ulp; sums of n terms in blocks.
   check(attention<>{s.dims, p.options(), nullptr, scratch.span},
         [&](int h) { return 2 * p.logit_error(h) + (32 + s.n / 32.0) * epsilon; });
@@ -349,6 +358,7 @@ settings draw(std::mt19937& rng) {
   s.sink = flag();
   s.alibi = flag();
   s.in_cache = flag() && s.dims.dk >= 2;
+  s.log = flag() && s.dims.dk >= 2 && !s.in_cache;
   s.spread = pick(0, 3) == 0 ? 8.0f : 1.0f;
   return s;
 }
@@ -436,25 +446,27 @@ TEST(attention_against_eigen, every_pair_of_dimensions) {
       s.n = 1 + static_cast<int>(rng() % 70);
       s.queries = std::min(s.queries, std::min(s.n, 6));
       s.in_cache = s.in_cache && dk >= 2;
+      s.log = s.log && dk >= 2;
       compare<needs::each_row, f32, f32>(s);
       if (HasFatalFailure()) return;
     }
 }
 
 TEST(attention_against_eigen, each_option_alone_and_all_together) {
-  for (int option = 0; option < 7; ++option)
+  for (int option = 0; option < 9; ++option)
     for (const int queries : {1, 5, 40}) {
       settings s;
       s.seed = static_cast<unsigned>(100 + option);
       s.dims = {8, 2, 40, 24};
       s.n = 77;
       s.queries = queries;
-      s.scale = option == 0 || option == 6;
-      s.softcap = option == 1 || option == 6;
-      s.window = option == 2 || option == 6;
-      s.sink = option == 3 || option == 6;
-      s.alibi = option == 4 || option == 6;
-      s.in_cache = option == 5 || option == 6;
+      s.scale = option == 0 || option >= 7;
+      s.softcap = option == 1 || option >= 7;
+      s.window = option == 2 || option >= 7;
+      s.sink = option == 3 || option >= 7;
+      s.alibi = option == 4 || option >= 7;
+      s.in_cache = option == 5 || option == 7;
+      s.log = option == 6 || option == 8;
       compare<needs::each_row, f32, f32>(s);
       compare<needs::row_sum, f16, bf16>(s);
       compare<needs::last_row, i8>(s);

@@ -24,8 +24,31 @@ using support::random_ids;
 using support::random_model;
 using support::u;
 
-/// The transformer from its formulas, in double: every query sees its own position and the `reach[layer]` before it.
-std::vector<double> reference(const model_weights& m, const std::vector<int>& ids, const std::vector<int>& reach) {
+/// What a query sees of its sequence, and where it stands there.
+struct sight {
+  Eigen::Index first = 0, reach = 1000;  ///< the first tokens, those of its chunk up to itself, and `reach` before it
+  Eigen::Index chunk = 1;
+  bool log = false;
+
+  std::vector<Eigen::Index> seen_from(Eigen::Index t) const {
+    std::vector<Eigen::Index> seen;
+    for (Eigen::Index i = 0; i <= t; ++i)
+      if (i < first || i >= t / chunk * chunk - reach) seen.push_back(i);
+    return seen;
+  }
+  std::vector<double> places(const std::vector<Eigen::Index>& seen) const {
+    std::vector<double> all;
+    for (std::size_t i = 0; i < seen.size(); ++i) {
+      const auto gap = static_cast<double>(i == 0 ? 0 : seen[i] - seen[i - 1]);
+      const double counted = log && gap > 10 ? std::log(std::log(gap)) : gap;
+      all.push_back(i == 0 ? 0 : all.back() + counted);
+    }
+    return all;
+  }
+};
+
+/// The transformer from its formulas, in double.
+std::vector<double> reference(const model_weights& m, const std::vector<int>& ids, const std::vector<sight>& sights) {
   const auto mapped = [](const std::vector<float>& w, Eigen::Index rows) -> matrix {
     using stored = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
     return Eigen::Map<const stored>(w.data(), rows, static_cast<Eigen::Index>(w.size()) / rows).cast<double>();
@@ -40,10 +63,9 @@ std::vector<double> reference(const model_weights& m, const std::vector<int>& id
   };
   const model_config& c = m.config;
   const Eigen::Index T = static_cast<Eigen::Index>(ids.size()), d = c.head_dim;
-  const auto rotated = [&](matrix x) {  // [T][heads * d]
-    for (Eigen::Index h = 0; h < x.cols() / d; ++h)
-      support::rotate(x.middleCols(h * d, d), c.rope.dim, c.rope.theta, c.rope.pairing == rope_pairing::halves,
-                      [](Eigen::Index t) { return static_cast<double>(t); });
+  const auto rotated = [&](matrix x, const std::vector<double>& places) {  // [places][d]
+    support::rotate(x, c.rope.dim, c.rope.theta, c.rope.pairing == rope_pairing::halves,
+                    [&](Eigen::Index r) { return places[static_cast<std::size_t>(r)]; });
     return x;
   };
   matrix x(T, c.hidden);
@@ -52,19 +74,22 @@ std::vector<double> reference(const model_weights& m, const std::vector<int>& id
   for (int layer = 0; layer < c.layers; ++layer) {
     const layer_weights& w = m.layers[u(layer)];
     const matrix h = norm(x, w.attention_norm);
-    const matrix q = rotated(h * mapped(w.q, c.heads * d).transpose());
-    const matrix k = rotated(h * mapped(w.k, c.kv_heads * d).transpose());
+    const matrix q = h * mapped(w.q, c.heads * d).transpose();
+    const matrix k = h * mapped(w.k, c.kv_heads * d).transpose();
     const matrix v = h * mapped(w.v, c.kv_heads * d).transpose();
     matrix out = matrix::Zero(T, c.heads * d);
-    for (Eigen::Index t = 0; t < T; ++t)
+    for (Eigen::Index t = 0; t < T; ++t) {
+      const std::vector<Eigen::Index> seen = sights[u(layer)].seen_from(t);
+      const std::vector<double> places = sights[u(layer)].places(seen);
       for (int head = 0; head < c.heads; ++head) {
-        const Eigen::Index kv = head / (c.heads / c.kv_heads) * d,
-                           begin = std::max<Eigen::Index>(0, t - reach[u(layer)]);
-        Eigen::VectorXd a = k.block(begin, kv, t + 1 - begin, d) * q.block(t, head * d, 1, d).transpose() /
+        const auto kv = Eigen::seqN(head / (c.heads / c.kv_heads) * d, d);
+        Eigen::VectorXd a = rotated(k(seen, kv), places) *
+                            rotated(q.block(t, head * d, 1, d), {places.back()}).transpose() /
                             std::sqrt(static_cast<double>(d));
         a = (a.array() - a.maxCoeff()).exp();
-        out.block(t, head * d, 1, d) = (a / a.sum()).transpose() * v.block(begin, kv, t + 1 - begin, d);
+        out.block(t, head * d, 1, d) = (a / a.sum()).transpose() * v(seen, kv);
       }
+    }
     x += out * mapped(w.o, c.hidden).transpose();
     const matrix f = norm(x, w.ffn_norm);
     const matrix gate = f * mapped(w.gate, c.ffn).transpose(), up = f * mapped(w.up, c.ffn).transpose();
@@ -90,7 +115,7 @@ TEST(decoder_against_eigen, sees_all_that_came_before) {
   for (const auto& s : shapes) {
     const model_weights m = random_model(s);
     const std::vector<int> ids = random_ids(25, s.vocab);
-    const auto expected = reference(m, ids, std::vector<int>(u(s.layers), 1000));
+    const auto expected = reference(m, ids, std::vector<sight>(u(s.layers)));
     auto d = decoder<>::make(m, 25).value();
     for (const std::size_t chunk : {1u, 4u, 25u}) {
       auto memory = make_memory(full{.budget = 25}, setup_for(m.config, {.chunk = 25})).value();
@@ -101,7 +126,10 @@ TEST(decoder_against_eigen, sees_all_that_came_before) {
     memory = make_memory(full{.budget = 25}, setup_for(m.config)).value();
     EXPECT_LT(furthest(feed(d, memory, ids, 25, attend_mode::one_by_one), expected), 1e-4) << s.hidden;
     memory = make_memory(full{.budget = 25}, setup_for(m.config, {.chunk = 3}, position_mode::in_cache)).value();
-    EXPECT_LT(furthest(feed(d, memory, ids, 3), expected), 1e-4) << s.hidden;
+    const auto by_rank = feed(d, memory, ids, 3);
+    EXPECT_LT(furthest(by_rank, expected), 1e-4) << s.hidden;
+    memory = make_memory(full{.budget = 25}, setup_for(m.config, {.chunk = 3}, position_mode::log)).value();
+    EXPECT_EQ(feed(d, memory, ids, 3), by_rank) << s.hidden;
   }
 }
 
@@ -114,7 +142,31 @@ TEST(decoder_against_eigen, sees_the_window_of_each_layer) {
     parts[u(l)] = make_layer_memory(window{.budget = l == 1 ? 5 : 11}, setup_for(m.config), l).value();
   auto memory = sequence_memory::make(std::move(parts)).value();
   auto d = decoder<>::make(m, 30).value();
-  EXPECT_LT(furthest(feed(d, memory, ids), reference(m, ids, {11, 5, 11})), 1e-4);
+  EXPECT_LT(furthest(feed(d, memory, ids), reference(m, ids, {{.reach = 11}, {.reach = 5}, {.reach = 11}})), 1e-4);
+}
+
+/// The gap behind two sinks grows: up to 10 log positions are the original ones, beyond they are not.
+TEST(decoder_against_eigen, counts_long_gaps_less_with_log_positions) {
+  for (const rope_pairing pairing : {rope_pairing::halves, rope_pairing::adjacent})
+    for (const int chunk : {1, 4}) {
+      const model_weights m = random_model({.head_dim = 10, .pairing = pairing});
+      const std::vector<int> ids = random_ids(40, m.config.vocab);
+      const auto vocab = static_cast<std::size_t>(m.config.vocab);
+      auto d = decoder<>::make(m, 40).value();
+      const auto run = [&](position_mode at) {
+        auto memory = make_memory(window{.budget = 9, .sinks = 2}, setup_for(m.config, {.chunk = chunk}, at)).value();
+        return feed(d, memory, ids, u(chunk));
+      };
+      const sight seen{.first = 2, .reach = 7, .chunk = chunk, .log = true};
+      const auto log = run(position_mode::log), original = run(position_mode::original);
+      EXPECT_LT(furthest(log, reference(m, ids, {seen, seen})), 1e-4);
+      const auto up_to = [&](const std::vector<float>& x, std::size_t tokens) {
+        return std::vector(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(tokens * vocab));
+      };
+      const std::size_t short_gaps = chunk == 1 ? 19 : 20;  // token 18 sees 0, 1 and 11 to 18; 16 to 19 from 9 on
+      EXPECT_LT(furthest(up_to(log, short_gaps), up_to(original, short_gaps)), 1e-4);
+      EXPECT_GT(furthest(up_to(log, short_gaps + 1), up_to(original, short_gaps + 1)), 0.01);
+    }
 }
 
 }  // namespace

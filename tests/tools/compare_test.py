@@ -36,8 +36,7 @@ def bad_usage(compare, folder):
         (["--policies", "window+9:4"], "sinks <= budget"),
         (["--policies", "tova,colour=red"], "has no 'colour'"),
         (["--policies", "tova,scope=head,scope=head"], "twice"),
-        (["--policies", "tova@log"], "not built yet"),
-        (["--policies", "tova@somewhere"], "there is @incache"),
+        (["--policies", "tova@somewhere"], "there are @incache and @log"),
         (["--policies", "full:3"], "takes no budget"),
         (["--budgets", "0"], "--budgets must be a whole number"),
         (["--budgets", "16,,64"], "--budgets must be a whole number"),
@@ -72,7 +71,7 @@ def bad_usage(compare, folder):
 def demo(compare, folder):
     """3,000 tokens of the story: the shape is that of the model's own evaluation, and the figures fit each other."""
     out = folder / "demo.json"
-    done = works(compare, "--tokens", 3000, "--budgets", "16,64", "--policies", "tova,window,window+1,random,oracle,window+1@incache,h2o,recent=32,tova:2000", "--json", out, "--csv", folder / "demo.csv")
+    done = works(compare, "--tokens", 3000, "--budgets", "16,64", "--policies", "tova,window,window+1,random,oracle,window+1@incache,window+1@log,h2o,recent=32,tova:2000", "--json", out, "--csv", folder / "demo.csv")
     report = json.loads(out.read_text())
     rows = {(r["policy"], r["budget"]): r for r in report["rows"]}
     check(report["window"] == 1024 and report["stride"] == 512 and report["score"] == "tail", "T, stride, score")
@@ -102,7 +101,7 @@ def demo(compare, folder):
             check(row["states_attended_max"] == k + 1 and near(row["states_attended_mean"], k + 1), f"{key}: k + 1 states attended")
             life = sum(min(t, k + 1) for w in windows for t in range(1, w["queries"] + 1)) / sum(w["queries"] for w in windows)
             check(near(row["mean_life"], life), f"{key}: mean life is mean(min(t, k + 1))")
-            rounding = 1e-5 if "incache" in key[0] else 0  # keys are turned elsewhere
+            rounding = 1e-5 if "@" in key[0] else 0  # keys are turned elsewhere
             check(all(abs(b["difference"]) <= rounding for b in row["nll_by_position"] if b["position"] + 16 <= k), f"{key}: nothing is lost before k + 1")
             check(0 < row["kept_mass"] < 1, f"{key}: kept mass")
             low, high = row["interval"]
@@ -120,6 +119,9 @@ def demo(compare, folder):
     check(trace["tokens"][0] == 256 and len(trace["tokens"]) == 1024 and all(r["budget"] == 64 for r in trace["rows"]), "trace of budget 64")
     deaths = next(r for r in trace["rows"] if r["policy"] == "window")["layers"]
     check(all(lane == [min(p + 65, 1024) for p in range(1024)] for layer in deaths for lane in layer), "Window drops position p after query p + k")
+    modes = {p: rows[p, 16]["position_mode"] for p in ("window+1", "window+1@incache", "window+1@log")}
+    check(list(modes.values()) == ["original", "incache", "log"], f"position modes: {modes}")
+    check(len({rows[p, 16]["nll"] for p in modes}) == 3, "and they differ")
     check(full["kl_mean"] == 0 and full["top1_agreement"] == 1 and full["nll_minus_full"] == 0, "Full is Full")
     same = rows["tova", 2000]
     check(all(same[f] == full[f] for f in FIGURES if not f.startswith("bytes_alloc")), "k >= T is Full, bit for bit")
@@ -169,6 +171,10 @@ def options(compare, folder):
     far = small(compare, folder, window=1300, tokens=1300)
     check(far["extrapolation"] and all(r["kl_mean"] is None and r["top1_agreement"] is None and r["nll"] for r in far["rows"]), "above the trained context Full is no oracle")
     check("EXTRAPOLATION" in works(compare, "--window", 1100, "--tokens", 1100, "--policies", "window+1", "--budgets", 16).stdout.splitlines()[0], "and the output is headed so")
+    for window, more in [(1024, set()), (1026, {"tova@incache", "tova@log", "window+4@log"})]:
+        standard = json.loads(works(compare, "--window", window, "--tokens", window, "--budgets", 8, "--json", "-").stdout)
+        names = {r["policy"] for r in standard["rows"]}
+        check({n for n in names if "@" in n} == more | {"window+4@incache"}, f"position modes of the standard rows at {window}: {names}")
     quiet = works(compare, "--window", 64, "--tokens", 100, "--policies", "full", "--quiet")
     check(quiet.stdout == "" and quiet.stderr == "", "--quiet prints nothing")
     full = small(compare, folder, "--full", policies="short", budgets="16,64,128")

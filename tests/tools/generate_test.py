@@ -16,7 +16,7 @@ def bad_usage(generate):
         (["--policy", "nonsense:3"], "no policy is called 'nonsense'"),
         (["--policy", "tova"], "needs a budget"),
         (["--policy", "full"], "--tokens N"),
-        (["--policy", "tova:8@log"], "not built yet"),
+        (["--policy", "tova:8@near"], "there are @incache and @log"),
         (["--tokens", "0"], "--tokens must be a whole number from 1"),
         (["--seed", "x"], "--seed must be a whole number"),
         (["--temperature", "-1"], "--temperature must be a number from 0"),
@@ -50,6 +50,9 @@ def text(generate, folder):
     check(cold[0] == cold[1], "temperature 0 draws nothing")
     large = made(generate, folder, "--policy", "tova:5000", "--prompt", "The ", "--temperature", 0)[1]["text"]
     check(large == cold[0], "nothing forgotten is Full")
+    log = made(generate, folder, "--policy", "window+4:16@log")[1]
+    check(log["policy"] == "window+4:16@log", "what was chosen is told: " + log["policy"])
+    check(log["text"] != made(generate, folder, "--policy", "window+4:16")[1]["text"], "another text than with original positions")
     heads = made(generate, folder, "--policy", "tova:8,scope=head")[1]["kept"]
     check(len(heads) == 12 and {k["lane"] for k in heads} == {0, 1}, "one list a head at scope head")
     whole = made(generate, folder, "--policy", "tova:8,scope=model")[1]["kept"]

@@ -27,6 +27,7 @@
 #include <multistate/attention/options.hpp>
 #include <multistate/attention/softmax-inl.hpp>
 #include <multistate/attention/values-inl.hpp>
+#include <multistate/rope/log_positions.hpp>
 #include <multistate/types/assert.hpp>
 #include <multistate/types/format.hpp>
 #include <multistate/types/ids.hpp>
@@ -214,6 +215,7 @@ class task_attender {
         following_(task + 1 < call.tasks.size() ? &call.tasks[task + 1] : nullptr),
         dims_(call.dims),
         options_(call.options),
+        turning_(call.options.turning()),
         rows_(call.rows),
         n_(static_cast<std::size_t>(task_.kv.n)),
         queries_(static_cast<std::size_t>(task_.queries)),
@@ -234,10 +236,13 @@ class task_attender {
         totals_(shared + call.layout.totals),
         running_(reinterpret_cast<softmax_part*>(mine + call.layout.running)),
         index_(reinterpret_cast<std::uint32_t*>(mine + call.layout.index)),
-        sums_(reinterpret_cast<double*>(mine + call.layout.sums)) {}
+        sums_(reinterpret_cast<double*>(mine + call.layout.sums)),
+        places_(reinterpret_cast<double*>(mine + call.layout.places)),
+        angles_(mine + call.layout.angles) {}
 
   /// All of it.
   void run() noexcept {
+    find_places();
     if (sums_rows())
       for (std::size_t s = 0; s < n_; ++s) sums_[s] = 0.0;
     const std::size_t together = attention_tokens(static_cast<int>(group_), task_.queries);
@@ -258,6 +263,7 @@ class task_attender {
 
   /// Of a single token without a window mask: one part, to be merged later.
   void run_part(std::size_t part) noexcept {
+    find_places();
     begin(0, 1, n_, false);
     keeps_ = true;
     prepare(0, 1);
@@ -329,10 +335,21 @@ class task_attender {
       for (std::size_t g = 0; g < group_; ++g) {
         float* q = queries_at_ + (j * group_ + g) * dk_stride_;
         std::memcpy(q, task_.q + (first + j) * task_.q_stride + g * dk_, dk_ * sizeof(float));
-        if (options_.in_cache != nullptr)
-          turn(options_.in_cache->turning().config(), options_.in_cache->row(causal(first + j) - 1), q);
+        if (turning_ != nullptr) turn(turning_->config(), angles_of(causal(first + j) - 1), q);
         prepare_query(q, dk_, scale_);
       }
+  }
+
+  /// places_ [n]
+  void find_places() noexcept {
+    if (options_.log != nullptr) log_positions(task_.kv.positions, task_.kv.ranks, {places_, n_});
+  }
+
+  /// Of an un-rotated key or query, [2][pairs]; valid until the next call.
+  const float* angles_of(std::size_t rank) noexcept {
+    if (options_.in_cache != nullptr) return options_.in_cache->row(rank);
+    options_.log->angles(places_[rank], angles_);
+    return angles_;
   }
 
   // ---- one part -----------------------------------------------------------------------------------------------------
@@ -376,13 +393,12 @@ class task_attender {
 
   /// logits [columns][stride] of the block that begins at entry `at`.
   void dot_block(std::size_t at, const row_block& block, row_fetcher fetcher, float* logits) noexcept {
-    if (options_.in_cache != nullptr || unpacks<KeyFormat>(columns_)) {
+    if (turning_ != nullptr || unpacks<KeyFormat>(columns_)) {
       row_list floats;
       unpack_block<KeyFormat>(block, dk_, dk_stride_, floats);
-      if (options_.in_cache != nullptr)
+      if (turning_ != nullptr)
         for (std::size_t i = 0; i < block.count; ++i)
-          turn(options_.in_cache->turning().config(), options_.in_cache->row(task_.kv.ranks[slot_of(at + i)]),
-               unpacked_ + i * dk_stride_);
+          turn(turning_->config(), angles_of(task_.kv.ranks[slot_of(at + i)]), unpacked_ + i * dk_stride_);
       dot_columns<f32>(queries_at_, dk_stride_, columns_, {floats.rows, block.count}, fetcher, dk_, logits, stride_);
     } else {
       dot_columns<KeyFormat>(queries_at_, dk_stride_, columns_, block, fetcher, dk_, logits, stride_);
@@ -531,6 +547,7 @@ class task_attender {
   const attention_task* following_;
   const shape& dims_;
   const attention_options& options_;
+  const rope* turning_;  // null: keys and queries come rotated
   needs rows_;
   std::size_t n_, queries_, group_, dk_, dv_;
   std::size_t dk_stride_;  // floats from one query or unpacked key to the next
@@ -548,6 +565,8 @@ class task_attender {
   softmax_part* running_;
   std::uint32_t* index_;
   double* sums_;
+  double* places_;
+  float* angles_;
 
   // Of the pass.
   std::size_t first_ = 0, tokens_ = 0, columns_ = 0;
@@ -615,8 +634,9 @@ struct attention {
       max_queries = std::max(max_queries, task.queries);
     }
     const int workers = workers_of();
-    MULTISTATE_ASSERT(scratch.size() >= attend_scratch_bytes(dims, max_n, max_queries, workers));
-    const multistate::detail::attention_layout layout(dims, max_n, max_queries, workers);
+    const bool log = options.log != nullptr;
+    MULTISTATE_ASSERT(scratch.size() >= attend_scratch_bytes(dims, max_n, max_queries, workers, log));
+    const multistate::detail::attention_layout layout(dims, max_n, max_queries, workers, log);
     constexpr std::size_t line = multistate::detail::attention_pad * sizeof(float);
     const auto address = reinterpret_cast<std::uintptr_t>(scratch.data());
     auto* base = reinterpret_cast<float*>(scratch.data() + (line - address % line) % line);
@@ -656,13 +676,15 @@ struct attention {
     for (const extent& e : task.kv.extents) held += static_cast<std::size_t>(e.n);
     MULTISTATE_ASSERT(held >= n);
     MULTISTATE_ASSERT(rows == needs::nothing || task.row != nullptr);
-    MULTISTATE_ASSERT((options.window == 0 && options.alibi.empty()) || task.kv.positions.size() >= n);
+    MULTISTATE_ASSERT((options.window == 0 && options.alibi.empty() && options.log == nullptr) ||
+                      task.kv.positions.size() >= n);
     MULTISTATE_ASSERT(options.sink_logits.empty() ||
                       options.sink_logits.size() == static_cast<std::size_t>(dims.heads));
     MULTISTATE_ASSERT(options.alibi.empty() || options.alibi.size() == static_cast<std::size_t>(dims.heads));
+    MULTISTATE_ASSERT(options.turning() == nullptr ||
+                      (task.kv.ranks.size() >= n && options.turning()->config().dim <= dims.dk));
     MULTISTATE_ASSERT(options.in_cache == nullptr ||
-                      (task.kv.ranks.size() >= n && options.in_cache->ranks() >= task.kv.n &&
-                       options.in_cache->turning().config().dim <= dims.dk));
+                      (options.log == nullptr && options.in_cache->ranks() >= task.kv.n));
   }
 };
 

@@ -21,6 +21,11 @@ struct attention_options {
   std::span<const float> alibi = {};        ///< [H] slopes (Press et al. 2022)
   const angle_table* in_cache = nullptr;    ///< set: keys and queries come un-rotated, the angle of a slot is its rank,
                                             ///< that of query j is n - queries + j
+  const rope* log = nullptr;                ///< instead of in_cache: the same with the log_positions() of these ranks,
+                                            ///< whose cosines and sines are computed anew for every key read
+
+  /// What turns keys and queries that come un-rotated; null: they come rotated.
+  const rope* turning() const noexcept { return in_cache != nullptr ? &in_cache->turning() : log; }
 };
 
 /// The rows attention writes for what is wanted. Both the last row and the sum: only each row gives both.
@@ -68,9 +73,11 @@ struct attention_layout {
   std::size_t running = 0;   ///< [columns] max and sum up to a part
   std::size_t index = 0;     ///< [n] slots seen through a window, as uint32
   std::size_t sums = 0;      ///< [n] row sums of a chunk, as double
+  std::size_t places = 0;    ///< [n] log positions by rank, as double; where log is set
+  std::size_t angles = 0;    ///< [padded(dk)] cosines and sines at one of them; where log is set
   std::size_t floats = 0;    ///< of one worker
 
-  constexpr attention_layout(const shape& dims, int max_n, int max_queries, int workers) noexcept {
+  constexpr attention_layout(const shape& dims, int max_n, int max_queries, int workers, bool log) noexcept {
     const auto n = padded(static_cast<std::size_t>(max_n));
     const std::size_t group = static_cast<std::size_t>(dims.group());
     const std::size_t columns = attention_tokens(dims.group(), max_queries) * group;
@@ -88,18 +95,21 @@ struct attention_layout {
     running = totals + padded(parts * columns);
     index = running + padded(2 * columns);
     sums = index + n;
-    floats = sums + (max_queries > 1 ? 2 * n : 0);
+    places = sums + (max_queries > 1 ? 2 * n : 0);
+    angles = places + (log ? 2 * n : 0);
+    floats = angles + (log ? dk : 0);
   }
 };
 
 }  // namespace detail
 
-/// Scratch for calls whose tasks have at most max_n states and max_queries tokens, by an executor of so many workers.
+/// Scratch for calls whose tasks have at most max_n states and max_queries tokens, by an executor of so many workers;
+/// `log`: with attention_options::log.
 /// The same on every SIMD target.
-constexpr std::size_t attend_scratch_bytes(const shape& dims, int max_n, int max_queries = 1,
-                                           int workers = 1) noexcept {
+constexpr std::size_t attend_scratch_bytes(const shape& dims, int max_n, int max_queries = 1, int workers = 1,
+                                           bool log = false) noexcept {
   constexpr std::size_t line = detail::attention_pad * sizeof(float);
-  const detail::attention_layout layout(dims, max_n, max_queries, workers);
+  const detail::attention_layout layout(dims, max_n, max_queries, workers, log);
   return layout.floats * sizeof(float) * static_cast<std::size_t>(workers) + line;
 }
 

@@ -4,10 +4,12 @@
 #include <cstddef>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <span>
 #include <vector>
 
 #include <multistate/attention/options.hpp>
+#include <multistate/rope/log_positions.hpp>
 #include <multistate/types/assert.hpp>
 #include <multistate/types/format.hpp>
 #include <multistate/types/ids.hpp>
@@ -34,16 +36,16 @@ struct scalar_attention {
     return static_cast<double>(Format::load(e)) * static_cast<double>(row_scale<Format>(row, n));
   }
 
-  /// Turns x [dk] to its rank, from the frequencies rather than from the table's floats.
-  void turn(std::vector<double>& x, double rank) const {
-    const rope& r = options.in_cache->turning();
+  /// Turns x [dk] to where it stands, from the frequencies rather than from floats.
+  void turn(std::vector<double>& x, double at) const {
+    const rope& r = *options.turning();
     const std::size_t pairs = r.inv_freq().size();
     for (std::size_t i = 0; i < pairs; ++i) {
       const bool halves = r.config().pairing == rope_pairing::halves;
       double& a = x[halves ? i : 2 * i];
       double& b = x[halves ? pairs + i : 2 * i + 1];
-      const double c = std::cos(rank * r.inv_freq()[i]);
-      const double s = std::sin(rank * r.inv_freq()[i]);
+      const double c = std::cos(at * r.inv_freq()[i]);
+      const double s = std::sin(at * r.inv_freq()[i]);
       const double turned = a * c - b * s;
       b = b * c + a * s;
       a = turned;
@@ -68,6 +70,10 @@ struct scalar_attention {
       }
     MULTISTATE_ASSERT(keys.size() == n);
 
+    std::vector<double> places(n);  // of un-rotated keys, by rank
+    std::iota(places.begin(), places.end(), 0.0);
+    if (options.log != nullptr) log_positions(task.kv.positions, task.kv.ranks, places);
+
     std::vector<double> summed(n, 0.0);
     for (std::size_t j = 0; j < queries; ++j) {
       const position own = task.first + static_cast<position>(j);
@@ -77,7 +83,7 @@ struct scalar_attention {
         const std::size_t head = static_cast<std::size_t>(task.kv_head) * group + g;
         const float* given = task.q + j * task.q_stride + g * dk;
         std::vector<double> q(given, given + dk);
-        if (options.in_cache != nullptr) turn(q, static_cast<double>(causal - 1));
+        if (options.turning() != nullptr) turn(q, places[causal - 1]);
 
         std::vector<std::size_t> seen;
         std::vector<double> logits;
@@ -87,7 +93,7 @@ struct scalar_attention {
           if (options.window > 0 && task.kv.positions[s] <= own - options.window) continue;
           std::vector<double> k(dk);
           for (std::size_t i = 0; i < dk; ++i) k[i] = element<KeyFormat>(keys[s], i, dk);
-          if (options.in_cache != nullptr) turn(k, static_cast<double>(task.kv.ranks[s]));
+          if (options.turning() != nullptr) turn(k, places[task.kv.ranks[s]]);
           double logit = 0.0;
           for (std::size_t i = 0; i < dk; ++i) logit += q[i] * k[i];
           logit *= scale;

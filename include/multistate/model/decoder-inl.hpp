@@ -253,9 +253,9 @@ class decoder {
     linear(*exec_, p);
   }
 
-  /// Rotates a token's queries and keys to its original position; memories with in-cache positions do it themselves.
+  /// Rotates a token's queries and keys to its original position; memories with other positions do it themselves.
   void turn(std::span<const batch_item> batch, std::size_t t) noexcept {
-    if (batch[place_[t]].memory->in_cache()) return;
+    if (batch[place_[t]].memory->unrotated()) return;
     const float* angles = angles_.data() + t * rope_.angle_floats();
     const std::size_t d = u(config().head_dim);
     for (std::size_t h = 0; h < u(config().heads); ++h) {

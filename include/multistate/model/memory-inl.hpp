@@ -12,6 +12,7 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -174,7 +175,7 @@ class policy_memory final : public layer_memory {
     if (other.about().type != facts_.type) return false;
     const auto& o = static_cast<const policy_memory&>(other);  // saved empty memories begin with what names all sizes
     return states_.size() == o.states_.size() && empty_decider_ == o.empty_decider_ && empty_state_ == o.empty_state_ &&
-           facts_.in_cache == o.facts_.in_cache && first_layer_ == o.first_layer_;
+           facts_.positions == o.facts_.positions && first_layer_ == o.first_layer_;
   }
   void copy_from(const layer_memory& other) noexcept override {
     const auto& o = static_cast<const policy_memory&>(other);
@@ -205,18 +206,26 @@ class policy_memory final : public layer_memory {
     return room.prompt > 0 ? std::max(bytes, step_scratch_bytes<P>(d, 1, room.prompt, room.prompt)) : bytes;
   }
   int most_queries() const noexcept { return std::max(setup_.room.chunk, setup_.room.prompt); }
+  std::size_t attend_bytes() const noexcept {
+    return attend_scratch_bytes(setup_.dims, most_states_, most_queries(), 1, turning_.has_value());
+  }
 
   error make_angles() {
-    if (setup_.positions != position_mode::in_cache) return {};
-    if (setup_.angles == nullptr || setup_.angles->ranks() < most_states_) {
-      auto made = angle_table::make(setup_.rope, most_states_);
+    if (setup_.positions == position_mode::original) return {};
+    if (setup_.positions == position_mode::log) {
+      auto made = rope::make(setup_.rope);
       if (!made) return made.reason();
-      setup_.angles = std::make_shared<const angle_table>(std::move(*made));
+      setup_.attention.log = &turning_.emplace(std::move(*made));
+    } else {
+      if (setup_.angles == nullptr || setup_.angles->ranks() < most_states_) {
+        auto made = angle_table::make(setup_.rope, most_states_);
+        if (!made) return made.reason();
+        setup_.angles = std::make_shared<const angle_table>(std::move(*made));
+      }
+      setup_.attention.in_cache = setup_.angles.get();
     }
-    if (setup_.angles->turning().config().dim > setup_.dims.dk)
-      return error(errc::bad_shape, "memory: rope turns ", setup_.angles->turning().config().dim,
-                   " elements of keys that have ", setup_.dims.dk);
-    setup_.attention.in_cache = setup_.angles.get();
+    if (const int dim = setup_.attention.turning()->config().dim; dim > setup_.dims.dk)
+      return error(errc::bad_shape, "memory: rope turns ", dim, " elements of keys that have ", setup_.dims.dk);
     return {};
   }
 
@@ -227,12 +236,12 @@ class policy_memory final : public layer_memory {
     facts_.lanes = who_.lanes();
     facts_.layers = static_cast<int>(states_.size());
     if constexpr (has_no_budget<P>) facts_.most_tokens = who_.budget(0);
-    facts_.in_cache = setup_.positions == position_mode::in_cache;
+    facts_.positions = setup_.positions;
     facts_.bytes = who_.bytes() + prompt_.bytes();
     for (const state& s : states_) facts_.bytes += s.bytes();
     facts_.arena_bytes = states_.size() * state::bytes_needed(setup_.dims, who_.plan());
     facts_.state_bytes = state::state_bytes(setup_.dims);
-    facts_.scratch_bytes = step_bytes() + attend_scratch_bytes(setup_.dims, most_states_, most_queries());
+    facts_.scratch_bytes = step_bytes() + attend_bytes();
     if (!sees_rows)
       facts_.scratch_bytes += watched_attention::scratch_bytes(setup_.dims, setup_.tap, most_states_, most_queries());
     facts_.angles = setup_.angles;
@@ -241,7 +250,7 @@ class policy_memory final : public layer_memory {
 
   layer_of<P, state> place(int layer) noexcept { return {&who_, states_, layer}; }
   watched_attention attention_of(int layer, memory_observer* observer, std::span<std::byte> scratch) const noexcept {
-    const std::size_t bytes = attend_scratch_bytes(setup_.dims, most_states_, most_queries());
+    const std::size_t bytes = attend_bytes();
     return {{setup_.dims, setup_.attention, nullptr, scratch.first(bytes)},
             observer,
             setup_.tap,
@@ -251,7 +260,7 @@ class policy_memory final : public layer_memory {
 
   /// One call of step().
   void cycle(int layer, step_io io, bool hold, memory_observer* observer, std::span<std::byte> scratch) noexcept {
-    io.in_cache = facts_.in_cache;
+    io.unrotated = facts_.unrotated();
     const layer_of<P, state> at = place(layer);
     const watched_attention attend = attention_of(layer, observer, scratch.subspan(step_bytes()));
     const std::span<const layer_of<P, state>> layers(&at, 1);
@@ -262,7 +271,7 @@ class policy_memory final : public layer_memory {
   }
 
   void whole_prompt(int layer, step_io io, memory_observer* observer, std::span<std::byte> scratch) noexcept {
-    io.in_cache = facts_.in_cache;
+    io.unrotated = facts_.unrotated();
     const layer_of<P, state> at = place(layer);
     one_shot(at, io, setup_.dims, scratch.first(step_bytes()),
              attention_of(layer, observer, scratch.subspan(step_bytes())));
@@ -288,6 +297,7 @@ class policy_memory final : public layer_memory {
   }
 
   memory_setup setup_;
+  std::optional<rope> turning_;  ///< log positions only
   decider<P> who_;
   std::vector<state> states_;  ///< one, or one for each layer at scope model
   int first_layer_ = 0;

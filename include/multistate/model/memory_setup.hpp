@@ -10,17 +10,18 @@
 
 namespace multistate {
 
-/// Which angle a rotary key has: that of its token, or that of its rank among the kept ones (Xiao et al. 2023).
-enum class position_mode : std::uint8_t { original, in_cache };
+/// Which angle a rotary key has: that of its token; that of its rank among the kept ones (Xiao et al. 2023); or that of
+/// its log position, the running sum of gaps between the kept ones with long gaps cut short (Oren et al. 2024).
+enum class position_mode : std::uint8_t { original, in_cache, log };
 
 /// What the memories of one sequence's layers have in common, whatever their policies.
 struct memory_setup {
   shape dims;
   int layers = 1;
   limits room;
-  attention_options attention;  ///< `in_cache` is filled in; `window` goes into `room` too
+  attention_options attention;  ///< `in_cache` and `log` are filled in; `window` goes into `room` too
   position_mode positions = position_mode::original;
-  rope_config rope;  ///< in-cache positions only
+  rope_config rope;  ///< in-cache and log positions only
   std::shared_ptr<const angle_table>
       angles;  ///< in-cache positions: made where it is missing or short; share it among many
   /// Rows that an observer sees under a policy that needs none: nothing, last_row or each_row.

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include <multistate/model/memory_setup.hpp>
 #include <multistate/rope/angle_table.hpp>
 #include <multistate/step/step.hpp>
 #include <multistate/types/decision.hpp>
@@ -47,13 +48,16 @@ class layer_memory {
     int lanes = 0;
     int layers = 1;             ///< that it serves
     position most_tokens = -1;  ///< that ever fit: the room of a policy without budget; -1: any number
-    bool in_cache = false;
+    position_mode positions = position_mode::original;
     std::size_t scratch_bytes = 0;
     std::size_t bytes = 0;                      ///< all memory held, without scratch
     std::size_t arena_bytes = 0;                ///< of these: keys and values, which can lie in an arena
     std::size_t state_bytes = 0;                ///< of one token in one KV head
     const void* type = nullptr;                 ///< the same for the same policy and formats
     std::shared_ptr<const angle_table> angles;  ///< in-cache positions only
+
+    /// Whether it takes keys and queries un-rotated.
+    bool unrotated() const noexcept { return positions != position_mode::original; }
   };
 
   virtual ~layer_memory() = default;
@@ -94,7 +98,7 @@ class sequence_memory {
       const auto& about = part->about();
       if (!(about.dims == parts[0]->about().dims))
         return error(errc::bad_shape, "sequence memory: all layers must have the same heads and dimensions");
-      if (about.in_cache != parts[0]->about().in_cache)
+      if (about.positions != parts[0]->about().positions)
         return error(errc::bad_input, "sequence memory: all layers must have the same position mode");
       for (int layer = 0; layer < about.layers; ++layer) m.places_.push_back({part.get(), layer});
       if (about.most_tokens >= 0 && (m.most_tokens_ < 0 || about.most_tokens < m.most_tokens_))
@@ -111,7 +115,7 @@ class sequence_memory {
 
   int layers() const noexcept { return static_cast<int>(places_.size()); }
   const shape& dims() const noexcept { return parts_[0]->about().dims; }
-  bool in_cache() const noexcept { return parts_[0]->about().in_cache; }
+  bool unrotated() const noexcept { return parts_[0]->about().unrotated(); }
   /// Whether tokens of one call can be attended one by one: not where a decision waits for all layers.
   bool one_by_one() const noexcept { return one_by_one_; }
   const limits& room(int layer = 0) const noexcept { return part(layer).about().room; }

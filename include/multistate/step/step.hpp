@@ -25,7 +25,7 @@ struct layer_of {
   }
 };
 
-/// New tokens of one sequence: keys and queries rotated, or un-rotated with in-cache positions.
+/// New tokens of one sequence: keys and queries rotated, or un-rotated with in-cache or log positions.
 struct step_io {
   const float* q = nullptr;  ///< [c][H][dk]
   const float* k = nullptr;  ///< [c][Hkv][dk]
@@ -33,7 +33,7 @@ struct step_io {
   float* out = nullptr;      ///< [c][H][dv]
   int c = 1;
   phase when = phase::decode;
-  bool in_cache = false;  ///< attention works with in-cache positions: give it the ranks
+  bool unrotated = false;  ///< attention turns keys and queries itself: give it the ranks
 };
 
 /// Attention as a callable: attend.template operator()<W, KeyFormat, ValueFormat>(tasks) attends all tasks and, where W
@@ -79,7 +79,7 @@ void make_tasks(std::span<attention_task> tasks, const decider<P>& who, const sh
     t = {};
     t.kv = view_of(h);
     const auto n = static_cast<std::size_t>(t.kv.n);
-    if (io.in_cache && lane != ranked) {
+    if (io.unrotated && lane != ranked) {
       ranks = memory.take<std::uint32_t>(n);
       who.ranks(lane, ranks);
       ranked = lane;

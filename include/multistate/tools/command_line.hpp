@@ -65,7 +65,12 @@ inline std::pair<std::string_view, std::optional<int>> split_item(std::string_vi
   return {item.substr(0, colon), value};
 }
 
-/// One policy of a command line: `name[+i][:k][,key=value]...[@incache]`.
+/// How a position mode stands behind a policy.
+constexpr const char* suffix_of(position_mode positions) noexcept {
+  return positions == position_mode::in_cache ? "@incache" : positions == position_mode::log ? "@log" : "";
+}
+
+/// One policy of a command line: `name[+i][:k][,key=value]...[@incache|@log]`.
 template <class Registry>
 struct policy_choice {
   any_policy<Registry> policy;
@@ -77,18 +82,15 @@ struct policy_choice {
     if (!policy) return policy.reason();
     policy_choice choice{*policy};
     if (at == text.npos) return choice;
-    const std::string_view mode = text.substr(at + 1);
-    if (mode == "log")
-      return error(errc::not_supported, "policy '", text, "': position mode @log is not built yet; there is @incache");
-    if (mode != "incache")
-      return error(errc::bad_string, "policy '", text, "': '@", mode,
-                   "' is no position mode; there is @incache, as the last part");
-    choice.positions = position_mode::in_cache;
+    const std::string_view suffix = text.substr(at);
+    for (const position_mode mode : {position_mode::in_cache, position_mode::log})
+      if (suffix == suffix_of(mode)) choice.positions = mode;
+    if (choice.positions == position_mode::original)
+      return error(errc::bad_string, "policy '", text, "': '", suffix,
+                   "' is no position mode; there are @incache and @log, as the last part");
     return choice;
   }
-  std::string label() const {
-    return policy.str_without_budget() + (positions == position_mode::in_cache ? "@incache" : "");
-  }
+  std::string label() const { return policy.str_without_budget() + suffix_of(positions); }
 };
 
 /// A program that is called often enough finds its way: where the demo model and text lie, beside an installed program

@@ -27,7 +27,7 @@ int compare_main(int argc, char** argv) {
         ->expected(1);
     app.add_option("--tokenizer", a.tokenizer, "llama2.c tokenizer; else one beside the model");
     app.add_option("--policies", a.policies,
-                   "P,P,... instead of the standard rows; P is name[+i][:k][,key=value]...[@incache]");
+                   "P,P,... instead of the standard rows; P is name[+i][:k][,key=value]...[@incache|@log]");
     app.add_option("--budgets", a.budgets, "N,N,... states for policies without ':k'; 16,64,256");
     app.add_option("--window", a.window, "T tokens a window; the trained context, at most 1024");
     app.add_option("--tokens", a.tokens, "the first N tokens of each text");

@@ -160,6 +160,8 @@ class compare_run {
     if (items_.empty()) {
       items_ = {"window",          "window+4", "window+4@incache", "random", "h2o",
                 "h2o,scope=layer", "tova",     "tova,scope=head",  "oracle"};
+      if (r_.extrapolation)  // the position modes side by side
+        items_.insert(items_.end() - 1, {"tova@incache", "tova@log", "window+4@log"});
       if (a_.full) items_.insert(items_.begin(), "short");
       items_.insert(items_.end(), more_.begin(), more_.end());
     }

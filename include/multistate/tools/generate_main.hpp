@@ -194,7 +194,7 @@ int run_generate(const generate_arguments& a) {
   json["program"] = "multistate generate";
   json["version"] = MULTISTATE_VERSION;
   json["model_hash"] = multistate::detail::formatted("%016llx", static_cast<unsigned long long>(model.weights.hash));
-  json["policy"] = choice.policy.str() + (choice.positions == position_mode::in_cache ? "@incache" : "");
+  json["policy"] = choice.policy.str() + multistate::detail::suffix_of(choice.positions);
   json["prompt"] = a.prompt;
   json["seed"] = how.seed;
   json["temperature"] = temperature;
@@ -243,7 +243,7 @@ int generate_main(int argc, char** argv) {
     detail::generate_arguments a;
     app.add_option("--model", a.model, "Hugging Face folder or .safetensors, or llama2.c checkpoint; the demo model");
     app.add_option("--tokenizer", a.tokenizer, "llama2.c tokenizer; else one beside the model");
-    app.add_option("--policy", a.policy, "name[+i]:k[,key=value]...[@incache]; " + a.policy);
+    app.add_option("--policy", a.policy, "name[+i]:k[,key=value]...[@incache|@log]; " + a.policy);
     app.add_option("--prompt", a.prompt, "text to go on from");
     app.add_option("--tokens", a.tokens, "how many to make; without it, until Ctrl-C");
     app.add_option("--seed", a.seed, "of the draws; 0");

@@ -279,7 +279,8 @@ inline nlohmann::ordered_json to_json(const report& r) {
     x["scope"] = row.memories.empty()
                      ? json(nullptr)
                      : json(std::array{"head", "layer", "model"}[static_cast<std::size_t>(row.memories[0].scope(0))]);
-    x["position_mode"] = row.policy.ends_with("@incache") ? "incache" : "original";
+    const std::size_t mode = row.policy.find('@');
+    x["position_mode"] = mode == row.policy.npos ? "original" : row.policy.substr(mode + 1);
     const figures f = row.measured.value_or(figures{});
     const auto measured = [&](auto value) { return row.measured ? maybe(value) : json(nullptr); };
     x["nll"] = measured(f.nll);

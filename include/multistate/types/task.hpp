@@ -20,8 +20,8 @@ struct extent {
 /// The states that one KV head attends: slots [0, n) in the order of the extents.
 struct head_view {
   std::span<const extent> extents;
-  std::span<const position> positions;   ///< [n] by slot; read for a window mask or ALiBi only
-  std::span<const std::uint32_t> ranks;  ///< [n] by slot; read for in-cache positions only
+  std::span<const position> positions;   ///< [n] by slot; read for a window mask, ALiBi or log positions only
+  std::span<const std::uint32_t> ranks;  ///< [n] by slot; read for in-cache or log positions only
   int n = 0;
 };
 

@@ -2,6 +2,7 @@
 #include <multistate/attention/openmp.hpp>
 #include <multistate/attention/target.hpp>
 #include <multistate/rope/angle_table.hpp>
+#include <multistate/rope/rope.hpp>
 
 #include <gtest/gtest.h>
 
@@ -10,7 +11,9 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <numeric>
 #include <random>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -86,7 +89,8 @@ struct single {
   template <needs Want, class E = serial>
   void run_all(std::span<const attention_task> tasks, E* exec = nullptr) {
     const int workers = exec == nullptr ? 1 : exec->workers();
-    std::vector<std::byte> scratch(attend_scratch_bytes(dims, n, queries, workers), std::byte{0xff});
+    std::vector<std::byte> scratch(attend_scratch_bytes(dims, n, queries, workers, options.log != nullptr),
+                                   std::byte{0xff});
     attention<E>{dims, options, exec, scratch}.template operator()<Want>(tasks);
   }
 };
@@ -120,14 +124,16 @@ TEST(attention, worked_example) {
 }
 
 TEST(attention, a_chunk_gives_each_token_the_bits_of_its_own_call) {
+  const auto turning = rope::make({.dim = 24}).value();
   for (const auto& [group, n] : {std::pair{1, 150}, {3, 150}, {4, 150}, {7, 150}, {20, 150}, {1, 530}, {4, 300}})
     for (const int window : {0, 30, 270}) {
       single chunk(group, 24, n, 60);
       chunk.options.window = window;
+      chunk.options.log = n == 530 ? &turning : nullptr;
       chunk.run();
       for (int j = 0; j < 60; ++j) {
         single alone(group, 24, n, 60);
-        alone.options.window = window;
+        alone.options = chunk.options;
         attention_task t = alone.task();
         t.kv.n = n - 60 + j + 1;
         t.queries = 1;
@@ -186,6 +192,7 @@ void compare_executors(E& exec) {
 /// Fewer heads than workers: the states of one head are shared out.
 template <class E>
 void compare_split_heads(E& exec) {
+  const auto turning = rope::make({.dim = 24}).value();
   for (const int n : {1, 31, 255, 256, 257, 300, 511, 512, 700, 1500})
     for (const int heads : {1, 2})
       for (const bool options : {false, true}) {
@@ -196,7 +203,9 @@ void compare_split_heads(E& exec) {
           for (int i = 0; i < heads; ++i) {
             single& s = group->emplace_back(3, 24, n, 1, static_cast<unsigned>(n + i));
             for (float& x : s.q) x *= 4;
-            if (options) s.options.sink_logits = sink, s.options.softcap = 5;
+            if (!options) continue;
+            s.options.sink_logits = sink, s.options.softcap = 5, s.options.log = &turning;
+            for (position& p : s.positions) p += p / 5 * 20;
           }
         for (auto& s : a) s.split({n}), tasks_a.push_back(s.task());
         for (auto& s : b) s.split({n / 3, 0, n - n / 3}), tasks_b.push_back(s.task());
@@ -416,6 +425,51 @@ TEST(attention, in_cache_equals_keys_rotated_beforehand) {
   }
 }
 
+TEST(attention, log_equals_keys_rotated_beforehand) {
+  for (const auto pairing : {rope_pairing::halves, rope_pairing::adjacent}) {
+    const auto turning = rope::make({.dim = 34, .pairing = pairing}).value();
+    single s(3, 40, 60, 4), turned(3, 40, 60, 4);
+    std::vector<double> places;  // gaps 11, 10 and 1 by turns; 1 in the chunk
+    position at = 5;
+    for (std::size_t i = 0; i < 60; ++i) {
+      const int gap = i == 0 || i >= 56 ? 1 : i % 3 == 0 ? 11 : i % 3 == 1 ? 10 : 1;
+      s.positions[i] = at += gap;
+      places.push_back((i == 0 ? 77 : places.back()) + (gap == 11 ? std::log(std::log(11.0)) : gap));
+    }
+    std::vector<std::uint32_t> order(56);
+    std::iota(order.begin(), order.end(), 0u);
+    std::shuffle(order.begin(), order.end(), std::mt19937(5));
+    const std::vector<position> by_age = s.positions;
+    for (std::size_t i = 0; i < 56; ++i) s.positions[i] = by_age[s.ranks[i] = order[i]];
+    s.options.log = &turning;
+    s.run();
+    std::vector<float> angles(turning.angle_floats());
+    for (std::size_t i = 0; i < 60; ++i) {
+      const std::span<float> key(turned.k.data() + i * 40, 40);
+      turning.angles(places[s.ranks[i]], angles.data());
+      turning.rotate(key, angles.data(), key);
+    }
+    for (std::size_t i = 0; i < 12; ++i) {
+      const std::span<float> query(turned.q.data() + i * 40, 40);
+      turning.angles(places[56 + i / 3], angles.data());
+      turning.rotate(query, angles.data(), query);
+    }
+    turned.run();
+    for (std::size_t i = 0; i < s.out.size(); ++i) EXPECT_NEAR(s.out[i], turned.out[i], 1e-5);
+  }
+}
+
+TEST(attention, log_positions_are_ranks_where_nothing_is_missing) {
+  const auto table = angle_table::make({.dim = 24}, 300).value();
+  single log(2, 24, 300, 5), ranks(2, 24, 300, 5);
+  log.options.log = &table.turning();
+  ranks.options.in_cache = &table;
+  log.run();
+  ranks.run();
+  EXPECT_EQ(log.out, ranks.out);
+  EXPECT_EQ(log.row, ranks.row);
+}
+
 TEST(attention, an_unused_kv_head_of_options_is_not_read) {
   // Head 1 of two: sinks and slopes are indexed by query head.
   single s(2, 8, 30);
@@ -435,6 +489,7 @@ TEST(attention, scratch_grows_with_what_it_is_for) {
   EXPECT_LE(attend_scratch_bytes(dims, 100), attend_scratch_bytes(dims, 101));
   EXPECT_LE(attend_scratch_bytes(dims, 100, 1), attend_scratch_bytes(dims, 100, 2));
   EXPECT_LT(attend_scratch_bytes(dims, 100, 1, 1), attend_scratch_bytes(dims, 100, 1, 2));
+  EXPECT_LT(attend_scratch_bytes(dims, 100, 1, 1, false), attend_scratch_bytes(dims, 100, 1, 1, true));
   EXPECT_EQ(attend_scratch_bytes(dims, 100, 64), attend_scratch_bytes(dims, 100, 100000));
   static_assert(attend_scratch_bytes({1, 1, 1, 1}, 1) > 0);
 }

@@ -101,7 +101,7 @@ TEST(scalar_attention, options) {
   EXPECT_NEAR(s.row[2], b / (1 + a + b), 1e-6);
 }
 
-TEST(scalar_attention, in_cache_angles_are_ranks) {
+TEST(scalar_attention, angles_are_ranks_or_log_positions) {
   rope_config c;
   c.dim = 2;
   const auto table = angle_table::make(c, 8).value();
@@ -122,6 +122,15 @@ TEST(scalar_attention, in_cache_angles_are_ranks) {
   const double near = std::exp(1.0);           // slot 0 has the query's rank
   const double far = std::exp(std::cos(1.0));  // slot 1 is one behind
   EXPECT_NEAR(out[0], near / (near + far), 1e-6);
+
+  o.in_cache = nullptr;
+  o.log = &table.turning();
+  for (const auto& [gap, apart] : {std::pair<position, double>{10, 10}, {11, std::log(std::log(11.0))}}) {
+    const std::array<position, 2> positions{30 + gap, 30};
+    t.kv.positions = positions;
+    scalar_attention{{1, 1, 2, 1}, o}.operator()<needs::nothing>(std::span<const attention_task>(&t, 1));
+    EXPECT_NEAR(out[0], near / (near + std::exp(std::cos(apart))), 1e-6) << gap;
+  }
 }
 
 }  // namespace

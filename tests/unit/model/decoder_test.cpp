@@ -47,7 +47,7 @@ std::vector<sequence_memory> many(const model_config& c) {
   std::vector<sequence_memory> all;
   all.push_back(make_memory(full{.budget = 60}, setup_for(c, room)).value());
   for (const auto& make : support::memory_kinds())
-    all.push_back(make(c, room, all.size() % 2 == 0 ? position_mode::original : position_mode::in_cache));
+    all.push_back(make(c, room, static_cast<position_mode>(all.size() % 3)));
   return all;
 }
 
@@ -132,7 +132,7 @@ TEST(decoder, a_prompt_longer_than_the_budget_works_in_every_mode) {
   auto d = decoder<>::make(m, 50).value();
   for (const scope_kind scope : {scope_kind::head, scope_kind::layer, scope_kind::model})
     for (const prompt_mode mode : {prompt_mode::sequential, prompt_mode::chunked, prompt_mode::one_shot})
-      for (const position_mode positions : {position_mode::original, position_mode::in_cache}) {
+      for (const position_mode positions : {position_mode::original, position_mode::in_cache, position_mode::log}) {
         const limits room{.chunk = mode == prompt_mode::chunked ? 7 : 1,
                           .prompt = mode == prompt_mode::one_shot ? 50 : 0};
         auto memory = make_memory(h2o{.budget = 8, .scope = scope}, setup_for(m.config, room, positions)).value();

@@ -34,7 +34,7 @@ using memory_of_a_sequence = fixture;
 
 TEST_F(memory_of_a_sequence, forks_go_on_independently) {
   for (const auto& make : kinds)
-    for (const position_mode at : {position_mode::original, position_mode::in_cache}) {
+    for (const position_mode at : {position_mode::original, position_mode::in_cache, position_mode::log}) {
       auto a = make(m.config, {.undo = 3}, at), b = make(m.config, {.undo = 3}, at),
            c = make(m.config, {.undo = 3}, at);
       feed(d, a, part(0, 20));
@@ -60,6 +60,9 @@ TEST_F(memory_of_a_sequence, forks_only_from_its_like) {
     }
   auto a = kinds[1](m.config, {}, position_mode::original);
   EXPECT_FALSE(a.copy_from(kinds[1](m.config, {}, position_mode::in_cache)));
+  a = kinds[1](m.config, {}, position_mode::in_cache);
+  EXPECT_FALSE(a.copy_from(kinds[1](m.config, {}, position_mode::log)));
+  a = kinds[1](m.config, {}, position_mode::original);
   EXPECT_FALSE(a.copy_from(kinds[1](m.config, {.chunk = 2}, position_mode::original)));
   EXPECT_FALSE(a.copy_from(make_memory(tova{.budget = 8}, setup_for(m.config)).value()));
   EXPECT_FALSE(a.copy_from(make_memory<f16>(tova{.budget = 7}, setup_for(m.config)).value()));
@@ -67,7 +70,7 @@ TEST_F(memory_of_a_sequence, forks_only_from_its_like) {
 
 TEST_F(memory_of_a_sequence, undo_equals_never_happened) {
   for (const auto& make : kinds)
-    for (const position_mode at : {position_mode::original, position_mode::in_cache}) {
+    for (const position_mode at : {position_mode::original, position_mode::in_cache, position_mode::log}) {
       auto never = make(m.config, {.undo = 6}, at), undone = make(m.config, {.undo = 6}, at);
       feed(d, never, part(0, 25));
       feed(d, undone, part(0, 25));
@@ -262,9 +265,12 @@ TEST_F(memory_of_a_sequence, says_what_it_can_not_be) {
   setup = setup_for(m.config);
   setup.tap = needs::row_sum;
   EXPECT_EQ(make_memory(tova{.budget = 3}, setup).code(), errc::bad_input);
-  setup = setup_for(m.config, {}, position_mode::in_cache);
-  setup.rope.dim = 5;
-  EXPECT_EQ(make_memory(tova{.budget = 3}, setup).code(), errc::bad_shape);
+  for (const position_mode at : {position_mode::in_cache, position_mode::log})
+    for (const int dim : {5, 8}) {  // odd; more than a head has
+      setup = setup_for(m.config, {}, at);
+      setup.rope.dim = dim;
+      EXPECT_EQ(make_memory(tova{.budget = 3}, setup).code(), errc::bad_shape);
+    }
   EXPECT_EQ(make_layer_memory(tova{.budget = 3}, setup_for(m.config), 2).code(), errc::bad_shape);
   EXPECT_EQ(sequence_memory::make({}).code(), errc::bad_shape);
 }

@@ -186,7 +186,7 @@ TEST(sequence_pool, window_sequences_have_the_bits_they_have_alone) {
   come_and_go<bf16>(window{.budget = 6, .sinks = 2}, position_mode::in_cache);
 }
 TEST(sequence_pool, tova_sequences_have_the_bits_they_have_alone) {
-  come_and_go(tova{.budget = 7});
+  come_and_go(tova{.budget = 7}, position_mode::log);
   come_and_go<f16>(tova{.budget = 6, .scope = scope_kind::model});
 }
 TEST(sequence_pool, h2o_sequences_have_the_bits_they_have_alone) {

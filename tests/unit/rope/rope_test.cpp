@@ -1,4 +1,5 @@
 #include <multistate/rope/angle_table.hpp>
+#include <multistate/rope/log_positions.hpp>
 #include <multistate/rope/rope.hpp>
 
 #include <gtest/gtest.h>
@@ -6,6 +7,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -126,6 +128,24 @@ TEST(rope, table_holds_the_angles_of_ranks) {
     t.turning().angles(rank, cs.data());
     for (std::size_t i = 0; i < 8; ++i) EXPECT_EQ(t.row(static_cast<std::size_t>(rank))[i], cs[i]);
   }
+}
+
+TEST(log_positions, gaps_above_ten_shrink) {
+  for (const double gap : {0, 1, 2, 9, 10}) EXPECT_EQ(log_gap(gap), gap);
+  EXPECT_NEAR(log_gap(11), 0.874591, 1e-6);  // ln 11 = 2.397895
+  EXPECT_LT(log_gap(15), 1);
+  EXPECT_GT(log_gap(16), 1);
+  EXPECT_NEAR(log_gap(70000), 2.412000, 1e-6);  // ln 70000 = 11.156251
+}
+
+TEST(log_positions, are_sums_of_gaps_in_rank_order) {
+  const std::vector<position> positions{1030, 7, 18, 53, 17, 19};  // by slot; by age: 7 17 18 19 53 1030
+  const std::vector<std::uint32_t> ranks{5, 0, 2, 4, 1, 3};
+  std::vector<double> by_rank(6);
+  log_positions(positions, ranks, by_rank);
+  const double first = std::log(std::log(34.0)), second = std::log(std::log(977.0));
+  EXPECT_EQ(by_rank, (std::vector<double>{0, 10, 11, 12, 12 + first, 12 + first + second}));
+  log_positions(positions, ranks, std::span(by_rank).first(0));
 }
 
 TEST(rope, bad_settings_are_refused_with_their_values) {

@@ -168,7 +168,7 @@ TEST(step, gives_ranks_for_positions_in_the_cache) {
   memory<tova> m({.budget = 3, .scope = scope_kind::head}, x.dims);
   for (int t = 0; t < 8; ++t) {
     step_io io = x.io(t, 1);
-    io.in_cache = true;
+    io.unrotated = true;
     one(m, io, x.dims, recorder{support::plain_attention(x.dims), x.q.data(), x.out.data(), &seen});
   }
   for (const recorded& r : seen) {

@@ -31,8 +31,13 @@ TEST(CommandLine, PositionModeIsTheLastPart) {
   ASSERT_TRUE(b);
   EXPECT_EQ(b->positions, position_mode::original);
   EXPECT_EQ(b->label(), "tova,scope=head");
-  EXPECT_EQ(choice::parse("tova:4@log").reason().code(), errc::not_supported);
-  for (const char* wrong : {"tova@", "tova@incache,scope=head", "tova@incache@incache", "@incache"})
+  const auto c = choice::parse("tova:4,pinned=2@log");
+  ASSERT_TRUE(c);
+  EXPECT_EQ(c->positions, position_mode::log);
+  EXPECT_EQ(c->label(), "tova,pinned=2@log");
+  EXPECT_EQ(std::string(choice::parse("tova:4@loge").reason().message()),
+            "policy 'tova:4@loge': '@loge' is no position mode; there are @incache and @log, as the last part");
+  for (const char* wrong : {"tova@", "tova@incache,scope=head", "tova@incache@log", "@log"})
     EXPECT_FALSE(choice::parse(wrong)) << wrong;
 }
 
