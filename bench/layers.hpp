@@ -88,7 +88,7 @@ class layers {
 
  private:
   void fill(std::size_t block) {
-    constexpr int rows = 251;  // no multiple of anything that walks over them
+    constexpr int rows = 8209;  // no two states of a lane are the same, or a policy would have to tell equals apart
     const std::size_t row = multistate::row_bytes<Format>(dims_.dk);
     const std::vector<float> values = normals(u(rows * dims_.dk));
     std::vector<std::byte> pattern(rows * row);

@@ -1,11 +1,8 @@
 # Plausible mistakes: name, file below include/multistate, the text that stands there exactly once, what it becomes.
 FAULTS = [
     ("room_made_before_attending", "decider/decider_impl.hpp",
-     """      if (due && s.live > s.budget) {
-        drop = choose(i, r, s.live - s.budget);
-        MULTISTATE_ASSERT(drop == s.live - s.budget);""",
-     """      if (due && s.live >= s.budget) {
-        drop = choose(i, r, s.live - s.budget + 1);"""),
+     "const int drop = due(accepted) && s.live > s.budget ? s.live - s.budget : 0;",
+     "const int drop = due(accepted) && s.live >= s.budget ? s.live - s.budget + 1 : 0;"),
     ("newest_protected", "policy/tova.hpp", "return {pinned, newest}; }", "return {pinned, newest < 1 ? 1 : newest}; }"),
     ("newest_scored_zero", "policy/h2o.hpp", "accumulate(lane.column(0).data(), lane.column(1).data(), row.data(), row.size());",
      """accumulate(lane.column(0).data(), lane.column(1).data(), row.data(), row.size());
@@ -40,7 +37,7 @@ FAULTS = [
     ("budget_per_head_for_layer", "decider/decider_impl.hpp", "s.budget = d.budgets_[u(i)] = budget;",
      "s.budget = d.budgets_[u(i)] = budget * (d.lanes_ == 1 ? where.kv_heads : 1);"),
     ("pins_forgotten", "select/lowest.hpp", " || pinned(pins, p);", ";"),
-    ("every_off_by_one", "decider/decider_impl.hpp", "const bool due = pending_ >= room_.every;", "const bool due = pending_ > room_.every;"),
+    ("every_off_by_one", "decider/decider.hpp", "return pending_ + tokens >= room_.every;", "return pending_ + tokens > room_.every;"),
     ("refused_rows_counted", "decider/decider_impl.hpp", ".queries = accepted, .heads", ".queries = appended_, .heads"),
     ("precision_of_sums", "policy/h2o.hpp", "part = static_cast<float>(total - double{whole});", "part = 0.0f;"),
     ("dropped_state_not_kept_for_undo", "state/multi_state.hpp", "copy_row(x, s, u(x.capacity + x.next_aside));", ""),

@@ -33,8 +33,7 @@ bool decider<P>::copy_from(const decider& other) noexcept {
   copy(lane_, other.lane_);
   copy(positions_, other.positions_);
   copy(columns_, other.columns_);
-  copy(next_, other.next_);
-  copy(previous_, other.previous_);
+  copy(order_, other.order_);
   copy(cycle_marks_, other.cycle_marks_);
   copy(operations_, other.operations_);
   copy(old_columns_, other.old_columns_);
@@ -93,8 +92,7 @@ bool decider<P>::take_over(const decider<Q>& other) noexcept {
     s.newest = from.newest;
     for (std::size_t j = 0; j < u(extent(s)); ++j) {
       positions_[s.base + j] = other.positions_[from.base + j];
-      next_[s.base + j] = other.next_[from.base + j];
-      previous_[s.base + j] = other.previous_[from.base + j];
+      order_[s.base + j] = {other.order_[from.base + j].next, other.order_[from.base + j].previous};
     }
     for (int c = 0; c < P::columns; ++c)
       for (std::size_t j = 0; j < u(extent(s)); ++j) {
@@ -143,7 +141,7 @@ void decider<P>::save(std::span<std::byte> out) const noexcept {
     to.put(std::int32_t{s.live});
     to.put(s.hole);
     to.put(std::as_bytes(positions(i)));
-    for (std::uint32_t at = s.oldest; at != none; at = next_[s.base + at]) to.put(at);
+    for (std::uint32_t at = s.oldest; at != none; at = order_[s.base + at].next) to.put(at);
     for (int c = 0; c < P::columns; ++c) to.put(std::as_bytes(column(i, c)));
   }
 }

@@ -7,6 +7,7 @@
 #include <multistate/types/buffer.hpp>
 #include <multistate/types/decision.hpp>
 #include <multistate/types/error.hpp>
+#include <multistate/types/prefetch.hpp>
 
 namespace multistate {
 
@@ -46,7 +47,8 @@ class decider {
   /// Whether this cycle's rows can change anything: an engine may skip them where nothing will be dropped or
   /// remembered.
   bool needs_rows() const noexcept;
-  /// Adds the weights of one KV head (or of more, already summed) over the lane's live slots. Copies what it needs.
+  /// Adds the weights of one KV head (or of more, already summed) over the lane's live slots. Copies what it needs. At
+  /// scope head a lane has one KV head: one call a cycle, in which the policy looks at the row and chooses.
   void observe(int lane, const rows& r) noexcept;
   /// Ends the cycle: forgets appended tokens past `accepted` (-1: all stay) and their rows, then drops down to the
   /// budget. Precondition of accepted < c: the cycle is held. accepted = 0 leaves everything as before the cycle.
@@ -101,9 +103,9 @@ class decider {
   }
   /// All memory held, from make() on.
   std::size_t bytes() const noexcept {
-    return positions_.bytes() + columns_.bytes() + next_.bytes() + previous_.bytes() + waiting_.bytes() +
-           scratch_.bytes() + fresh_.bytes() + dropped_.bytes() + dropped_positions_.bytes() + moves_.bytes() +
-           lane_.bytes() + budgets_.bytes() + lane_decisions_.bytes() + cycles_buffer_bytes();
+    return positions_.bytes() + columns_.bytes() + order_.bytes() + waiting_.bytes() + scratch_.bytes() +
+           fresh_.bytes() + dropped_.bytes() + dropped_positions_.bytes() + moves_.bytes() + lane_.bytes() +
+           budgets_.bytes() + lane_decisions_.bytes() + cycles_buffer_bytes();
   }
 
   // ---- copies
@@ -145,6 +147,12 @@ class decider {
     std::uint32_t newest = none;
     int observations = 0;    ///< in this cycle
     int observed_heads = 0;  ///< of the rows that wait
+    bool judged = false;     ///< in this cycle
+    int chosen = 0;          ///< states that go: the first in dropped_
+  };
+  struct links {
+    std::uint32_t next = none;
+    std::uint32_t previous = none;
   };
   /// How to reverse a drop (from aside to its slot, position and place in the list) or a move.
   struct reversal {
@@ -185,8 +193,11 @@ class decider {
   void relocate(lane_state& s, std::uint32_t from, std::uint32_t to) noexcept;
   void close_hole(lane_state& s, int& moves) noexcept;
   void report(int lane, int dropped, int moves) noexcept;
+  /// Whether `tokens` more make a reduction.
+  bool due(int tokens) const noexcept { return pending_ + tokens >= room_.every; }
+  void judge(int lane, const rows& r, int accepted) noexcept;
   int choose(int lane, const rows& r, int drop) noexcept;
-  void drop_chosen(int lane, int drop, int& moves) noexcept;
+  void drop_chosen(int lane, int& moves) noexcept;
 
   /// Place of a cycle that can be taken back; one more than `undo`, for the cycle under way.
   std::size_t ring(int age) const noexcept { return u((first_cycle_ + age) % (room_.undo + 1)); }
@@ -217,14 +228,14 @@ class decider {
   position next_position_ = 0;
 
   buffer<lane_state> lane_;
-  buffer<int> budgets_;                    ///< [lane]
-  buffer<position> positions_;             ///< [lane][capacity]
-  buffer<float> columns_;                  ///< [lane][column][capacity]
-  buffer<std::uint32_t> next_, previous_;  ///< [lane][capacity]
-  buffer<float> waiting_;                  ///< [lane][rows][capacity]
-  buffer<float> scratch_;                  ///< [largest capacity]
-  buffer<slot> fresh_;                     ///< [lane][chunk or prompt]
-  buffer<slot> dropped_;                   ///< [lane][most dropped at once]
+  buffer<int> budgets_;         ///< [lane]
+  buffer<position> positions_;  ///< [lane][capacity]
+  buffer<float> columns_;       ///< [lane][column][capacity]
+  buffer<links> order_;         ///< [lane][capacity] neighbours by position
+  buffer<float> waiting_;       ///< [lane][rows][capacity]
+  buffer<float> scratch_;       ///< [largest capacity]
+  buffer<slot> fresh_;          ///< [lane][chunk or prompt]
+  buffer<slot> dropped_;        ///< [lane][most dropped at once]
   buffer<position> dropped_positions_;
   buffer<move> moves_;  ///< [lane][most moves at once]
   buffer<lane_decision> lane_decisions_;

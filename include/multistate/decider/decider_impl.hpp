@@ -57,9 +57,8 @@ result<decider<P>> decider<P>::make(const P& settings, const placement& where, c
     if (u(s.capacity) > largest) largest = u(s.capacity);
   }
   const std::size_t cycles = room.undo > 0 ? u(room.undo) + 1 : 0, columns = u(P::columns);
-  const bool enough = d.positions_.allocate(slots) && d.columns_.allocate(columns * slots) && d.next_.allocate(slots) &&
-                      d.previous_.allocate(slots) &&
-                      (!sees_rows || d.waiting_.allocate(u(waiting_rows(room)) * slots)) &&
+  const bool enough = d.positions_.allocate(slots) && d.columns_.allocate(columns * slots) &&
+                      d.order_.allocate(slots) && (!sees_rows || d.waiting_.allocate(u(waiting_rows(room)) * slots)) &&
                       d.scratch_.allocate(largest) && d.fresh_.allocate(fresh) && d.dropped_.allocate(drops) &&
                       d.dropped_positions_.allocate(drops) && d.moves_.allocate(drops) &&
                       d.undo_moves_.allocate(journal) && d.lane_decisions_.allocate(u(d.lanes_)) &&
@@ -93,26 +92,16 @@ lane_ref decider<P>::view(int lane) noexcept {
 
 template <policy P>
 void decider<P>::link_newest(lane_state& s, std::uint32_t at) noexcept {
-  next_[s.base + at] = none;
-  previous_[s.base + at] = s.newest;
-  if (s.newest == none)
-    s.oldest = at;
-  else
-    next_[s.base + s.newest] = at;
+  order_[s.base + at] = {none, s.newest};
+  (s.newest == none ? s.oldest : order_[s.base + s.newest].next) = at;
   s.newest = at;
 }
 
 template <policy P>
 void decider<P>::unlink(lane_state& s, std::uint32_t at) noexcept {
-  const std::uint32_t before = previous_[s.base + at], after = next_[s.base + at];
-  if (before == none)
-    s.oldest = after;
-  else
-    next_[s.base + before] = after;
-  if (after == none)
-    s.newest = before;
-  else
-    previous_[s.base + after] = before;
+  const auto [after, before] = order_[s.base + at];
+  (before == none ? s.oldest : order_[s.base + before].next) = after;
+  (after == none ? s.newest : order_[s.base + after].previous) = before;
 }
 
 /// Everything that is known of a slot moves with it.
@@ -124,11 +113,9 @@ void decider<P>::relocate(lane_state& s, std::uint32_t from, std::uint32_t to) n
     const std::size_t column = P::columns * s.base + u(c) * u(s.capacity);
     columns_[column + to] = columns_[column + from];
   }
-  const std::uint32_t before = previous_[s.base + from], after = next_[s.base + from];
-  previous_[s.base + to] = before;
-  next_[s.base + to] = after;
-  (before == none ? s.oldest : next_[s.base + before]) = to;
-  (after == none ? s.newest : previous_[s.base + after]) = to;
+  const auto [after, before] = order_[s.base + to] = order_[s.base + from];
+  (before == none ? s.oldest : order_[s.base + before].next) = to;
+  (after == none ? s.newest : order_[s.base + after].previous) = to;
 }
 
 template <policy P>
@@ -174,6 +161,8 @@ const decision& decider<P>::append(int c, phase when, bool held) noexcept {
   for (int i = 0; i < lanes_; ++i) {
     lane_state& s = lane_[l(i)];
     s.observations = s.observed_heads = 0;
+    s.judged = false;
+    s.chosen = 0;
     MULTISTATE_ASSERT(s.live + c <= s.capacity && (!has_no_budget<P> || s.live + c <= s.budget));
     int moves = 0;
     if (c > 1) close_hole(s, moves);
@@ -206,7 +195,7 @@ bool decider<P>::needs_rows() const noexcept {
   MULTISTATE_ASSERT(open_);
   if constexpr (!sees_rows) return false;
   if constexpr (observes<P>) return true;
-  if (pending_ + appended_ < room_.every) return false;
+  if (!due(appended_)) return false;
   for (int i = 0; i < lanes_; ++i)
     if (live(i) > budget(i)) return true;
   return false;
@@ -216,19 +205,23 @@ template <policy P>
 void decider<P>::observe(int lane, const rows& r) noexcept {
   if constexpr (sees_rows) {
     lane_state& s = lane_[l(lane)];
-    MULTISTATE_ASSERT(open_ && r.n == s.live && r.queries >= 1 && r.queries <= appended_);
+    MULTISTATE_ASSERT(open_ && !s.judged && r.n == s.live && r.queries >= 1 && r.queries <= appended_);
     const bool first = s.observations++ == 0;
     const std::size_t n = u(r.n), stride = u(s.capacity);
     const std::size_t at = u(waiting_rows(room_)) * s.base;
     s.observed_heads += r.heads;
-    if (held_ || any(P::wants & needs::each_row)) {
-      MULTISTATE_ASSERT(r.queries == appended_ && (!r.summed || r.queries == 1));
+    const bool each = held_ || any(P::wants & needs::each_row), sum = !each && any(P::wants & needs::row_sum);
+    MULTISTATE_ASSERT(!(each || sum) || r.queries == appended_);
+    MULTISTATE_ASSERT(sum || !r.summed || r.queries == 1);  // a sum over queries does not hold the last one's row
+    // A lane of one KV head gets no other row: this one need not be copied to wait.
+    if (settings_.scope == scope_kind::head && !each && (!sum || r.summed || r.queries == 1))
+      return judge(lane, {.data = r.last().data(), .n = r.n, .queries = appended_, .heads = r.heads, .summed = true},
+                   appended_);
+    if (each) {
       for (int j = 0; j < r.queries; ++j) fold(waiting_.span(at + u(j) * stride, n), r.row(j), first);
-    } else if (any(P::wants & needs::row_sum)) {
-      MULTISTATE_ASSERT(r.queries == appended_);
+    } else if (sum) {
       fold_sum(waiting_.span(at, n), r, first);
     } else {
-      MULTISTATE_ASSERT(!r.summed || r.queries == 1);  // a sum over queries does not hold the last one's row
       fold(waiting_.span(at, n), r.last(), first);
     }
   }
@@ -255,6 +248,22 @@ rows decider<P>::waiting(int lane, int accepted) noexcept {
   return r;
 }
 
+/// Lets the policy look at the rows of a cycle and chooses what goes. Once a cycle.
+template <policy P>
+void decider<P>::judge(int lane, const rows& r, int accepted) noexcept {
+  lane_state& s = lane_[l(lane)];
+  s.judged = true;
+  const int drop = due(accepted) && s.live > s.budget ? s.live - s.budget : 0;
+  // A lane lies as far away as its states: what is read next is fetched meanwhile.
+  if constexpr (observes<P>) {
+    if (drop > 0 && settings_.keeps(s.budget).newest > 0) prefetch(positions(lane));
+    settings_.observe(view(lane), r);
+  }
+  for (int c = 0; c < P::columns && lane + 1 < lanes_; ++c) prefetch(column(lane + 1, c));
+  s.chosen = drop == 0 ? 0 : choose(lane, r, drop);
+  MULTISTATE_ASSERT(s.chosen == drop);
+}
+
 /// Fills dropped_ of the lane by increasing position.
 template <policy P>
 int decider<P>::choose(int lane, const rows& r, int drop) noexcept {
@@ -266,7 +275,7 @@ int decider<P>::choose(int lane, const rows& r, int drop) noexcept {
     return static_cast<int>(lowest(settings_.worth(all, r), all.positions, kept, out));
   } else {
     int taken = 0;
-    for (std::uint32_t at = s.oldest; at != none && taken < drop; at = next_[s.base + at])
+    for (std::uint32_t at = s.oldest; at != none && taken < drop; at = order_[s.base + at].next)
       if (!kept.covers(positions_[s.base + at])) out[u(taken++)] = slot{at};
     return taken;
   }
@@ -274,12 +283,13 @@ int decider<P>::choose(int lane, const rows& r, int drop) noexcept {
 
 /// Removes the chosen states; the live slots are dense afterwards, or one hole waits for the next token.
 template <policy P>
-void decider<P>::drop_chosen(int lane, int drop, int& moves) noexcept {
+void decider<P>::drop_chosen(int lane, int& moves) noexcept {
   lane_state& s = lane_[l(lane)];
+  const int drop = s.chosen;
   for (int i = 0; i < drop; ++i) {
     const std::uint32_t at = raw(dropped_[s.drops + u(i)]);
     dropped_positions_[s.drops + u(i)] = positions_[s.base + at];
-    if (room_.undo > 0) note(lane, {{aside, slot{at}}, positions_[s.base + at], previous_[s.base + at]});
+    if (room_.undo > 0) note(lane, {{aside, slot{at}}, positions_[s.base + at], order_[s.base + at].previous});
     positions_[s.base + at] = -1;
     unlink(s, at);
   }
@@ -309,9 +319,6 @@ const decision& decider<P>::reduce(int accepted) noexcept {
   const bool rows_matter = accepted > 0 && needs_rows();
   open_ = false;
   next_position_ -= appended_ - accepted;
-  pending_ += accepted;
-  const bool due = pending_ >= room_.every;
-  if (due) pending_ = 0;
   for (int i = 0; i < lanes_; ++i) {
     lane_state& s = lane_[l(i)];
     for (int j = appended_; j > accepted; --j) {  // no holes where tokens can be refused: they lie on top
@@ -319,21 +326,16 @@ const decision& decider<P>::reduce(int accepted) noexcept {
       unlink(s, at);
       positions_[s.base + at] = -1;
     }
-    int drop = 0, moves = 0;
+    int moves = 0;
     if (accepted > 0) {
       MULTISTATE_ASSERT(!rows_matter || (s.observations > 0 && (settings_.scope != scope_kind::model ||
                                                                 s.observations % where_.layers == 0)));
-      rows r;
-      if (rows_matter) r = waiting(i, accepted);
-      if constexpr (observes<P>) settings_.observe(view(i), r);
-      if (due && s.live > s.budget) {
-        drop = choose(i, r, s.live - s.budget);
-        MULTISTATE_ASSERT(drop == s.live - s.budget);
-        drop_chosen(i, drop, moves);
-      }
+      if (!s.judged) judge(i, rows_matter ? waiting(i, accepted) : rows{}, accepted);
+      drop_chosen(i, moves);
     }
-    report(i, drop, moves);
+    report(i, s.chosen, moves);
   }
+  pending_ = due(accepted) ? 0 : pending_ + accepted;
   if (room_.undo > 0 && accepted > 0) end_cycle(accepted);
   return decision_;
 }
@@ -367,7 +369,7 @@ bool decider<P>::pin(position first, position last) noexcept {
   for (int i = 0; i < lanes_; ++i) {
     const lane_state& s = lane_[l(i)];
     std::int64_t held = reserved(s, pins, next_position_);
-    for (std::uint32_t at = s.oldest; at != none; at = next_[s.base + at])
+    for (std::uint32_t at = s.oldest; at != none; at = order_[s.base + at].next)
       held += counts_as_pinned(s, pins, positions_[s.base + at]) ? 1 : 0;
     if (held > s.budget) {
       pin_[pins_] = {};
@@ -394,7 +396,7 @@ template <policy P>
 std::size_t decider<P>::rank_order(int lane, std::span<slot> out) const noexcept {
   const lane_state& s = lane_[l(lane)];
   std::size_t rank = 0;
-  for (std::uint32_t at = s.oldest; at != none; at = next_[s.base + at], ++rank)
+  for (std::uint32_t at = s.oldest; at != none; at = order_[s.base + at].next, ++rank)
     if (rank < out.size()) out[rank] = slot{at};
   return rank;
 }
@@ -404,7 +406,7 @@ void decider<P>::ranks(int lane, std::span<std::uint32_t> by_slot) const noexcep
   const lane_state& s = lane_[l(lane)];
   MULTISTATE_ASSERT(by_slot.size() >= u(extent(s)));
   std::uint32_t rank = 0;
-  for (std::uint32_t at = s.oldest; at != none; at = next_[s.base + at]) by_slot[at] = rank++;
+  for (std::uint32_t at = s.oldest; at != none; at = order_[s.base + at].next) by_slot[at] = rank++;
 }
 
 template <policy P>
@@ -412,7 +414,7 @@ std::size_t decider<P>::kept_ranges(int lane, std::span<position_range> out) con
   const lane_state& s = lane_[l(lane)];
   std::size_t count = 0;
   position last = -1;
-  for (std::uint32_t at = s.oldest; at != none; at = next_[s.base + at]) {
+  for (std::uint32_t at = s.oldest; at != none; at = order_[s.base + at].next) {
     const position p = positions_[s.base + at];
     if (count == 0 || p != last) {
       if (count < out.size()) out[count].first = p;
@@ -430,7 +432,7 @@ std::size_t decider<P>::kept_ranks(int lane, std::span<rank_range> out) const no
   const auto gone = lane_decisions_[l(lane)].dropped_positions;
   std::size_t count = 0, skipped = 0;
   int rank = 0, last = -1;
-  for (std::uint32_t at = s.oldest; at != none; at = next_[s.base + at], ++rank) {
+  for (std::uint32_t at = s.oldest; at != none; at = order_[s.base + at].next, ++rank) {
     for (; skipped < gone.size() && gone[skipped] < positions_[s.base + at]; ++skipped) ++rank;
     if (count == 0 || rank != last) {
       if (count < out.size()) out[count].first = rank;

@@ -50,12 +50,11 @@ void decider<P>::reverse(int lane, const reversal& how) noexcept {
   lane_state& s = lane_[l(lane)];
   const std::uint32_t to = raw(how.back.to);
   if (how.back.from != aside) return relocate(s, raw(how.back.from), to);
-  const std::uint32_t after = how.before == none ? s.oldest : next_[s.base + how.before];
+  const std::uint32_t after = how.before == none ? s.oldest : order_[s.base + how.before].next;
   positions_[s.base + to] = how.at;
-  previous_[s.base + to] = how.before;
-  next_[s.base + to] = after;
-  (how.before == none ? s.oldest : next_[s.base + how.before]) = to;
-  (after == none ? s.newest : previous_[s.base + after]) = to;
+  order_[s.base + to] = {after, how.before};
+  (how.before == none ? s.oldest : order_[s.base + how.before].next) = to;
+  (after == none ? s.newest : order_[s.base + after].previous) = to;
   ++s.live;
 }
 

@@ -108,7 +108,8 @@ lowest_key find_lowest(std::size_t n, const Key& key) noexcept {
 }
 
 /// lowest() for one state, no pins and positions below 2^31, which is every step of most decodes: over 32-bit numbers,
-/// first for the lowest worth, then for the oldest that has it. Positions are read only where they matter.
+/// first for the lowest worth, then for the oldest that has it. Positions may be far from the processor: where nothing
+/// is protected they are read only to tell equals apart.
 inline std::size_t lowest_one(std::span<const float> worth, std::span<const position> positions, const protection& kept,
                               slot& out) noexcept {
   const std::int32_t first = kept.structural.first, last = static_cast<std::int32_t>(kept.now) - kept.structural.newest;
@@ -116,30 +117,33 @@ inline std::size_t lowest_one(std::span<const float> worth, std::span<const posi
     const auto p = static_cast<std::int32_t>(positions[i]);
     return (p >= first) & (p <= last);
   };
-  const auto take = [&](const lowest_key& best) -> std::size_t {
-    position oldest = -1;
-    for (std::size_t i = best.first; i < best.last; ++i)
-      if (worth_key(worth[i]) == best.key && open(i) && (oldest < 0 || positions[i] < oldest)) {
-        oldest = positions[i];
-        out = slot{static_cast<std::uint32_t>(i)};
-      }
-    return oldest < 0 ? 0 : 1;
+  const auto take = [&](const lowest_key& best, const auto& candidate) -> std::size_t {
+    std::size_t taken = 0;
+    for (std::size_t i = best.first; i < best.last; ++i) {
+      if (worth_key(worth[i]) != best.key || !candidate(i)) continue;
+      if (taken == 1 && positions[i] > positions[index(out)]) continue;
+      out = slot{static_cast<std::uint32_t>(i)};
+      taken = 1;
+    }
+    return taken;
   };
-  if (first == 0 && kept.structural.newest == 0 &&
-      take(find_lowest(worth.size(), [&](std::size_t i) { return worth_key(worth[i]); })) == 1)
-    return 1;
-  return take(find_lowest(worth.size(), [&](std::size_t i) {
-    const std::int32_t k = worth_key(worth[i]);
-    const bool candidate = open(i);
-    return candidate ? k : 0x7fffffff;
-  }));
+  if (first == 0 && kept.structural.newest == 0)
+    return take(find_lowest(worth.size(), [&](std::size_t i) { return worth_key(worth[i]); }),
+                [](std::size_t) { return true; });
+  return take(find_lowest(worth.size(),
+                          [&](std::size_t i) {
+                            const std::int32_t k = worth_key(worth[i]);
+                            const bool candidate = open(i);
+                            return candidate ? k : 0x7fffffff;
+                          }),
+              open);
 }
 
 }  // namespace detail
 
 /// The one ranking. Fills `out` with the out.size() unprotected slots of lowest worth, by increasing position. NaN
-/// ranks lowest; of equals the oldest goes first. worth and positions are [n] by slot; a negative position is no
-/// candidate. Returns how many there were to take: fewer than out.size() only when more is protected than may stay.
+/// ranks lowest; of equals the oldest goes first. worth and positions are [n] by slot, all of them live. Returns how
+/// many there were to take: fewer than out.size() only when more is protected than may stay.
 inline std::size_t lowest(std::span<const float> worth, std::span<const position> positions, const protection& kept,
                           std::span<slot> out) noexcept {
   MULTISTATE_ASSERT(worth.size() == positions.size());
@@ -153,7 +157,7 @@ inline std::size_t lowest(std::span<const float> worth, std::span<const position
   for (std::size_t i = 0; i < positions.size(); ++i) {
     const slot s{static_cast<std::uint32_t>(i)};
     if (taken == out.size() && !less(s, out[0])) continue;
-    if (positions[i] < 0 || kept.covers(positions[i])) continue;
+    if (kept.covers(positions[i])) continue;
     if (taken < out.size()) {
       out[taken++] = s;
       if (taken == out.size()) detail::make_heap(out, less);

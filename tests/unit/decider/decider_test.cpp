@@ -335,6 +335,17 @@ TEST(observe, heads_of_their_own_decide_for_themselves) {
   EXPECT_EQ(kept(d, 1), (ints{1}));
 }
 
+TEST(observe, rows_may_be_overwritten_before_the_reduction) {
+  for (const scope_kind scope : {scope_kind::head, scope_kind::layer}) {
+    auto d = make(tova{.budget = 2, .scope = scope}, {.chunk = 3});
+    d.append(3);
+    std::vector<float> row{0.5f, 0.1f, 0.4f};
+    observe(d, row);
+    row = {0, 1, 1};
+    EXPECT_EQ(dropped(d.reduce()), (ints{1}));
+  }
+}
+
 TEST(observe, layers_are_folded_at_scope_model) {
   auto d = make(tova{.budget = 1, .scope = scope_kind::model}, {}, {.layers = 3});
   d.append(1);

@@ -82,8 +82,6 @@ TEST(lowest, leaves_pinned_ranges) {
   EXPECT_FALSE(pinned(pins, 0) || pinned(pins, 3) || pinned(pins, 7));
 }
 
-TEST(lowest, skips_holes) { EXPECT_EQ(lowest_of({0, 1, 2}, {-1, 5, 6}, 2), (ints{1, 2})); }
-
 TEST(lowest, m_of_n_like_a_sort) {
   support::generator g(3);
   for (int round = 0; round < 4000; ++round) {
