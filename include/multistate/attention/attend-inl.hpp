@@ -128,11 +128,10 @@ class block_stream {
         following_(following),
         index_(index),
         seen_(seen),
-        at_(part * attention_part),
-        key_bytes_(static_cast<std::size_t>(dims.dk) * sizeof(typename KeyFormat::element)),
-        value_bytes_(static_cast<std::size_t>(dims.dv) * sizeof(typename ValueFormat::element)),
-        ahead_(std::clamp<std::size_t>(fetch_bytes / (block_rows * key_bytes_), 1, most_ahead)) {
-    for (std::size_t i = 0; i < ahead_; ++i) list_next();
+        at_(part * attention_part) {
+    const std::size_t key_bytes = static_cast<std::size_t>(dims.dk) * sizeof(typename KeyFormat::element);
+    const std::size_t ahead = std::clamp<std::size_t>(fetch_bytes / (block_rows * key_bytes), 1, most_ahead);
+    for (std::size_t i = 0; i < ahead; ++i) list_next();
   }
 
   /// The next block; it stays until `most_ahead` more were taken.
@@ -140,11 +139,8 @@ class block_stream {
     list_next();
     return lists_[taken_++ % slots];
   }
-  /// Fetches the block that was listed last.
-  row_fetcher fetcher() const noexcept {
-    const row_list& newest = lists_[(listed_ - 1) % slots];
-    return {newest.rows, newest.count, newest_is_value_ ? value_bytes_ : key_bytes_};
-  }
+  /// Fetches the block that was listed last; when all are listed, that one again.
+  row_fetcher fetcher() const noexcept { return row_fetcher(newest_); }
 
  private:
   static constexpr std::size_t block_rows = rows_of_block<KeyFormat, ValueFormat>;
@@ -156,9 +152,8 @@ class block_stream {
     row_list& to = lists_[listed_++ % slots];
     const std::size_t begin = at_ / attention_part * attention_part;
     const std::size_t end = std::min(begin + attention_part, seen_);
-    newest_is_value_ = reading_values_;
     if (at_ >= seen_) {
-      list_following(to);
+      if (!list_following(to)) return;
     } else if (reading_values_) {
       values_.list(at_, end, block_rows, index_, to);
       at_ += block_rows;
@@ -171,12 +166,13 @@ class block_stream {
         reading_values_ = true;
       }
     }
+    newest_ = to.rows[0];
   }
-  void list_following(row_list& to) noexcept {
-    to.count = 0;
-    if (following_ == nullptr || following_at_ >= static_cast<std::size_t>(following_->kv.n)) return;
+  bool list_following(row_list& to) noexcept {
+    if (following_ == nullptr || following_at_ >= static_cast<std::size_t>(following_->kv.n)) return false;
     keys_of(*following_).list(following_at_, static_cast<std::size_t>(following_->kv.n), block_rows, nullptr, to);
     following_at_ += block_rows;
+    return true;
   }
 
   extent_rows keys_, values_;
@@ -184,10 +180,9 @@ class block_stream {
   const std::uint32_t* index_;
   std::size_t seen_, at_;
   std::size_t following_at_ = 0;
-  std::size_t key_bytes_, value_bytes_;
-  std::size_t ahead_;
   std::size_t listed_ = 0, taken_ = 0;
-  bool reading_values_ = false, newest_is_value_ = false;
+  bool reading_values_ = false;
+  const std::byte* newest_ = nullptr;
   row_list lists_[slots];
 };
 
@@ -362,8 +357,8 @@ class task_attender {
       row_list list;
       for (std::size_t at = common; at < std::min(end, length(j)); at += block_rows) {
         values.list(at, std::min(end, length(j)), block_rows, nullptr, list);
-        value_block({list.rows, list.count}, {}, weights(j * group_, begin) + (at - begin), group_,
-                    partial + j * group_ * dv_stride_, at == begin);
+        value_block({list.rows, list.count}, row_fetcher(list.rows[0]), weights(j * group_, begin) + (at - begin),
+                    group_, partial + j * group_ * dv_stride_, at == begin);
       }
     }
   }

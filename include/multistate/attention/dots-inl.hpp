@@ -68,6 +68,7 @@ template <int Q, class Format>
 struct dot_tile {
   static constexpr int R = tile_rows<Q>;
 
+  row_fetcher& fetcher;
   const std::byte* const* rows;  ///< [R]
   const float* q;                ///< as prepare_query leaves them
   std::size_t q_stride;
@@ -79,7 +80,10 @@ struct dot_tile {
   HWY_INLINE void operator()(V&... sums) const {
     const std::size_t N = hn::Lanes(lanes_tag());
     std::size_t i = 0;
-    for (; i + N <= dk; i += N) multiply(i, sums...);
+    for (; i + N <= dk; i += N) {
+      fetcher.template fetch<R, Format>();
+      multiply(i, sums...);
+    }
     if (i < dk) multiply_rest(dk - i, sums...);
 
     if constexpr (R == 4) {
@@ -130,13 +134,11 @@ struct dot_tile {
 
 /// logits [Q][block.count], `stride` floats apart, of which whole tiles are written.
 template <int Q, class Format>
-HWY_INLINE void dot_rows(const float* q, std::size_t q_stride, const row_block& block, row_fetcher& fetcher,
+HWY_INLINE void dot_rows(const float* q, std::size_t q_stride, const row_block& block, row_fetcher fetcher,
                          std::size_t dk, float* logits, std::size_t stride) {
   constexpr std::size_t R = tile_rows<Q>;
-  for (std::size_t r = 0; r < block.count; r += R) {
-    fetcher.fetch(R);
-    with_zeros<Q * tile_rows<Q>>(dot_tile<Q, Format>{block.rows + r, q, q_stride, dk, logits + r, stride});
-  }
+  for (std::size_t r = 0; r < block.count; r += R)
+    with_zeros<Q * tile_rows<Q>>(dot_tile<Q, Format>{fetcher, block.rows + r, q, q_stride, dk, logits + r, stride});
 }
 
 /// A query [dk] as dot_tile reads it: scaled, and what doesn't fill the last vector in its highest lanes, zeros below.

@@ -38,17 +38,14 @@ struct value_tile {
   template <class... V>
   HWY_INLINE void operator()(V&... sums) const {
     constexpr auto each = std::make_index_sequence<sizeof...(V)>();
-    const lanes_tag d;
-    const std::size_t N = hn::Lanes(d);
     if (rest != 0) {
       for (std::size_t i = 0; i < block.count; ++i) add_rest(each, i, sums...);
       store_rest(each, sums...);
       return;
     }
-    const std::size_t fetched = (8 * W * N + dv - 1) / dv;  // of each 8 rows, in all strips together 8 or more
-    for (std::size_t i = 0; i < block.count;) {
-      fetcher.fetch(fetched);
-      for (const std::size_t end = HWY_MIN(i + 8, block.count); i < end; ++i) add(each, i, sums...);
+    for (std::size_t i = 0; i < block.count; ++i) {
+      fetcher.template fetch<W, Format>();
+      add(each, i, sums...);
     }
     store(each, sums...);
   }
@@ -89,7 +86,7 @@ struct value_tile {
 
 /// W vectors at a time from element `at` on, then fewer.
 template <int Q, int W, class Format>
-HWY_INLINE void weigh_columns(const row_block& block, row_fetcher& fetcher, const float* p, std::size_t p_stride,
+HWY_INLINE void weigh_columns(const row_block& block, row_fetcher fetcher, const float* p, std::size_t p_stride,
                               float* out, std::size_t out_stride, std::size_t dv, std::size_t at, bool first) {
   const std::size_t N = hn::Lanes(lanes_tag());
   for (; at + W * N <= dv; at += W * N)
