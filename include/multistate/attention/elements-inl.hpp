@@ -133,12 +133,13 @@ HWY_INLINE void unpack(const std::byte* row, std::size_t count, float* to) {
 /// Fetches what will be read next: each step of a tile as many bytes as it reads itself, one after another in the order
 /// of memory. A few lines at a time: prefetches beyond what a core can wait for are dropped, and a burst of loads makes
 /// hardware prefetchers lose the thread. Rows that don't follow one another are met at the first row of each block.
+template <class Format>
 class row_fetcher {
  public:
   explicit row_fetcher(const std::byte* first_row) noexcept : at_(first_row) {}
 
-  /// As much as `Vectors` vectors of the format's elements.
-  template <std::size_t Vectors, class Format>
+  /// The elements that fill so many vectors of floats.
+  template <std::size_t Vectors>
   HWY_INLINE void fetch() noexcept {
     const std::size_t bytes = Vectors * hn::Lanes(lanes_tag()) * sizeof(typename Format::element);
     for (std::size_t i = 0; i < bytes; i += cache_line) hwy::Prefetch(at_ + i);
