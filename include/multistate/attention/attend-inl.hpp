@@ -364,15 +364,17 @@ class task_attender {
     }
   }
 
-  /// Whether a block is worth being made floats first: it is read by several tiles of queries.
+  /// Whether a block is worth being made floats first: it is read by more than two tiles of queries.
   template <class Format>
   static constexpr bool unpacks(std::size_t columns) noexcept {
-    return !std::is_same_v<Format, f32> && columns >= tile;
+    return !std::is_same_v<Format, f32> && columns > 8;
   }
 
   /// logits [columns][stride] of the block that begins at entry `at`, while the rows from `next` on are fetched.
   void dot_block(std::size_t at, const row_block& block, const std::byte* next, float* logits) noexcept {
     const row_fetcher<KeyFormat> fetcher(next);
+    [[maybe_unused]] HWY_ALIGN float scales[block_rows];  // early: vectors are read of what is stored one by one
+    if constexpr (is_scaled<KeyFormat>) row_scales<KeyFormat>(block, dk_, scales);
     if (options_.in_cache != nullptr || unpacks<KeyFormat>(columns_)) {
       row_list floats;
       unpack_block<KeyFormat>(block, dk_, dk_stride_, floats);
@@ -384,11 +386,8 @@ class task_attender {
     } else {
       dot_columns<KeyFormat>(queries_at_, dk_stride_, columns_, block, fetcher, dk_, logits, stride_);
     }
-    if constexpr (is_scaled<KeyFormat>) {
-      HWY_ALIGN float scales[block_rows];
-      row_scales<KeyFormat>(block, dk_, scales);
+    if constexpr (is_scaled<KeyFormat>)
       for (std::size_t c = 0; c < columns_; ++c) multiply(logits + c * stride_, scales, logits + c * stride_);
-    }
   }
 
   /// partial [columns][dv_stride] (+)= weights x values of the block.
@@ -424,8 +423,7 @@ class task_attender {
 
   template <class Format>
   static void row_scales(const row_block& block, std::size_t n, float* scales) noexcept {
-    for (std::size_t i = 0; i < block.count; ++i) scales[i] = row_scale<Format>(block.rows[i], n);
-    for (std::size_t i = block.count; i < block_rows; ++i) scales[i] = 0.0f;
+    for (std::size_t i = 0; i < block_rows; ++i) scales[i] = row_scale<Format>(block.rows[i], n);
   }
   /// Of block_rows floats.
   static HWY_INLINE void multiply(const float* a, const float* b, float* to) noexcept {

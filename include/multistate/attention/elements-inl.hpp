@@ -136,18 +136,18 @@ HWY_INLINE void unpack(const std::byte* row, std::size_t count, float* to) {
 template <class Format>
 class row_fetcher {
  public:
-  explicit row_fetcher(const std::byte* first_row) noexcept : at_(first_row) {}
+  explicit row_fetcher(const std::byte* first_row) noexcept : at_(reinterpret_cast<std::uintptr_t>(first_row)) {}
 
   /// The elements that fill so many vectors of floats.
   template <std::size_t Vectors>
   HWY_INLINE void fetch() noexcept {
     const std::size_t bytes = Vectors * hn::Lanes(lanes_tag()) * sizeof(typename Format::element);
-    for (std::size_t i = 0; i < bytes; i += cache_line) hwy::Prefetch(at_ + i);
+    for (std::size_t i = 0; i < bytes; i += cache_line) hwy::Prefetch(reinterpret_cast<const std::byte*>(at_ + i));
     at_ += bytes;
   }
 
  private:
-  const std::byte* at_;
+  std::uintptr_t at_;  ///< a number, since it may run past the end of what is stored
 };
 
 /// The states of a block: where their rows of one kind lie, from `count` on the last one again.
