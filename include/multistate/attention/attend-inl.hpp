@@ -90,17 +90,18 @@ struct extent_rows {
     return at->*base + (slot - first) * (at->*stride);
   }
   /// Entries [begin, end) of a list of slots, or slots where there is none; no more than a block.
-  void list(std::size_t begin, std::size_t end, std::size_t block, const std::uint32_t* index, row_list& to) noexcept {
-    to.count = std::min(block, end - begin);
+  template <std::size_t Block>
+  void list(std::size_t begin, std::size_t end, const std::uint32_t* index, row_list& to) noexcept {
+    to.count = std::min(Block, end - begin);
     const std::byte* row = (*this)(index != nullptr ? index[begin] : begin);
-    if (index == nullptr && begin + to.count <= first + static_cast<std::size_t>(at->n)) {
+    if (index == nullptr && begin + Block <= std::min(end, first + static_cast<std::size_t>(at->n))) {
       const std::size_t step = at->*stride;
-      for (std::size_t i = 0; i < to.count; ++i, row += step) to.rows[i] = row;
-    } else {
-      to.rows[0] = row;
-      for (std::size_t i = 1; i < to.count; ++i) to.rows[i] = (*this)(index != nullptr ? index[begin + i] : begin + i);
+      for (std::size_t i = 0; i < Block; ++i) to.rows[i] = row + i * step;  // of a known length: compilers use vectors
+      return;
     }
-    for (std::size_t i = to.count; i < block; ++i) to.rows[i] = to.rows[to.count - 1];
+    to.rows[0] = row;
+    for (std::size_t i = 1; i < to.count; ++i) to.rows[i] = (*this)(index != nullptr ? index[begin + i] : begin + i);
+    for (std::size_t i = to.count; i < Block; ++i) to.rows[i] = to.rows[to.count - 1];
   }
 };
 inline extent_rows keys_of(const attention_task& task) noexcept {
@@ -129,11 +130,10 @@ class block_stream {
         following_(following),
         index_(index),
         seen_(seen),
-        at_(part * attention_part),
-        key_bytes_(static_cast<std::size_t>(dims.dk) * sizeof(typename KeyFormat::element)),
-        value_bytes_(static_cast<std::size_t>(dims.dv) * sizeof(typename ValueFormat::element)),
-        ahead_(std::clamp<std::size_t>(fetch_bytes / (block_rows * key_bytes_), 1, most_ahead)) {
-    for (std::size_t i = 0; i < ahead_; ++i) list_next();
+        at_(part * attention_part) {
+    const std::size_t key_bytes = static_cast<std::size_t>(dims.dk) * sizeof(typename KeyFormat::element);
+    const std::size_t ahead = std::clamp<std::size_t>(fetch_bytes / (block_rows * key_bytes), 1, most_ahead);
+    for (std::size_t i = 0; i < ahead; ++i) list_next();
   }
 
   /// The next block; it stays until `most_ahead` more were taken.
@@ -141,11 +141,8 @@ class block_stream {
     list_next();
     return lists_[taken_++ % slots];
   }
-  /// Fetches the block that was listed last.
-  row_fetcher fetcher() const noexcept {
-    const row_list& newest = lists_[(listed_ - 1) % slots];
-    return {newest.rows, newest.count, newest_is_value_ ? value_bytes_ : key_bytes_};
-  }
+  /// What to fetch meanwhile: the block that was listed last; when all are listed, that one again.
+  const std::byte* newest() const noexcept { return newest_; }
 
  private:
   static constexpr std::size_t block_rows = rows_of_block<KeyFormat, ValueFormat>;
@@ -157,27 +154,27 @@ class block_stream {
     row_list& to = lists_[listed_++ % slots];
     const std::size_t begin = at_ / attention_part * attention_part;
     const std::size_t end = std::min(begin + attention_part, seen_);
-    newest_is_value_ = reading_values_;
     if (at_ >= seen_) {
-      list_following(to);
+      if (!list_following(to)) return;
     } else if (reading_values_) {
-      values_.list(at_, end, block_rows, index_, to);
+      values_.list<block_rows>(at_, end, index_, to);
       at_ += block_rows;
       if (at_ >= end) reading_values_ = false;
     } else {
-      keys_.list(at_, end, block_rows, index_, to);
+      keys_.list<block_rows>(at_, end, index_, to);
       at_ += block_rows;
       if (at_ >= end) {
         at_ = begin;
         reading_values_ = true;
       }
     }
+    newest_ = to.rows[0];
   }
-  void list_following(row_list& to) noexcept {
-    to.count = 0;
-    if (following_ == nullptr || following_at_ >= static_cast<std::size_t>(following_->kv.n)) return;
-    keys_of(*following_).list(following_at_, static_cast<std::size_t>(following_->kv.n), block_rows, nullptr, to);
+  bool list_following(row_list& to) noexcept {
+    if (following_ == nullptr || following_at_ >= static_cast<std::size_t>(following_->kv.n)) return false;
+    keys_of(*following_).list<block_rows>(following_at_, static_cast<std::size_t>(following_->kv.n), nullptr, to);
     following_at_ += block_rows;
+    return true;
   }
 
   extent_rows keys_, values_;
@@ -185,10 +182,9 @@ class block_stream {
   const std::uint32_t* index_;
   std::size_t seen_, at_;
   std::size_t following_at_ = 0;
-  std::size_t key_bytes_, value_bytes_;
-  std::size_t ahead_;
   std::size_t listed_ = 0, taken_ = 0;
-  bool reading_values_ = false, newest_is_value_ = false;
+  bool reading_values_ = false;
+  const std::byte* newest_ = nullptr;
   row_list lists_[slots];
 };
 
@@ -360,7 +356,7 @@ class task_attender {
     const std::size_t end = std::min(begin + attention_part, seen_);
     for (std::size_t at = begin; at < end; at += block_rows) {
       const row_list& keys = blocks.take();
-      dot_block(at, {keys.rows, keys.count}, blocks.fetcher(), weights(0, begin) + (at - begin));
+      dot_block(at, {keys.rows, keys.count}, blocks.newest(), weights(0, begin) + (at - begin));
     }
     soften_part(part, begin, end);
 
@@ -370,7 +366,7 @@ class task_attender {
     for (std::size_t at = begin; at < end; at += block_rows) {
       const row_list& values = blocks.take();
       if (at < common)
-        value_block({values.rows, values.count}, blocks.fetcher(), weights(0, begin) + (at - begin), columns_, partial,
+        value_block({values.rows, values.count}, blocks.newest(), weights(0, begin) + (at - begin), columns_, partial,
                     at == begin);
     }
     if (common == end) return;
@@ -378,21 +374,24 @@ class task_attender {
       extent_rows values = values_of(task_);
       row_list list;
       for (std::size_t at = common; at < std::min(end, length(j)); at += block_rows) {
-        values.list(at, std::min(end, length(j)), block_rows, nullptr, list);
-        value_block({list.rows, list.count}, {}, weights(j * group_, begin) + (at - begin), group_,
+        values.list<block_rows>(at, std::min(end, length(j)), nullptr, list);
+        value_block({list.rows, list.count}, list.rows[0], weights(j * group_, begin) + (at - begin), group_,
                     partial + j * group_ * dv_stride_, at == begin);
       }
     }
   }
 
-  /// Whether a block is worth being made floats first: it is read by several tiles of queries.
+  /// Whether a block is worth being made floats first: it is read by more than two tiles of queries.
   template <class Format>
   static constexpr bool unpacks(std::size_t columns) noexcept {
-    return !std::is_same_v<Format, f32> && columns >= 8;
+    return !std::is_same_v<Format, f32> && columns > 8;
   }
 
-  /// logits [columns][stride] of the block that begins at entry `at`.
-  void dot_block(std::size_t at, const row_block& block, row_fetcher fetcher, float* logits) noexcept {
+  /// logits [columns][stride] of the block that begins at entry `at`, while the rows from `next` on are fetched.
+  void dot_block(std::size_t at, const row_block& block, const std::byte* next, float* logits) noexcept {
+    const row_fetcher<KeyFormat> fetcher(next);
+    [[maybe_unused]] HWY_ALIGN float scales[block_rows];  // early: vectors are read of what is stored one by one
+    if constexpr (is_scaled<KeyFormat>) row_scales<KeyFormat>(block, dk_, scales);
     if (turning_ != nullptr || unpacks<KeyFormat>(columns_)) {
       row_list floats;
       unpack_block<KeyFormat>(block, dk_, dk_stride_, floats);
@@ -403,16 +402,14 @@ class task_attender {
     } else {
       dot_columns<KeyFormat>(queries_at_, dk_stride_, columns_, block, fetcher, dk_, logits, stride_);
     }
-    if constexpr (is_scaled<KeyFormat>) {
-      HWY_ALIGN float scales[block_rows];
-      row_scales<KeyFormat>(block, dk_, scales);
+    if constexpr (is_scaled<KeyFormat>)
       for (std::size_t c = 0; c < columns_; ++c) multiply(logits + c * stride_, scales, logits + c * stride_);
-    }
   }
 
   /// partial [columns][dv_stride] (+)= weights x values of the block.
-  void value_block(const row_block& block, const row_fetcher& fetcher, const float* p, std::size_t columns,
-                   float* partial, bool first) noexcept {
+  void value_block(const row_block& block, const std::byte* next, const float* p, std::size_t columns, float* partial,
+                   bool first) noexcept {
+    const row_fetcher<ValueFormat> fetcher(next);
     std::size_t p_stride = stride_;
     if constexpr (is_scaled<ValueFormat>) {
       HWY_ALIGN float scales[block_rows];
@@ -442,8 +439,7 @@ class task_attender {
 
   template <class Format>
   static void row_scales(const row_block& block, std::size_t n, float* scales) noexcept {
-    for (std::size_t i = 0; i < block.count; ++i) scales[i] = row_scale<Format>(block.rows[i], n);
-    for (std::size_t i = block.count; i < block_rows; ++i) scales[i] = 0.0f;
+    for (std::size_t i = 0; i < block_rows; ++i) scales[i] = row_scale<Format>(block.rows[i], n);
   }
   /// Of block_rows floats.
   static HWY_INLINE void multiply(const float* a, const float* b, float* to) noexcept {

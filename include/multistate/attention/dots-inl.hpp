@@ -63,11 +63,12 @@ HWY_INLINE void store_sums(float* to, lanes a, lanes b, lanes c, lanes e, V... m
 template <int Q>
 inline constexpr int tile_rows = Q == 4 ? tile / 4 : 4;
 
-/// One tile: Q queries by R keys; accumulator q * R + r.
-template <int Q, class Format>
+/// One tile: Q queries by R keys; accumulator q * R + r. `Stored`: the keys' format in memory.
+template <int Q, class Format, class Stored>
 struct dot_tile {
   static constexpr int R = tile_rows<Q>;
 
+  row_fetcher<Stored>& fetcher;
   const std::byte* const* rows;  ///< [R]
   const float* q;                ///< as prepare_query leaves them
   std::size_t q_stride;
@@ -79,7 +80,10 @@ struct dot_tile {
   HWY_INLINE void operator()(V&... sums) const {
     const std::size_t N = hn::Lanes(lanes_tag());
     std::size_t i = 0;
-    for (; i + N <= dk; i += N) multiply(i, sums...);
+    for (; i + N <= dk; i += N) {
+      fetcher.template fetch<R>();
+      multiply(i, sums...);
+    }
     if (i < dk) multiply_rest(dk - i, sums...);
 
     if constexpr (R == 4) {
@@ -129,14 +133,13 @@ struct dot_tile {
 };
 
 /// logits [Q][block.count], `stride` floats apart, of which whole tiles are written.
-template <int Q, class Format>
-HWY_INLINE void dot_rows(const float* q, std::size_t q_stride, const row_block& block, row_fetcher& fetcher,
+template <int Q, class Format, class Stored>
+HWY_INLINE void dot_rows(const float* q, std::size_t q_stride, const row_block& block, row_fetcher<Stored> fetcher,
                          std::size_t dk, float* logits, std::size_t stride) {
   constexpr std::size_t R = tile_rows<Q>;
-  for (std::size_t r = 0; r < block.count; r += R) {
-    fetcher.fetch(R);
-    with_zeros<Q * tile_rows<Q>>(dot_tile<Q, Format>{block.rows + r, q, q_stride, dk, logits + r, stride});
-  }
+  for (std::size_t r = 0; r < block.count; r += R)
+    with_zeros<Q * tile_rows<Q>>(
+        dot_tile<Q, Format, Stored>{fetcher, block.rows + r, q, q_stride, dk, logits + r, stride});
 }
 
 /// A query [dk] as dot_tile reads it: scaled, and what doesn't fill the last vector in its highest lanes, zeros below.
@@ -151,9 +154,9 @@ HWY_INLINE void prepare_query(float* q, std::size_t dk, float scale) {
 }
 
 /// logits [columns][block.count] of all queries.
-template <class Format>
+template <class Format, class Stored>
 HWY_NOINLINE void dot_columns(const float* q, std::size_t q_stride, std::size_t columns, const row_block& block,
-                              row_fetcher fetcher, std::size_t dk, float* logits, std::size_t stride) {
+                              row_fetcher<Stored> fetcher, std::size_t dk, float* logits, std::size_t stride) {
   std::size_t c = 0;
   for (; c + 4 <= columns; c += 4)
     dot_rows<4, Format>(q + c * q_stride, q_stride, block, fetcher, dk, logits + c * stride, stride);

@@ -130,24 +130,24 @@ HWY_INLINE void unpack(const std::byte* row, std::size_t count, float* to) {
   }
 }
 
-/// Fetches rows that will be read next, in pieces spread over the work on the rows before: line after line in the order
-/// of memory, which hardware prefetchers follow.
+/// Fetches what will be read next: each step of a tile as many bytes as it reads itself, one after another in the order
+/// of memory. A few lines at a time: prefetches beyond what a core can wait for are dropped, and a burst of loads makes
+/// hardware prefetchers lose the thread. Rows that don't follow one another are met at the first row of each block.
+template <class Format>
 class row_fetcher {
  public:
-  row_fetcher() = default;
-  /// `elements`: bytes of a row, without its scale.
-  row_fetcher(const std::byte* const* rows, std::size_t count, std::size_t elements) noexcept
-      : row_(rows), end_(rows + count), bytes_(elements) {}
+  explicit row_fetcher(const std::byte* first_row) noexcept : at_(reinterpret_cast<std::uintptr_t>(first_row)) {}
 
-  HWY_INLINE void fetch(std::size_t rows) noexcept {
-    for (; rows > 0 && row_ != end_; --rows, ++row_)
-      for (std::size_t at = 0; at < bytes_; at += cache_line) hwy::Prefetch(*row_ + at);
+  /// The elements that fill so many vectors of floats.
+  template <std::size_t Vectors>
+  HWY_INLINE void fetch() noexcept {
+    const std::size_t bytes = Vectors * hn::Lanes(lanes_tag()) * sizeof(typename Format::element);
+    for (std::size_t i = 0; i < bytes; i += cache_line) hwy::Prefetch(reinterpret_cast<const std::byte*>(at_ + i));
+    at_ += bytes;
   }
 
  private:
-  const std::byte* const* row_ = nullptr;
-  const std::byte* const* end_ = nullptr;
-  std::size_t bytes_ = 0;
+  std::uintptr_t at_;  ///< a number, since it may run past the end of what is stored
 };
 
 /// The states of a block: where their rows of one kind lie, from `count` on the last one again.

@@ -21,11 +21,11 @@ namespace HWY_NAMESPACE {
 namespace detail {
 
 /// One tile: Q queries by W vectors of the values, from element `at` on; accumulator q * W + w. `rest` != 0: the ragged
-/// end, with W = 1.
-template <int Q, int W, class Format>
+/// end, with W = 1. `Stored`: the values' format in memory.
+template <int Q, int W, class Format, class Stored>
 struct value_tile {
   const row_block& block;
-  row_fetcher& fetcher;
+  row_fetcher<Stored>& fetcher;
   const float* p;  ///< [Q][count] weights
   std::size_t p_stride;
   float* out;  ///< [Q][dv], added to unless `first`
@@ -38,17 +38,14 @@ struct value_tile {
   template <class... V>
   HWY_INLINE void operator()(V&... sums) const {
     constexpr auto each = std::make_index_sequence<sizeof...(V)>();
-    const lanes_tag d;
-    const std::size_t N = hn::Lanes(d);
     if (rest != 0) {
       for (std::size_t i = 0; i < block.count; ++i) add_rest(each, i, sums...);
       store_rest(each, sums...);
       return;
     }
-    const std::size_t fetched = (8 * W * N + dv - 1) / dv;  // of each 8 rows, in all strips together 8 or more
-    for (std::size_t i = 0; i < block.count;) {
-      fetcher.fetch(fetched);
-      for (const std::size_t end = HWY_MIN(i + 8, block.count); i < end; ++i) add(each, i, sums...);
+    for (std::size_t i = 0; i < block.count; ++i) {
+      fetcher.template fetch<W>();
+      add(each, i, sums...);
     }
     store(each, sums...);
   }
@@ -88,24 +85,29 @@ struct value_tile {
 };
 
 /// W vectors at a time from element `at` on, then fewer.
-template <int Q, int W, class Format>
-HWY_INLINE void weigh_columns(const row_block& block, row_fetcher& fetcher, const float* p, std::size_t p_stride,
+template <int Q, int W, class Format, class Stored>
+HWY_INLINE void weigh_columns(const row_block& block, row_fetcher<Stored> fetcher, const float* p, std::size_t p_stride,
                               float* out, std::size_t out_stride, std::size_t dv, std::size_t at, bool first) {
   const std::size_t N = hn::Lanes(lanes_tag());
   for (; at + W * N <= dv; at += W * N)
-    with_zeros<Q * W>(value_tile<Q, W, Format>{block, fetcher, p, p_stride, out, out_stride, dv, at, 0, first});
+    with_zeros<Q * W>(value_tile<Q, W, Format, Stored>{block, fetcher, p, p_stride, out, out_stride, dv, at, 0, first});
   if constexpr (W > 1) {
     weigh_columns<Q, W / 2, Format>(block, fetcher, p, p_stride, out, out_stride, dv, at, first);
   } else if (at < dv) {
-    with_zeros<Q>(value_tile<Q, 1, Format>{block, fetcher, p, p_stride, out, out_stride, dv, at, dv - at, first});
+    with_zeros<Q>(
+        value_tile<Q, 1, Format, Stored>{block, fetcher, p, p_stride, out, out_stride, dv, at, dv - at, first});
   }
 }
 
 /// out [columns][dv] (+)= weights [columns][block.count] x the block's values.
-template <class Format>
-HWY_NOINLINE void weigh_rows(const row_block& block, row_fetcher fetcher, const float* p, std::size_t p_stride,
+template <class Format, class Stored>
+HWY_NOINLINE void weigh_rows(const row_block& block, row_fetcher<Stored> fetcher, const float* p, std::size_t p_stride,
                              std::size_t columns, float* out, std::size_t out_stride, std::size_t dv, bool first) {
   std::size_t c = 0;
+  if constexpr (tile >= 16)  // eight by one vector would wait for loads
+    for (; c + 8 <= columns; c += 8)
+      weigh_columns<8, tile / 8, Format>(block, fetcher, p + c * p_stride, p_stride, out + c * out_stride, out_stride,
+                                         dv, 0, first);
   for (; c + 4 <= columns; c += 4)
     weigh_columns<4, tile / 4, Format>(block, fetcher, p + c * p_stride, p_stride, out + c * out_stride, out_stride, dv,
                                        0, first);
