@@ -159,7 +159,7 @@ def options(compare, folder):
     check(half["format"] == "f16" and 0 < abs(half["rows"][0]["nll"] - plain["rows"][0]["nll"]) < 0.01, "f16 states are near")
     check(half["rows"][1]["bytes_live"] * 2 == plain["rows"][1]["bytes_live"], "and half as large")
     small(compare, folder, "--format", "bf16")
-    floats, bytes_ = (small(compare, folder, "--format", f, window=512, tokens=3000, policies="tova,window+1", budgets="64") for f in ("f32", "i8"))
+    floats, bytes_ = (small(compare, folder, "--format", f, window=512, tokens=3000, policies="tova,window+1", budgets="128") for f in ("f32", "i8"))
     for a, b in zip(floats["rows"], bytes_["rows"]):
         check(a["nll"] != b["nll"] and abs(b["perplexity"] / a["perplexity"] - 1) < 0.01, f"{a['policy']}: perplexity with i8 states is within 1 %")
     check(bytes_["rows"][1]["bytes_live"] < 0.32 * floats["rows"][1]["bytes_live"], "and they are less than a third as large")

@@ -15,11 +15,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 #include <span>
 #include <string_view>
 #include <type_traits>
-#include <utility>
 
 #include <multistate/attention/dots-inl.hpp>
 #include <multistate/attention/elements-inl.hpp>

@@ -10,7 +10,6 @@
 #include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -142,7 +141,8 @@ class row_fetcher {
   template <std::size_t Vectors>
   HWY_INLINE void fetch() noexcept {
     const std::size_t bytes = Vectors * hn::Lanes(lanes_tag()) * sizeof(typename Format::element);
-    for (std::size_t i = 0; i < bytes; i += cache_line) hwy::Prefetch(reinterpret_cast<const std::byte*>(at_ + i));
+    for (std::size_t i = 0; i < bytes; i += cache_line)
+      hwy::Prefetch(reinterpret_cast<const std::byte*>(at_ + i));  // NOLINT(performance-no-int-to-ptr)
     at_ += bytes;
   }
 

@@ -36,7 +36,7 @@ struct text_window {
 /// T. A text shorter than T, of n tokens, is one window scored from target n/2 on.
 class text_sample {
  public:
-  /// Errors: T below 2, no text, a text of fewer than two tokens.
+  /// Errors: T below 2, no text, a text of fewer than two tokens, nothing to score.
   static result<text_sample> make(std::span<const token_text> texts, int window, int bos, scoring what) {
     if (window < 2) return error(errc::bad_input, "a window must have at least 2 tokens; got ", window);
     if (texts.empty()) return error(errc::bad_input, "there is no text to score");
@@ -63,6 +63,9 @@ class text_sample {
             {t, first, targets < static_cast<std::size_t>(window) ? static_cast<int>(targets) : window, from});
       }
     }
+    if (s.windows_.empty())
+      return error(errc::bad_input, texts[0].name, ": nothing to score in the second halves of windows of ", window,
+                   " tokens");
     return s;
   }
 

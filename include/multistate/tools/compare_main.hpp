@@ -35,7 +35,9 @@ int compare_main(int argc, char** argv) {
     app.add_option("--score", a.score, "tail: the second half of each window; all");
     app.add_option("--threads", a.threads, "N; all cores");
     app.add_option("--format", a.format, "of stored states: f32, f16, bf16, i8");
-    app.add_flag("--full", a.full, "all: the whole demo text, row short:k, recall in full, prompt modes, free running");
+    app.add_flag("--full", a.full,
+                 "all: the whole demo text, row short:k, recall in full, prompts read in other ways, greedy text, "
+                 "states in other formats");
     app.add_flag("--time", a.time, "and time, in runs of its own");
     app.add_option("--json", a.json, "write everything as JSON; - is standard output");
     app.add_option("--csv", a.csv, "write the rows as CSV; - is standard output");

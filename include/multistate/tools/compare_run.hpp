@@ -1,9 +1,14 @@
 #pragma once
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -201,19 +206,32 @@ class compare_run {
     return seat;
   }
 
-  /// Named by all that the results depend on; the number of threads is not among it.
+  /// All that the numbers depend on: this program, the model and its words, the text, what is asked of them. The number
+  /// of threads is not among it.
+  std::uint64_t settings() const {
+    const model_config& c = model_->weights.config;
+    json all = {MULTISTATE_VERSION, attention_target(), r_.model_hash, window_, chunk_, a_.score, a_.format, a_.full};
+    if (const auto program = file_bytes::open("/proc/self/exe")) all.push_back(hash_bytes(program->bytes()));
+    all.push_back({c.layers, c.hidden, c.heads, c.kv_heads, c.head_dim, c.ffn, c.vocab, c.context, c.norm_eps, c.tied,
+                   c.bos, c.rope.dim, c.rope.theta, static_cast<int>(c.rope.pairing), static_cast<int>(c.rope.scaling),
+                   c.rope.factor, c.rope.low_freq_factor, c.rope.high_freq_factor, c.rope.original_context});
+    std::string words;
+    for (int token = 0; model_->words && token < c.vocab; ++token) words += model_->words->decode(token, c.bos) + '\0';
+    all.push_back(hash_bytes(std::as_bytes(std::span(words))));
+    for (const token_text& t : texts_) {
+      all.push_back(hash_bytes(std::as_bytes(std::span(t.tokens))));
+      all.push_back(t.characters);
+    }
+    for (const entrant& row : seats_[0]->rows) all.push_back({row.policy, budget_json(row), row.seeds});
+    const std::string text = all.dump(-1, ' ', false, json::error_handler_t::replace);
+    return hash_bytes(std::as_bytes(std::span(text)));
+  }
   void open_journal() {
     const std::string& beside = !a_.json.empty() && a_.json != "-"   ? a_.json
                                 : !a_.html.empty() && a_.html != "-" ? a_.html
                                                                      : a_.csv;
     if (beside.empty() || beside == "-") return;
-    json settings = {MULTISTATE_VERSION, MULTISTATE_COMMIT, attention_target(),
-                     r_.model_hash,      window_,           chunk_,
-                     a_.score,           a_.format,         a_.full};
-    for (const token_text& t : texts_) settings.push_back(hash_bytes(std::as_bytes(std::span(t.tokens))));
-    for (const entrant& row : seats_[0]->rows) settings.push_back({row.policy, budget_json(row), row.seeds});
-    const std::string text = settings.dump();
-    journal_ = multistate::detail::journal(beside, hash_bytes(std::as_bytes(std::span(text))));
+    journal_ = multistate::detail::journal(beside, settings());
     if (journal_.parts() > 0)
       r_.notes.push_back("went on from " + journal_.path() + ", which an interrupted run had left");
   }
@@ -349,8 +367,8 @@ class compare_run {
     r_.sample = &*sample_;
     r_.interrupted = interrupted_;
     const model_config& config = model_->weights.config;
-    r_.full_bytes_per_token =
-        static_cast<double>(config.layers) * config.kv_heads * 2.0 * config.head_dim * (a_.format == "f32" ? 4 : 2);
+    r_.full_bytes_per_token = static_cast<double>(config.layers) * config.kv_heads *
+                              static_cast<double>(state_bytes_of(a_.format, config.attention_shape()));
 
     json out = multistate::detail::to_json(r_);
     out["recall"] = recall_ ? recall_->json : json(nullptr);

@@ -27,6 +27,14 @@ result<sequence_memory> make_memory_of(std::string_view format, const P& setting
   return make_memory<f32>(settings, setup);
 }
 
+/// Bytes of one token's key and value in one KV head.
+inline std::size_t state_bytes_of(std::string_view format, const shape& dims) noexcept {
+  if (format == "f16") return multi_state<f16>::state_bytes(dims);
+  if (format == "bf16") return multi_state<bf16>::state_bytes(dims);
+  if (format == "i8") return multi_state<i8>::state_bytes(dims);
+  return multi_state<f32>::state_bytes(dims);
+}
+
 /// Builds the rows of a comparison.
 template <class Registry>
 class entrant_maker {

@@ -7,7 +7,6 @@
 #include <cstdio>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <multistate/model/decoder.hpp>

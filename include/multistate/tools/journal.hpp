@@ -2,14 +2,16 @@
 
 #include <nlohmann/json.hpp>
 
+#include <array>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <map>
+#include <span>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 

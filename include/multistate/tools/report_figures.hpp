@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+#include <cmath>
 #include <map>
 
 #include <multistate/tools/report_reading.hpp>
@@ -143,8 +145,8 @@ inline std::string time_figure(const report_json& report) {
   return out.empty() ? ""
                      : "<div class=\"pair\">" + out +
                            "</div><p class=\"caption\">Stacked from below: what the model does "
-                           "beside, attention, policy; k = " +
-                           shown.dump() + " and Full.</p>\n";
+                           "beside, attention, policy; " +
+                           (shown.is_null() ? "" : "k = " + shown.dump() + " and ") + "Full.</p>\n";
 }
 
 inline std::string survival_figure(const report_json& report) {

@@ -3,10 +3,9 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <cstdint>
 #include <deque>
 #include <functional>
-#include <optional>
+#include <new>
 #include <span>
 #include <string>
 #include <utility>
@@ -84,6 +83,7 @@ class row_runs {
   json free_run() {
     const std::vector<int> window = tokens_of(0);
     const std::size_t half = window.size() / 2;
+    if (half == 0) return nullptr;
     const auto prompt = std::span(window).first(half);
     const int count = static_cast<int>(std::min<std::size_t>(most_written, window.size() - half));
     auto rows = rows_alone<Registry>(weights_.config, request_, {});
@@ -192,6 +192,7 @@ class row_runs {
       std::deque<lives> seen;
       json out = json::object();
       for (std::size_t f = 0; f < formats.size(); ++f) {
+        if (rows[f][r].memories.empty()) return error(errc::out_of_memory, "no memory for states in ", formats[f]);
         sequence_memory& memory = rows[f][r].memories[0];
         lives& one = seen.emplace_back(memory, queries);
         one.begin(queries);
@@ -313,9 +314,13 @@ class row_runs {
       const std::size_t count = std::min(models_.size(), open.size() - at);
       exec_(static_cast<int>(count), [&](int task, int /*worker*/) {
         const auto i = static_cast<std::size_t>(task);
-        result<json> got = f(rows[open[at + i]], i);
-        errors[i] = got ? error() : got.reason();
-        if (got) out[open[at + i]] = std::move(*got);
+        try {  // nothing may leave a task
+          result<json> got = f(rows[open[at + i]], i);
+          errors[i] = got ? error() : got.reason();
+          if (got) out[open[at + i]] = std::move(*got);
+        } catch (const std::bad_alloc&) {
+          errors[i] = error(errc::out_of_memory, "out of memory");
+        }
       });
       for (std::size_t i = 0; i < count; ++i) {
         if (errors[i].code() != errc::ok)
