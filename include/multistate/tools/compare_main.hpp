@@ -50,7 +50,8 @@ int compare_main(int argc, char** argv) {
       return app.exit(e);
     }
     using policies = registry<Mine..., full, window, h2o, tova, random, knorm>;
-    return detail::compare_run<policies>(a, std::vector<std::string>(argv, argv + argc), {std::string(Mine::name)...})();
+    return detail::compare_run<policies>(a, std::vector<std::string>(argv, argv + argc),
+                                         {std::string(Mine::name)...})();
   });
 }
 
