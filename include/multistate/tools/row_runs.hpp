@@ -17,6 +17,7 @@
 #include <multistate/eval/statistics.hpp>
 #include <multistate/eval/timing.hpp>
 #include <multistate/model/decoder.hpp>
+#include <multistate/model/tokenizer.hpp>
 #include <multistate/tools/entrants.hpp>
 #include <multistate/tools/journal.hpp>
 #include <multistate/tools/report.hpp>
