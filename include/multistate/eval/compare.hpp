@@ -138,8 +138,7 @@ class window_runner {
   /// Window `index` of the sample; an error or a stop leaves nothing of it.
   error operator()(std::size_t index) {
     const text_window& w = sample_.windows()[index];
-    inputs_.resize(u(w.queries));
-    for (int j = 0; j < w.queries; ++j) inputs_[u(j)] = sample_.input(w, j);
+    inputs_ = sample_.inputs(w);
     name_kinds(w);
     for (auto& row : tallies_)
       for (tally& t : row) t = {};

@@ -54,18 +54,6 @@ inline double divergence(std::span<const double> full, std::span<const double> p
   return std::max(sum, 0.0);
 }
 
-/// Interpolated between neighbours, as NumPy does; reorders the values. Precondition: there is one.
-inline double quantile(std::span<float> values, double share) noexcept {
-  const double place = share * static_cast<double>(values.size() - 1);
-  const auto below = static_cast<std::size_t>(place);
-  const auto at = values.begin() + static_cast<std::ptrdiff_t>(below);
-  std::nth_element(values.begin(), at, values.end());
-  const double low = double{*at};
-  if (below + 1 == values.size()) return low;
-  const double high = double{*std::min_element(at + 1, values.end())};
-  return low + (high - low) * (place - static_cast<double>(below));
-}
-
 /// NLL minus Full's of queries [position, position + 16) of all windows, scored or not: nats per token.
 struct position_difference {
   int position = 0;

@@ -22,18 +22,12 @@ namespace detail {
 /// The most states that any query attended.
 class attended_count final : public memory_observer {
  public:
-  /// Watches `memory` as long as it lives.
-  explicit attended_count(sequence_memory& memory) noexcept : memory_(memory) { memory.watch(this); }
-  attended_count(const attended_count&) = delete;
-  attended_count& operator=(const attended_count&) = delete;
-  ~attended_count() override { memory_.watch(nullptr); }
   void attended(int /*layer*/, std::span<const attention_task> heads) noexcept override {
     for (const attention_task& head : heads) most_ = std::max(most_, head.kv.n);
   }
   int most() const noexcept { return most_; }
 
  private:
-  sequence_memory& memory_;
   int most_ = 0;
 };
 
@@ -60,7 +54,8 @@ result<prompt_score> score_after(Decoder& model, sequence_memory& memory, std::s
   };
 
   const std::vector<int> tokens = tokens_to_read(prompt, mode, bos);
-  const detail::attended_count attended(memory);
+  detail::attended_count attended;
+  const watching watched(memory, attended);
   memory.reset();
   const reading whole{&memory, tokens, logits.data()};
   error e = read_together(model, std::span(&whole, 1), prompt_mode_of(mode), chunk);

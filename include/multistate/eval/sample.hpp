@@ -79,6 +79,12 @@ class text_sample {
   int input(const text_window& w, int query) const noexcept {
     return has_bos() && query == 0 ? bos_ : texts_[w.text].tokens[target_index(w, query - 1)];
   }
+  /// [queries]
+  std::vector<int> inputs(const text_window& w) const {
+    std::vector<int> tokens;
+    for (int j = 0; j < w.queries; ++j) tokens.push_back(input(w, j));
+    return tokens;
+  }
   int target(const text_window& w, int query) const noexcept { return texts_[w.text].tokens[target_index(w, query)]; }
   /// Place of a query's target in its text.
   std::size_t target_index(const text_window& w, int query) const noexcept {

@@ -118,16 +118,22 @@ class block_bootstrap {
   std::size_t block_ = 1;
 };
 
+/// Interpolated between neighbours, as NumPy does; reorders the values. Precondition: there is one.
+template <class T>
+double quantile(std::vector<T>& values, double share) noexcept {
+  const double place = share * static_cast<double>(values.size() - 1);
+  const auto below = static_cast<std::size_t>(place);
+  const auto at = values.begin() + static_cast<std::ptrdiff_t>(below);
+  std::nth_element(values.begin(), at, values.end());
+  const double low = double{*at};
+  if (below + 1 == values.size()) return low;
+  const double high = double{*std::min_element(at + 1, values.end())};
+  return low + (high - low) * (place - static_cast<double>(below));
+}
+
 /// From the 2.5th to the 97.5th percentile. Precondition: there are some.
-inline interval percentile_interval(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const auto at = [&](double share) {
-    const double place = share * static_cast<double>(values.size() - 1);
-    const auto below = static_cast<std::size_t>(place);
-    const std::size_t above = std::min(below + 1, values.size() - 1);
-    return values[below] + (values[above] - values[below]) * (place - static_cast<double>(below));
-  };
-  return {at(0.025), at(0.975)};
+inline interval percentile_interval(std::vector<double> values) noexcept {
+  return {quantile(values, 0.025), quantile(values, 0.975)};
 }
 
 /// Two-sided, of resampled differences: the level at which the percentile interval no longer reaches zero; never 0,

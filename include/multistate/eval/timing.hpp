@@ -30,12 +30,6 @@ class step_clock final : public memory_observer {
  public:
   using clock = std::chrono::steady_clock;
 
-  /// Watches `memory` as long as it lives.
-  explicit step_clock(sequence_memory& memory) noexcept : memory_(memory) { memory.watch(this); }
-  step_clock(const step_clock&) = delete;
-  step_clock& operator=(const step_clock&) = delete;
-  ~step_clock() override { memory_.watch(nullptr); }
-
   void attending(int /*layer*/) noexcept override { last_ = clock::now(); }
   void attended(int /*layer*/, std::span<const attention_task> /*heads*/) noexcept override { lap(sum_.attention); }
   void decided(int /*layer*/, const decision& /*what*/) noexcept override { lap(sum_.policy); }
@@ -56,7 +50,6 @@ class step_clock final : public memory_observer {
     last_ = now;
   }
 
-  sequence_memory& memory_;
   step_time sum_;
   clock::time_point begun_, last_;
 };
@@ -68,7 +61,8 @@ class step_clock final : public memory_observer {
 template <class Decoder>
 error time_steps(Decoder& model, sequence_memory& memory, std::span<const int> tokens, std::span<step_time> times) {
   std::vector<float> logits(static_cast<std::size_t>(model.config().vocab));
-  detail::step_clock clock(memory);
+  detail::step_clock clock;
+  const watching watched(memory, clock);
   memory.reset();
   for (std::size_t t = 0; t < tokens.size(); ++t) {
     const batch_item item{

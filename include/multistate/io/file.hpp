@@ -89,6 +89,12 @@ inline std::uint64_t hash_bytes(std::span<const std::byte> bytes) noexcept {
   for (std::uint64_t x : lane) h = mix(h ^ x);
   return h;
 }
+/// Sixteen digits.
+inline std::string hash_text(std::uint64_t hash) {
+  std::array<char, 17> text{};
+  std::snprintf(text.data(), text.size(), "%016llx", static_cast<unsigned long long>(hash));
+  return text.data();
+}
 
 namespace detail {
 

@@ -238,4 +238,16 @@ class sequence_memory {
   bool one_by_one_ = true;
 };
 
+/// An observer that watches a memory as long as this lives.
+class watching {
+ public:
+  watching(sequence_memory& memory, memory_observer& observer) noexcept : memory_(memory) { memory.watch(&observer); }
+  watching(const watching&) = delete;
+  watching& operator=(const watching&) = delete;
+  ~watching() { memory_.watch(nullptr); }
+
+ private:
+  sequence_memory& memory_;
+};
+
 }  // namespace multistate

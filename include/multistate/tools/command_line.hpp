@@ -32,6 +32,10 @@ T value_or_usage(result<T>&& r) {
   return std::move(*r);
 }
 
+inline void ok_or_usage(const error& e) {
+  if (e.code() != errc::ok) throw usage_error(std::string(e.message()));
+}
+
 inline int whole_number(std::string_view flag, std::string_view text, int least, int most = max_tokens) {
   int value = 0;
   const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -92,6 +96,18 @@ struct policy_choice {
   }
   std::string label() const { return policy.str_without_budget() + suffix_of(positions); }
 };
+
+/// Words as a shell takes them.
+inline std::string command_text(const std::vector<std::string>& words) {
+  std::string line;
+  for (const std::string& w : words) {
+    const bool plain = !w.empty() && w.find_first_of(" \t\n'\"\\$&|;<>()*?#~`[]{}!") == w.npos;
+    std::string quoted;
+    for (const char c : w) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    (line += line.empty() ? "" : " ") += plain ? w : "'" + quoted + "'";
+  }
+  return line;
+}
 
 /// A program that is called often enough finds its way: where the demo model and text lie, beside an installed program
 /// or in the source tree. Empty where there are none.

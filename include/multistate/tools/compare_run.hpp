@@ -100,7 +100,7 @@ class compare_run {
     if (a_.time) take_time();
     finish_notes();
     write();
-    if (!interrupted_) journal_.remove();
+    if (!r_.interrupted) journal_.remove();
     return 0;
   }
 
@@ -113,7 +113,7 @@ class compare_run {
   /// All that can be said before any file is read.
   void read_arguments() {
     using multistate::detail::whole_number;
-    if (a_.format != "f32" && a_.format != "f16" && a_.format != "bf16" && a_.format != "i8")
+    if (std::find(format_names.begin(), format_names.end(), a_.format) == format_names.end())
       throw usage_error("--format must be f32, f16, bf16 or i8; got '" + a_.format + "'");
     if (a_.score != "tail" && a_.score != "all")
       throw usage_error("--score must be tail or all; got '" + a_.score + "'");
@@ -124,8 +124,7 @@ class compare_run {
     chunk_ = whole_number("--chunk", a_.chunk, 1);
     items_ = split_policies(a_.policies);
     for (const std::string& item : items_)
-      if (const auto name = split_item(item).first; name != "oracle" && name != "short")
-        value_or_usage(policy_choice<Registry>::parse(item));
+      if (!is_no_policy(item)) value_or_usage(policy_choice<Registry>::parse(item));
   }
 
   void open_files() {
@@ -192,16 +191,13 @@ class compare_run {
     } else {
       seat->no_table = made.reason().message();
     }
-    entrant_maker<Registry> maker({.setup = setup,
-                                   .format = a_.format,
-                                   .budgets = budgets_,
-                                   .window = longest_,
-                                   .bos = config.bos >= 0,
-                                   .table = seat->table ? &*seat->table : nullptr});
-    for (const std::string& item : items_)
-      if (const error e = maker.add(item); e.code() != errc::ok) throw usage_error(std::string(e.message()));
-    if (const error e = maker.add("full"); e.code() != errc::ok) throw usage_error(std::string(e.message()));
-    seat->rows = std::move(maker).take();
+    seat->rows = make_entrants<Registry>({.setup = setup,
+                                          .format = a_.format,
+                                          .budgets = budgets_,
+                                          .window = longest_,
+                                          .bos = config.bos >= 0,
+                                          .table = seat->table ? &*seat->table : nullptr},
+                                         items_);
     if (seat->rows[0].memories.empty()) throw usage_error(seat->rows[0].skipped);
     return seat;
   }
@@ -271,7 +267,7 @@ class compare_run {
     bar_.clear();
     r_.rows = std::move(seats_[0]->rows);
     seats_.resize(1);
-    interrupted_ = r_.outcome.interrupted;
+    r_.interrupted = r_.outcome.interrupted;
     if (r_.outcome.windows == 0) return false;
     r_.statistics = rank_rows(r_.rows, *sample_, r_.outcome.windows);
     return true;
@@ -303,7 +299,7 @@ class compare_run {
 
   /// Recall: a text of bytes or pieces that the tokenizer knows is both filler and language of the facts.
   void ask() {
-    if (!model_->words || r_.extrapolation || interrupted_) return;
+    if (!model_->words || r_.extrapolation || r_.interrupted) return;
     constexpr int default_questions = 40, full_questions = 400;
     recall_settings asking{.rows = alone_request(), .full = a_.full, .progress = progress("recall")};
     asking.chunk = prompt_chunk();
@@ -311,35 +307,32 @@ class compare_run {
     recall_.emplace(recall_run<Registry, tool_executor>(model_->weights, *model_->words, texts_[0].tokens, *exec_,
                                                         journal_, asking)());
     bar_.clear();
-    interrupted_ = recall_->interrupted;
-    if (interrupted_) r_.notes.emplace_back("interrupted: recall is of the questions that were asked");
+    r_.interrupted = recall_->interrupted;
+    if (r_.interrupted) r_.notes.emplace_back("interrupted: recall is of the questions that were asked");
   }
   int prompt_chunk() const { return chunk_ > 1 ? chunk_ : std::min(default_chunk, std::max(1, window_ / 3)); }
 
-  row_runs<Registry, tool_executor> alone(const char* what) {
-    return {model_->weights, model_->words ? &*model_->words : nullptr, *sample_, *exec_, journal_, alone_request(),
-            progress(what)};
+  /// What each row does by itself.
+  template <class F>
+  void run(const char* what, json& to, const F& f) {
+    if (r_.interrupted) return;
+    row_runs<Registry, tool_executor> runs{
+        model_->weights, model_->words ? &*model_->words : nullptr, *sample_, *exec_, journal_, alone_request(),
+        progress(what)};
+    to = f(runs);
+    r_.interrupted = runs.interrupted();
+    bar_.clear();
   }
   void run_alone() {
-    const auto run = [this](const char* what, json& to, const auto& f) {
-      if (interrupted_) return;
-      auto runs = alone(what);
-      to = f(runs);
-      interrupted_ = runs.interrupted();
-    };
     run("prompt modes", prompt_modes_, [this](auto& runs) { return runs.prompt_modes(prompt_chunk()); });
     run("free running", free_run_, [](auto& runs) { return runs.free_run(); });
     run("agreement", agreement_, [](auto& runs) { return runs.agreement(); });
-    bar_.clear();
     for (json& row : prompt_modes_)
       if (recall_) row["recall"] = recall_->of(row, row["mode"].template get<std::string>().c_str());
   }
   void take_time() {
-    if (interrupted_) return;
-    auto runs = alone("time");
-    time_ = layer_floats(model_->weights.config) >= long_step ? runs.time(*exec_) : runs.time(alone_);
-    interrupted_ = runs.interrupted();
-    bar_.clear();
+    const bool long_steps = layer_floats(model_->weights.config) >= long_step;
+    run("time", time_, [&](auto& runs) { return long_steps ? runs.time(*exec_) : runs.time(alone_); });
   }
 
   // -- what was found ------------------------------------------------------------------------------------------------
@@ -354,7 +347,7 @@ class compare_run {
                                                                               ? "this text only"
                                                                               : "these texts only (fewer than five)"));
     if (r_.outcome.windows < ranking::least_windows) r_.notes.emplace_back("fewer than 30 windows: no ranking");
-    if (interrupted_)
+    if (r_.interrupted)
       r_.notes.push_back(journal_.path().empty() ? "interrupted; with --json, --html or --csv a run can be gone on with"
                                                  : "interrupted: the same command goes on from " + journal_.path());
   }
@@ -365,7 +358,6 @@ class compare_run {
     r_.threads = threads_;
     r_.simd_target = std::string(attention_target());
     r_.sample = &*sample_;
-    r_.interrupted = interrupted_;
     const model_config& config = model_->weights.config;
     r_.full_bytes_per_token = static_cast<double>(config.layers) * config.kv_heads *
                               static_cast<double>(state_bytes_of(a_.format, config.attention_shape()));
@@ -414,7 +406,6 @@ class compare_run {
 
   std::optional<recall_report> recall_;
   json prompt_modes_ = json::array(), free_run_, agreement_ = json::array(), time_;
-  bool interrupted_ = false;
 };
 
 }  // namespace detail

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,21 +19,32 @@ namespace detail {
 using multistate::detail::policy_choice;
 using multistate::detail::split_item;
 
-/// Memory of a sequence with states stored in a format that has a name: f32, f16, bf16 or i8.
+inline constexpr std::array<std::string_view, 4> format_names{"f32", "f16", "bf16", "i8"};
+
+/// f(Format()) of the format that has this name; of f32 where none has.
+template <class F>
+auto with_format(std::string_view name, const F& f) {
+  if (name == "f16") return f(f16());
+  if (name == "bf16") return f(bf16());
+  if (name == "i8") return f(i8());
+  return f(f32());
+}
+
+/// Memory of a sequence with states stored in the format of this name.
 template <policy P>
 result<sequence_memory> make_memory_of(std::string_view format, const P& settings, const memory_setup& setup) {
-  if (format == "f16") return make_memory<f16>(settings, setup);
-  if (format == "bf16") return make_memory<bf16>(settings, setup);
-  if (format == "i8") return make_memory<i8>(settings, setup);
-  return make_memory<f32>(settings, setup);
+  return with_format(format, [&]<class Format>(Format) { return make_memory<Format>(settings, setup); });
 }
 
 /// Bytes of one token's key and value in one KV head.
 inline std::size_t state_bytes_of(std::string_view format, const shape& dims) noexcept {
-  if (format == "f16") return multi_state<f16>::state_bytes(dims);
-  if (format == "bf16") return multi_state<bf16>::state_bytes(dims);
-  if (format == "i8") return multi_state<i8>::state_bytes(dims);
-  return multi_state<f32>::state_bytes(dims);
+  return with_format(format, [&]<class Format>(Format) { return multi_state<Format>::state_bytes(dims); });
+}
+
+/// Whether an item of --policies is a row that only a comparison can run.
+inline bool is_no_policy(std::string_view item) {
+  const auto name = split_item(item).first;
+  return name == "oracle" || name == "short";
 }
 
 /// Builds the rows of a comparison.
@@ -56,7 +68,7 @@ class entrant_maker {
   /// One item of --policies: at every budget, or as it stands; `oracle` and `short` are rows too.
   error add(std::string_view item) {
     const auto [name, budget] = split_item(item);
-    if (name == "oracle" || name == "short") {
+    if (is_no_policy(item)) {
       for (const int k : budget ? std::vector{*budget} : s_.budgets) name == "oracle" ? add_oracle(k) : add_short(k);
       return {};
     }
@@ -162,6 +174,16 @@ class entrant_maker {
   std::vector<entrant> rows_;
   std::shared_ptr<const angle_table> angles_;
 };
+
+/// All rows of the items, and Full, which comes first. Errors end the program as usage errors.
+template <class Registry>
+std::vector<entrant> make_entrants(typename entrant_maker<Registry>::settings settings,
+                                   const std::vector<std::string>& items) {
+  entrant_maker<Registry> maker(std::move(settings));
+  for (const std::string& item : items) multistate::detail::ok_or_usage(maker.add(item));
+  multistate::detail::ok_or_usage(maker.add("full"));
+  return std::move(maker).take();
+}
 
 }  // namespace detail
 }  // namespace HWY_NAMESPACE

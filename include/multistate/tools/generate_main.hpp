@@ -192,7 +192,7 @@ int run_generate(const generate_arguments& a) {
   nlohmann::ordered_json json;
   json["program"] = "multistate generate";
   json["version"] = MULTISTATE_VERSION;
-  json["model_hash"] = multistate::detail::formatted("%016llx", static_cast<unsigned long long>(model.weights.hash));
+  json["model_hash"] = hash_text(model.weights.hash);
   json["policy"] = choice.policy.str() + multistate::detail::suffix_of(choice.positions);
   json["prompt"] = a.prompt;
   json["seed"] = how.seed;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <multistate/tools/command_line.hpp>
 #include <multistate/tools/report_figures.hpp>
 #include <multistate/tools/report_script.hpp>
 #include <multistate/tools/report_style.hpp>
@@ -79,15 +80,9 @@ inline std::string finding(const report_json& report) {
 }
 
 inline std::string how_to_repeat(const report_json& report) {
-  std::string command;
-  for (const report_json& word : list_at(report, "command_line")) {
-    if (!word.is_string()) continue;
-    const std::string w = word.get<std::string>();
-    const bool plain = !w.empty() && w.find_first_of(" \t\n'\"\\$&|;<>()*?#~`[]{}!") == w.npos;
-    std::string quoted;
-    for (const char c : w) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-    command += (command.empty() ? "" : " ") + (plain ? w : "'" + quoted + "'");
-  }
+  std::vector<std::string> command;
+  for (const report_json& word : list_at(report, "command_line"))
+    if (word.is_string()) command.push_back(word.get<std::string>());
   const report_json& model = field(report, "model");
   html_table t("Under these conditions", {"what", "value"}, 2);
   const auto line = [&](const char* what, const std::string& value) {
@@ -122,7 +117,7 @@ inline std::string how_to_repeat(const report_json& report) {
       line("seeds of random", list_at(row, "seeds").dump());
       break;
     }
-  return "<pre>" + escaped(command) + "</pre>\n" + t.str();
+  return "<pre>" + escaped(command_text(command)) + "</pre>\n" + t.str();
 }
 
 /// A comparison's JSON as one HTML page that needs nothing else: no network, and no script to be read.

@@ -2,7 +2,6 @@
 
 #include <nlohmann/json.hpp>
 
-#include <array>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -31,9 +30,7 @@ class journal {
   journal() = default;
   /// Beside a file that the run will write. Errors end the program as usage errors.
   journal(const std::string& output, std::uint64_t settings) {
-    std::array<char, 32> name{};
-    std::snprintf(name.data(), name.size(), ".%016llx.partial", static_cast<unsigned long long>(settings));
-    path_ = output + name.data();
+    path_ = output + "." + hash_text(settings) + ".partial";
     std::error_code none;
     if (std::filesystem::exists(path_, none)) load();
   }
@@ -45,14 +42,15 @@ class journal {
   }
   void keep(const std::string& part, json what) {
     if (path_.empty()) return;
-    const std::vector<std::uint8_t> bytes = json::to_cbor(json::array({part, what}));
+    json record = json::array({part, std::move(what)});
+    const std::vector<std::uint8_t> bytes = json::to_cbor(record);
     const header h{bytes.size(), hash_bytes(std::as_bytes(std::span(bytes)))};
     open_file file(std::fopen(path_.c_str(), "ab"));
     const bool written = file.get() != nullptr && std::fwrite(&h, sizeof h, 1, file.get()) == 1 &&
                          std::fwrite(bytes.data(), 1, bytes.size(), file.get()) == bytes.size();
     if (!file.close() || !written)
       throw usage_error(std::string(system_error(path_, "cannot be written", errno).message()));
-    parts_[part] = std::move(what);
+    parts_[part] = std::move(record[1]);
   }
   void remove() noexcept {
     std::error_code none;

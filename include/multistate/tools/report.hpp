@@ -11,6 +11,8 @@
 
 #include <multistate/eval/compare.hpp>
 #include <multistate/eval/ranking.hpp>
+#include <multistate/io/file.hpp>
+#include <multistate/tools/command_line.hpp>
 #include <multistate/version.hpp>
 
 #if !defined(MULTISTATE_COMMIT)
@@ -54,6 +56,11 @@ std::string formatted(const char* format, Value... values) {
   return line.data();
 }
 
+/// A budget as JSON says it: null keeps everything.
+inline nlohmann::ordered_json budget_json(const entrant& row) {
+  return row.budget ? nlohmann::ordered_json(*row.budget) : nlohmann::ordered_json(nullptr);
+}
+
 /// "k > T/4": little was forgotten there; "k >= T/2": next to nothing.
 inline std::string_view mark_of(const entrant& row, int window) noexcept {
   if (!row.budget) return {};
@@ -64,15 +71,6 @@ inline std::string bos_rule(const report& r) {
   return r.bos < 0 ? "no BOS: the model has none" : "BOS (token " + std::to_string(r.bos) + ") opens every window";
 }
 
-inline std::string joined(const std::vector<std::string>& words) {
-  std::string line;
-  for (const std::string& w : words) {
-    const bool plain = !w.empty() && w.find_first_of(" \t\n'\"\\$&|;<>()*?") == w.npos;
-    (line += line.empty() ? "" : " ") += plain ? w : "'" + w + "'";
-  }
-  return line;
-}
-
 inline std::string header_text(const report& r) {
   const text_sample& s = *r.sample;
   const auto windows = s.windows().first(r.outcome.windows);
@@ -81,13 +79,12 @@ inline std::string header_text(const report& r) {
     out += formatted("EXTRAPOLATION: windows of %d tokens, the model was trained on %d; Full is no oracle here\n\n",
                      s.window(), r.trained_context);
   out += "multistate " MULTISTATE_VERSION + std::string(*MULTISTATE_COMMIT != 0 ? " (" MULTISTATE_COMMIT ")" : "") +
-         "   " + joined(r.command_line) + "\n";
-  out += formatted("model    %s   %016llx   trained context %s\n", r.model.c_str(),
-                   static_cast<unsigned long long>(r.model_hash),
+         "   " + command_text(r.command_line) + "\n";
+  out += formatted("model    %s   %s   trained context %s\n", r.model.c_str(), hash_text(r.model_hash).c_str(),
                    r.trained_context > 0 ? std::to_string(r.trained_context).c_str() : "unknown");
   for (const auto& t : r.texts)
-    out += formatted("text     %s   %016llx   %zu of %zu tokens\n", t.path.c_str(),
-                     static_cast<unsigned long long>(t.hash), t.used, t.tokens);
+    out += formatted("text     %s   %s   %zu of %zu tokens\n", t.path.c_str(), hash_text(t.hash).c_str(), t.used,
+                     t.tokens);
   out += formatted("windows  %zu of %zu done, T = %d, stride %d; %s\n", windows.size(), s.windows().size(), s.window(),
                    s.stride(), bos_rule(r).c_str());
   std::string from = "every query";
@@ -216,8 +213,7 @@ inline nlohmann::ordered_json trace_json(const report& r) {
   using json = nlohmann::ordered_json;
   const text_sample& s = *r.sample;
   const text_window& w = s.windows()[0];
-  json tokens = json::array(), rows = json::array();
-  for (int j = 0; j < w.queries; ++j) tokens.push_back(s.input(w, j));
+  json rows = json::array();
   for (const entrant& row : r.rows) {
     if (!row.measured || row.measured->deaths.empty()) continue;
     json layers = json::array();
@@ -230,12 +226,11 @@ inline nlohmann::ordered_json trace_json(const report& r) {
     }
     rows.push_back({{"policy", row.policy}, {"budget", *row.budget}, {"layers", std::move(layers)}});
   }
-  return {{"window", 0}, {"tokens", std::move(tokens)}, {"first_token", w.first}, {"rows", std::move(rows)}};
+  return {{"window", 0}, {"tokens", s.inputs(w)}, {"first_token", w.first}, {"rows", std::move(rows)}};
 }
 
 inline nlohmann::ordered_json to_json(const report& r) {
   using json = nlohmann::ordered_json;
-  const auto hex = [](std::uint64_t x) { return formatted("%016llx", static_cast<unsigned long long>(x)); };
   const auto maybe = [](const std::optional<double>& x) { return x && std::isfinite(*x) ? json(*x) : json(nullptr); };
   const text_sample& s = *r.sample;
   json out;
@@ -244,12 +239,13 @@ inline nlohmann::ordered_json to_json(const report& r) {
   out["commit"] = *MULTISTATE_COMMIT != 0 ? json(MULTISTATE_COMMIT) : json(nullptr);
   out["command_line"] = r.command_line;
   out["model"] = {{"path", r.model},
-                  {"hash", hex(r.model_hash)},
+                  {"hash", hash_text(r.model_hash)},
                   {"trained_context", r.trained_context > 0 ? json(r.trained_context) : json(nullptr)},
                   {"bytes_per_token", r.full_bytes_per_token}};
   out["texts"] = json::array();
   for (const auto& t : r.texts)
-    out["texts"].push_back({{"path", t.path}, {"hash", hex(t.hash)}, {"tokens", t.tokens}, {"tokens_used", t.used}});
+    out["texts"].push_back(
+        {{"path", t.path}, {"hash", hash_text(t.hash)}, {"tokens", t.tokens}, {"tokens_used", t.used}});
   out["bos"] = r.bos >= 0 ? json(r.bos) : json(nullptr);
   out["bos_rule"] = bos_rule(r);
   out["window"] = s.window();
@@ -275,7 +271,7 @@ inline nlohmann::ordered_json to_json(const report& r) {
   for (const entrant& row : r.rows) {
     json x;
     x["policy"] = row.policy;
-    x["budget"] = row.budget ? json(*row.budget) : json(nullptr);
+    x["budget"] = budget_json(row);
     x["scope"] = row.memories.empty()
                      ? json(nullptr)
                      : json(std::array{"head", "layer", "model"}[static_cast<std::size_t>(row.memories[0].scope(0))]);

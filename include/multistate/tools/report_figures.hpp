@@ -30,10 +30,7 @@ inline void fit(line_plot& p, std::string x_title, bool x_log, std::string y_tit
 inline line_plot cost_plot(const report_json& report) {
   line_plot p{
       .title = "What each policy costs, against the memory it takes",
-      .description = "Lines fall from left to right: more memory, less cost. The numbers are in the main table.",
-      .x = {},
-      .y = {},
-      .series = {}};
+      .description = "Lines fall from left to right: more memory, less cost. The numbers are in the main table."};
   const report_json& rows = list_at(report, "rows");
   std::map<std::string, double> oracle;
   for (const report_json& row : rows)
@@ -95,8 +92,7 @@ inline std::string position_figure(const report_json& report) {
   const line_plot like{.title = "Cost against position",
                        .description = "One line a policy; zero is the unbounded cache.",
                        .x = {.title = "position in the window"},
-                       .y = {.title = "nats above Full"},
-                       .series = {}};
+                       .y = {.title = "nats above Full"}};
   const std::string out = plots_by_budget(report, "nll_by_position", "position", "difference", like, false,
                                           "Until position k nothing is forgotten and all lines lie on zero.");
   return out.empty() ? not_measured("Cost by position was") : out;
@@ -117,9 +113,6 @@ inline std::string time_figure(const report_json& report) {
     if (!field(row, "budget").is_null() && field(row, "budget") != shown) continue;
     line_plot p{.title = "Time per token of " + word_at(row, "policy"),
                 .description = "Three bands on top of each other: what the model does beside, attention, policy.",
-                .x = {},
-                .y = {},
-                .series = {},
                 .width = 560,
                 .height = 250};
     std::vector<plot_point> below;
@@ -153,8 +146,7 @@ inline std::string survival_figure(const report_json& report) {
   const line_plot like{.title = "Share of states alive at an age",
                        .description = "Lines start at one and fall; Window's falls at age k at once.",
                        .x = {.title = "age, tokens (log)"},
-                       .y = {.title = "share alive"},
-                       .series = {}};
+                       .y = {.title = "share alive"}};
   const std::string out = plots_by_budget(report, "survival", "age", "alive", like, true,
                                           "A long tail is a policy that keeps some states for good.");
   return out.empty() ? not_measured("Survival was") : out;
@@ -182,9 +174,6 @@ inline std::string recall_figure(const report_json& report) {
       }
       line_plot p{.title = "Recall of one of " + facts.dump() + " facts at k = " + budget.dump(),
                   .description = "Share of questions answered right against the distance of the fact in budgets.",
-                  .x = {},
-                  .y = {},
-                  .series = {},
                   .width = 560,
                   .height = 330};
       for (auto& [name, s] : lines) {
@@ -217,10 +206,7 @@ inline std::string needle_figure(const report_json& report) {
       cell_plot p{.title = (policy.is_string() ? policy.get<std::string>() : policy.dump()) + ":" + budget.dump(),
                   .description = "Percent of questions answered right by length and depth.",
                   .x_title = "length, tokens",
-                  .y_title = "depth",
-                  .columns = {},
-                  .rows = {},
-                  .cells = {}};
+                  .y_title = "depth"};
       for (const report_json& l : lengths) p.columns.push_back(l.dump());
       bool any = false;
       for (const report_json& d : depths) {

@@ -26,6 +26,7 @@ namespace multistate {
 namespace HWY_NAMESPACE {
 namespace detail {
 
+using multistate::detail::budget_json;
 using multistate::detail::formatted;
 
 /// Rows that are asked alone, not side by side with the others.
@@ -36,29 +37,16 @@ struct row_request {
   int window = 0;  ///< most tokens of a sequence
 };
 
-/// Full first. Errors end the program as usage errors.
 template <class Registry>
 std::vector<entrant> rows_alone(const model_config& config, const row_request& request, const limits& room) {
-  entrant_maker<Registry> maker({.setup = setup_for(config, room),
-                                 .format = request.format,
-                                 .budgets = request.budgets,
-                                 .window = request.window,
-                                 .bos = config.bos >= 0});
   std::vector<std::string> items = request.items;
-  std::erase_if(items, [](const std::string& item) {
-    const auto name = split_item(item).first;
-    return name == "oracle" || name == "short";
-  });
-  items.emplace_back("full");
-  for (const std::string& item : items)
-    if (const error e = maker.add(item); e.code() != errc::ok)
-      throw multistate::detail::usage_error(std::string(e.message()));
-  return std::move(maker).take();
-}
-
-/// A budget as JSON says it: null keeps everything.
-inline nlohmann::ordered_json budget_json(const entrant& row) {
-  return row.budget ? nlohmann::ordered_json(*row.budget) : nlohmann::ordered_json(nullptr);
+  std::erase_if(items, is_no_policy);
+  return make_entrants<Registry>({.setup = setup_for(config, room),
+                                  .format = request.format,
+                                  .budgets = request.budgets,
+                                  .window = request.window,
+                                  .bos = config.bos >= 0},
+                                 items);
 }
 
 /// What each row does by itself: writes, reads prompts in other ways, takes time. Of rows with several seeds the first.
@@ -82,7 +70,7 @@ class row_runs {
 
   /// Greedy text after the first half of the first window.
   json free_run() {
-    const std::vector<int> window = tokens_of(0);
+    const std::vector<int> window = sample_.inputs(sample_.windows()[0]);
     const std::size_t half = window.size() / 2;
     if (half == 0) return nullptr;
     const auto prompt = std::span(window).first(half);
@@ -140,7 +128,7 @@ class row_runs {
         std::vector<double> nll;
         int most = 0;
         for (const std::size_t w : windows) {
-          const std::vector<int> tokens = tokens_of(w);
+          const std::vector<int> tokens = sample_.inputs(sample_.windows()[w]);
           const auto prompt = std::span(tokens).first(static_cast<std::size_t>(third));
           const auto text = std::span(tokens).subspan(prompt.size(), prompt.size());
           const auto score =
@@ -176,9 +164,9 @@ class row_runs {
   /// Share of the states seen in the second half of the first window that are seen too when they are stored in another
   /// format: near ties fall otherwise, and then runs part.
   json agreement() {
-    const std::vector<int> tokens = tokens_of(0);
+    const std::vector<int> tokens = sample_.inputs(sample_.windows()[0]);
     const auto queries = static_cast<int>(tokens.size());
-    std::vector<std::string> formats{"f32", "f16", "bf16", "i8"};
+    std::vector<std::string> formats(format_names.begin(), format_names.end());
     std::erase(formats, request_.format);
     formats.insert(formats.begin(), request_.format);
     std::vector<std::vector<entrant>> rows;  // [format]
@@ -198,9 +186,8 @@ class row_runs {
         lives& one = seen.emplace_back(memory, queries);
         one.begin(queries);
         memory.reset();
-        memory.watch(&one);
+        const watching watched(memory, one);
         const error e = models_[worker].prompt(memory, tokens, prompt_mode::sequential, 1);
-        memory.watch(nullptr);
         if (e.code() != errc::ok) return e;
         if (f > 0) out[formats[f]] = seen_in_both(seen[0], one, queries / 2);
       }
@@ -216,7 +203,7 @@ class row_runs {
   /// Steps of the first window, one row after another, all of them seven times over. `within` works on one step.
   template <executor Within>
   json time(Within& within) {
-    const std::vector<int> tokens = tokens_of(0);
+    const std::vector<int> tokens = sample_.inputs(sample_.windows()[0]);
     auto rows = rows_alone<Registry>(weights_.config, request_, {});
     auto model = value_or(decoder<Within>::make(weights_, 1, within));
     const std::size_t from = tokens.size() / 2, bin = std::max<std::size_t>(1, tokens.size() / time_bins);
@@ -225,8 +212,7 @@ class row_runs {
     for (int round = 0; round < rounds; ++round)
       for (std::size_t r = 0; r < rows.size() && !interrupted_; ++r) {
         if (rows[r].memories.empty()) continue;
-        if (const error e = time_steps(model, rows[r].memories[0], tokens, steps); e.code() != errc::ok)
-          throw multistate::detail::usage_error(std::string(e.message()));
+        multistate::detail::ok_or_usage(time_steps(model, rows[r].memories[0], tokens, steps));
         timed& t = all[r].emplace_back();
         t.bins.resize((tokens.size() + bin - 1) / bin);
         for (std::size_t at = 0; at < steps.size(); ++at) {
@@ -241,11 +227,11 @@ class row_runs {
       const auto count = static_cast<double>(tokens.size() - from);
       std::vector<double> rates;
       for (const timed& t : all[r]) rates.push_back(count / t.tail.whole);
-      std::sort(rates.begin(), rates.end());
-      json row = {
-          {"policy", rows[r].policy},
-          {"budget", budget_json(rows[r])},
-          {"tokens_per_second", {{"median", rates[rounds / 2]}, {"low", rates.front()}, {"high", rates.back()}}}};
+      const auto [low, high] = std::minmax_element(rates.begin(), rates.end());
+      const double slowest = *low, fastest = *high;  // the median reorders them
+      json row = {{"policy", rows[r].policy},
+                  {"budget", budget_json(rows[r])},
+                  {"tokens_per_second", {{"median", quantile(rates, 0.5)}, {"low", slowest}, {"high", fastest}}}};
       add_parts(row, all[r], count, [](const timed& t) -> const step_time& { return t.tail; });
       row["by_position"] = json::array();
       for (std::size_t b = 0; b < all[r][0].bins.size(); ++b) {
@@ -274,12 +260,6 @@ class row_runs {
   }
   void tell(double part) { interrupted_ = interrupted_ || (progress_ && !progress_(part)); }
 
-  std::vector<int> tokens_of(std::size_t window) const {
-    const text_window& w = sample_.windows()[window];
-    std::vector<int> tokens;
-    for (int j = 0; j < w.queries; ++j) tokens.push_back(sample_.input(w, j));
-    return tokens;
-  }
   std::string text_of(std::span<const int> tokens, int previous) const {
     std::string text;
     for (const int token : tokens) {
@@ -340,8 +320,7 @@ class row_runs {
     const auto median = [&](auto seconds) {
       std::vector<double> values;
       for (const timed& t : all) values.push_back(1e6 * seconds(part(t)) / tokens);
-      std::nth_element(values.begin(), values.begin() + rounds / 2, values.end());
-      return values[rounds / 2];
+      return quantile(values, 0.5);
     };
     to["attention_us"] = median([](const step_time& t) { return t.attention; });
     to["policy_us"] = median([](const step_time& t) { return t.policy; });

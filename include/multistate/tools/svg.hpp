@@ -124,8 +124,8 @@ struct plot_series {
 
 struct line_plot {
   std::string title, description;  ///< for who does not see it
-  plot_axis x, y;
-  std::vector<plot_series> series;
+  plot_axis x = {}, y = {};
+  std::vector<plot_series> series = {};
   double width = 720, height = 400;
 };
 
@@ -228,8 +228,8 @@ inline std::string to_svg(const line_plot& p) {
 /// Shares from 0 to 1 over columns and rows, the number in each cell; NaN says "n/a".
 struct cell_plot {
   std::string title, description, x_title, y_title;
-  std::vector<std::string> columns, rows;
-  std::vector<double> cells;  ///< row by row
+  std::vector<std::string> columns = {}, rows = {};
+  std::vector<double> cells = {};  ///< row by row
 };
 
 inline std::string to_svg(const cell_plot& p) {
