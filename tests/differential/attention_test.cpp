@@ -75,17 +75,25 @@ class problem {
     const double terms = std::sqrt(double(s_.dims.dk)) / 2 + 4 + (s_.in_cache || s_.log ? 4 : 0);
     const double scale = options_.scale != 0 ? std::abs(double(options_.scale)) : 1 / std::sqrt(double(s_.dims.dk));
     const auto& task = tasks_[static_cast<std::size_t>(kv_head)];
-    double largest = 0;
+    double largest = 0, element = 0;
     for (int j = 0; j < s_.queries; ++j)
       for (int g = 0; g < s_.dims.group(); ++g) {
         const float* q = task.q + static_cast<std::size_t>(j) * task.q_stride + static_cast<std::size_t>(g) * dk;
         double squares = 0;
-        for (std::size_t i = 0; i < dk; ++i) squares += double(q[i]) * double(q[i]);
+        for (std::size_t i = 0; i < dk; ++i) {
+          squares += double(q[i]) * double(q[i]);
+          element = std::max(element, std::abs(double(q[i])));
+        }
         largest = std::max(largest, std::sqrt(squares));
       }
     double bound = terms * scale * largest * key_norm_[static_cast<std::size_t>(kv_head)];
     if (s_.alibi) bound += 2 * (double(s_.n) * longest_gap() + 2);  // slopes up to 1
-    return epsilon / 2 * bound;
+    // Queries for keys in i8 are rounded to whole steps, no two of which cancel in the worst case.
+    const double rounding =
+        std::is_same_v<KeyFormat, i8> && options_.turning() == nullptr
+            ? scale * element / 65534 * std::sqrt(double(s_.dims.dk)) * key_norm_[static_cast<std::size_t>(kv_head)]
+            : 0;
+    return epsilon / 2 * bound + rounding;
   }
 
   const std::vector<float>& out(int kv_head) const { return outs_[static_cast<std::size_t>(kv_head)]; }

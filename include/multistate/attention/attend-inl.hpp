@@ -107,6 +107,8 @@ class task_attender {
         partial_size_(call.layout.partial_size),
         scale_(attention_scale(call.options, call.dims)),
         queries_at_(mine + call.layout.queries),
+        rounded_(reinterpret_cast<std::int16_t*>(mine + call.layout.rounded)),
+        steps_(mine + call.layout.steps),
         unpacked_(mine + call.layout.unpacked),
         scaled_(mine + call.layout.scaled),
         weights_(shared + call.layout.weights),
@@ -128,8 +130,9 @@ class task_attender {
     position oldest = 0;
     if (options_.window > 0)
       oldest = *std::min_element(task_.kv.positions.begin(), task_.kv.positions.begin() + task_.kv.n);
-    for (std::size_t j = 0; j < queries_; j += together) {
-      const std::size_t tokens = std::min(together, queries_ - j);
+    for (std::size_t j = 0, tokens = 0; j < queries_; j += tokens) {
+      tokens = std::min(together, queries_ - j);
+      while (attention_parts(causal(j)) != attention_parts(causal(j + tokens - 1))) --tokens;
       if (options_.window > 0 && oldest <= own(j + tokens - 1) - options_.window) {
         for (std::size_t i = 0; i < tokens; ++i) pass(j + i, 1, true);
       } else {
@@ -160,6 +163,7 @@ class task_attender {
  private:
   using stream = block_stream<KeyFormat, ValueFormat>;
   static constexpr std::size_t block_rows = rows_of_block<KeyFormat, ValueFormat>;
+  static constexpr bool rounds = std::is_same_v<KeyFormat, i8>;  ///< queries, unless keys must be turned
 
   position own(std::size_t j) const noexcept { return task_.first + static_cast<position>(j); }
   std::size_t causal(std::size_t j) const noexcept { return n_ - queries_ + j + 1; }
@@ -208,15 +212,19 @@ class task_attender {
     }
   }
 
-  /// queries_at_ [tokens * G][dk_stride]
+  /// queries_at_ [tokens * G][dk_stride], or rounded_ and steps_
   void prepare(std::size_t first, std::size_t tokens) noexcept {
-    for (std::size_t j = 0; j < tokens; ++j)
-      for (std::size_t g = 0; g < group_; ++g) {
-        float* q = queries_at_ + (j * group_ + g) * dk_stride_;
-        std::memcpy(q, task_.q + (first + j) * task_.q_stride + g * dk_, dk_ * sizeof(float));
-        if (turning_ != nullptr) turn(turning_->config(), angles_of(causal(first + j) - 1), q);
+    for (std::size_t c = 0; c < tokens * group_; ++c) {
+      const std::size_t j = first + c / group_;
+      float* q = queries_at_ + c * dk_stride_;
+      std::memcpy(q, task_.q + j * task_.q_stride + c % group_ * dk_, dk_ * sizeof(float));
+      std::fill(q + dk_, q + dk_stride_, 0.0f);
+      if (turning_ != nullptr) turn(turning_->config(), angles_of(causal(j) - 1), q);
+      if (rounds && turning_ == nullptr)
+        steps_[c] = round_query(q, dk_, scale_, rounded_ + c * rounded_stride(dk_));
+      else
         prepare_query(q, dk_, scale_);
-      }
+    }
   }
 
   /// places_ [n]
@@ -236,7 +244,7 @@ class task_attender {
   /// maxima_, totals_ and partial [columns][dv_stride] of one part, and its weights.
   void work_on(std::size_t part, stream& blocks, float* partial) noexcept {
     const std::size_t begin = part * attention_part;
-    const std::size_t end = std::min(begin + attention_part, seen_);
+    const std::size_t end = part_end(part, seen_);
     for (std::size_t at = begin; at < end; at += block_rows) {
       const row_list& keys = blocks.take();
       dot_block(at, {keys.rows, keys.count}, blocks.newest(), weights(0, begin) + (at - begin));
@@ -269,24 +277,28 @@ class task_attender {
   static constexpr bool unpacks(std::size_t columns) noexcept {
     return !std::is_same_v<Format, f32> && columns > 8;
   }
+  static constexpr bool unpacks_keys(std::size_t columns) noexcept { return !rounds && unpacks<KeyFormat>(columns); }
 
   /// logits [columns][stride] of the block that begins at entry `at`, while the rows from `next` on are fetched.
   void dot_block(std::size_t at, const row_block& block, const std::byte* next, float* logits) noexcept {
     const row_fetcher<KeyFormat> fetcher(next);
     [[maybe_unused]] HWY_ALIGN float scales[block_rows];  // early: vectors are read of what is stored one by one
     if constexpr (is_scaled<KeyFormat>) row_scales<KeyFormat>(block, dk_, scales);
-    if (turning_ != nullptr || unpacks<KeyFormat>(columns_)) {
+    if (turning_ != nullptr || unpacks_keys(columns_)) {
       row_list floats;
       unpack_block<KeyFormat>(block, dk_, dk_stride_, floats);
       if (turning_ != nullptr)
         for (std::size_t i = 0; i < block.count; ++i)
           turn(turning_->config(), angles_of(task_.kv.ranks[slot_of(at + i)]), unpacked_ + i * dk_stride_);
       dot_columns<f32>(queries_at_, dk_stride_, columns_, {floats.rows, block.count}, fetcher, dk_, logits, stride_);
+      if constexpr (is_scaled<KeyFormat>)
+        for (std::size_t c = 0; c < columns_; ++c) multiply(logits + c * stride_, scales, logits + c * stride_);
+    } else if constexpr (rounds) {
+      dot_columns<KeyFormat>(rounded_, rounded_stride(dk_), columns_, block, fetcher, dk_, logits, stride_);
+      for (std::size_t c = 0; c < columns_; ++c) to_floats(logits + c * stride_, scales, steps_[c]);
     } else {
       dot_columns<KeyFormat>(queries_at_, dk_stride_, columns_, block, fetcher, dk_, logits, stride_);
     }
-    if constexpr (is_scaled<KeyFormat>)
-      for (std::size_t c = 0; c < columns_; ++c) multiply(logits + c * stride_, scales, logits + c * stride_);
   }
 
   /// partial [columns][dv_stride] (+)= weights x values of the block.
@@ -331,23 +343,44 @@ class task_attender {
       hn::StoreU(hn::Mul(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, to + i);
   }
 
+  /// Sums of whole numbers to logits: x [block_rows] times scales times step.
+  static HWY_INLINE void to_floats(float* x, const float* scales, float step) noexcept {
+    const lanes_tag d;
+    for (std::size_t i = 0; i < block_rows; i += hn::Lanes(d)) {
+      const lanes sums = hn::ConvertTo(d, hn::BitCast(whole_tag(), hn::LoadU(d, x + i)));
+      hn::StoreU(hn::Mul(sums, hn::Mul(hn::LoadU(d, scales + i), hn::Set(d, step))), d, x + i);
+    }
+  }
+
   /// The part's logits to weights.
   void soften_part(std::size_t part, std::size_t begin, std::size_t end) noexcept {
-    for (std::size_t c = 0; c < columns_; ++c) {
+    const bool bends = options_.softcap > 0.0f || !options_.alibi.empty();
+    for (std::size_t c = 0; c < columns_;) {
       const std::size_t token = c / group_;
       const std::size_t count = std::min(std::max(length(token), begin), end) - begin;
+      const bool four = c % group_ + 4 <= group_;
+      softmax_part made[4];
+      if (bends)
+        for (std::size_t i = 0; i < (four ? 4 : 1); ++i) bend(c + i, begin, count);
       float* x = weights(c, begin);
-      const std::size_t head = static_cast<std::size_t>(task_.kv_head) * group_ + c % group_;
-      if (options_.softcap > 0.0f) cap_logits(x, count, options_.softcap);
-      if (!options_.alibi.empty()) {
-        const float slope = options_.alibi[head];
-        for (std::size_t i = 0; i < count; ++i)
-          x[i] -= slope * static_cast<float>(own(first_ + token) - task_.kv.positions[slot_of(begin + i)]);
+      if (four)
+        soften_four(x, stride_, count, made);
+      else
+        made[0] = soften(x, count);
+      for (std::size_t i = 0; i < (four ? 4 : 1); ++i, ++c) {
+        maxima_[part * columns_ + c] = made[i].max;
+        totals_[part * columns_ + c] = made[i].sum;
       }
-      const softmax_part made = soften(x, count);
-      maxima_[part * columns_ + c] = made.max;
-      totals_[part * columns_ + c] = made.sum;
     }
+  }
+  /// Soft cap and ALiBi.
+  void bend(std::size_t c, std::size_t begin, std::size_t count) noexcept {
+    float* x = weights(c, begin);
+    if (options_.softcap > 0.0f) cap_logits(x, count, options_.softcap);
+    if (options_.alibi.empty()) return;
+    const float slope = options_.alibi[static_cast<std::size_t>(task_.kv_head) * group_ + c % group_];
+    for (std::size_t i = 0; i < count; ++i)
+      x[i] -= slope * static_cast<float>(own(first_ + c / group_) - task_.kv.positions[slot_of(begin + i)]);
   }
 
   // ---- all parts ----------------------------------------------------------------------------------------------------
@@ -371,9 +404,11 @@ class task_attender {
       const softmax_part more = {maxima_[part * columns_ + c], totals_[part * columns_ + c]};
       if (more.sum == 0.0f) continue;
       const bool alone = all.sum == 0.0f;
-      const float max = alone || all.max < more.max ? more.max : all.max;
-      const float ours = alone ? 0.0f : std::exp(all.max - max);
-      const float theirs = std::exp(more.max - max);
+      const bool rises = alone || all.max < more.max;
+      const float max = rises ? more.max : all.max;
+      const float lower = alone ? 0.0f : std::exp((rises ? all.max : more.max) - max);
+      const float ours = rises ? lower : 1.0f;
+      const float theirs = rises ? 1.0f : lower;
       blend(out(c), ours, partial + c * dv_stride_, theirs, dv_);
       all = {max, all.sum * ours + more.sum * theirs};
     }
@@ -402,22 +437,23 @@ class task_attender {
     float* row = task_.row + (rows_ == needs::each_row ? (first_ + j) * task_.row_stride : 0);
     const bool adds = sums_rows();
     if (!adds) std::fill(row + (listed_ ? 0 : seen), row + n_, 0.0f);
-    for (std::size_t begin = 0; begin < seen; begin += attention_part) {
-      const std::size_t count = std::min(attention_part, seen - begin);
+    for (std::size_t part = 0; part < attention_parts(seen); ++part) {
+      const std::size_t begin = part * attention_part;
+      const std::size_t count = part_end(part, seen) - begin;
       const float* w = weights(j * group_, begin);
-      const float* factors = maxima_ + begin / attention_part * columns_ + j * group_;
+      const float* factors = maxima_ + part * columns_ + j * group_;
       if (!adds && !listed_) {
         sum_heads(w, stride_, factors, group_, count, row + begin);
         continue;
       }
-      HWY_ALIGN float part[attention_part];
-      sum_heads(w, stride_, factors, group_, count, part);
+      HWY_ALIGN float sums[largest_part];
+      sum_heads(w, stride_, factors, group_, count, sums);
       for (std::size_t i = 0; i < count; ++i) {
         const std::size_t s = slot_of(begin + i);
         if (adds)
-          sums_[s] += static_cast<double>(part[i]);
+          sums_[s] += static_cast<double>(sums[i]);
         else
-          row[s] = part[i];
+          row[s] = sums[i];
       }
     }
   }
@@ -435,6 +471,8 @@ class task_attender {
   std::size_t partial_size_;
   float scale_;
   float* queries_at_;  // as attention_layout tells, and so are the others
+  std::int16_t* rounded_;
+  float* steps_;
   float* unpacked_;
   float* scaled_;
   float* weights_;
@@ -493,7 +531,9 @@ struct attend_merge {
 }  // namespace detail
 
 /// Softmax attention over extents, and the rows that policies look at. Keys and values have formats apart; scores,
-/// softmax and sums are float32 or better. Scratch: attend_scratch_bytes(); one object may not be called from two
+/// softmax and sums are float32 or better. With keys in i8, queries are rounded to whole numbers (round_query), unless
+/// they have to be turned: a score is off by at most scale * max|q| / 65534 times the sum of |k|, a 250th of what
+/// rounding the keys did. Scratch: attend_scratch_bytes(); one object may not be called from two
 /// threads at once. NaN in a query gives NaN out and NaN rows for that query, and so do infinite logits; a query that
 /// sees nothing gives 0.
 template <executor E = serial>

@@ -81,6 +81,7 @@ class block_stream {
         following_(following),
         index_(index),
         seen_(seen),
+        part_(part),
         at_(part * attention_part) {
     const std::size_t key_bytes = static_cast<std::size_t>(dims.dk) * sizeof(typename KeyFormat::element);
     const std::size_t ahead = std::clamp<std::size_t>(fetch_bytes / (block_rows * key_bytes), 1, most_ahead);
@@ -103,19 +104,22 @@ class block_stream {
 
   void list_next() noexcept {
     row_list& to = lists_[listed_++ % slots];
-    const std::size_t begin = at_ / attention_part * attention_part;
-    const std::size_t end = std::min(begin + attention_part, seen_);
+    const std::size_t end = part_end(part_, seen_);
     if (at_ >= seen_) {
       if (!list_following(to)) return;
     } else if (reading_values_) {
       values_.list<block_rows>(at_, end, index_, to);
       at_ += block_rows;
-      if (at_ >= end) reading_values_ = false;
+      if (at_ >= end) {
+        reading_values_ = false;
+        at_ = end;
+        ++part_;
+      }
     } else {
       keys_.list<block_rows>(at_, end, index_, to);
       at_ += block_rows;
       if (at_ >= end) {
-        at_ = begin;
+        at_ = part_ * attention_part;
         reading_values_ = true;
       }
     }
@@ -131,7 +135,7 @@ class block_stream {
   extent_rows keys_, values_;
   const attention_task* following_;
   const std::uint32_t* index_;
-  std::size_t seen_, at_;
+  std::size_t seen_, part_, at_;
   std::size_t following_at_ = 0;
   std::size_t listed_ = 0, taken_ = 0;
   bool reading_values_ = false;

@@ -9,30 +9,81 @@
 
 #include <hwy/highway.h>
 
+#include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <utility>
 
 #include <multistate/attention/elements-inl.hpp>
 #include <multistate/attention/options.hpp>
+#include <multistate/types/format.hpp>
 
 HWY_BEFORE_NAMESPACE();
 namespace multistate {
 namespace HWY_NAMESPACE {
 namespace detail {
 
+/// How a tile multiplies: floats, to which keys are converted.
+template <class Format>
+struct products {
+  using query = float;
+  using tag = lanes_tag;                   ///< of the sums
+  static constexpr std::size_t taken = 1;  ///< elements of a step, in vectors of floats
+
+  static HWY_INLINE std::size_t step() { return hn::Lanes(lanes_tag()); }
+  static HWY_INLINE lanes key(const std::byte* row, std::size_t i) {
+    return load(Format(), row + i * sizeof(typename Format::element));
+  }
+  static HWY_INLINE lanes key_rest(const std::byte* row, std::size_t dk, std::size_t rest) {
+    return load_rest<Format>(row, dk, rest);
+  }
+  static HWY_INLINE lanes query_at(const float* q) { return hn::Load(lanes_tag(), q); }
+  static HWY_INLINE lanes multiply_add(lanes key, lanes query, lanes sum) { return hn::MulAdd(key, query, sum); }
+};
+
+/// Whole numbers with rounded queries: exact, and twice as many at once as there would be floats.
+template <>
+struct products<i8> {
+  using query = std::int16_t;
+  using tag = whole_tag;
+  static constexpr std::size_t taken = 2;
+  using shorts = hn::Vec<short_tag>;
+  using wholes = hn::Vec<whole_tag>;
+
+  static HWY_INLINE std::size_t step() { return hn::Lanes(short_tag()); }
+  static HWY_INLINE shorts key(const std::byte* row, std::size_t i) {
+    const hn::Rebind<std::int8_t, short_tag> bytes;
+    return hn::PromoteTo(short_tag(), load_elements<std::int8_t>(bytes, row + i));
+  }
+  /// The last elements in the highest lanes; what lies below is multiplied by zeros.
+  static HWY_INLINE shorts key_rest(const std::byte* row, std::size_t dk, std::size_t rest) {
+    if (dk >= step()) return key(row + (dk - step()), 0);
+    HWY_ALIGN std::byte part[2 * attention_pad] = {};
+    std::memcpy(part + (step() - rest), row, rest);
+    return key(part, 0);
+  }
+  static HWY_INLINE shorts query_at(const std::int16_t* q) { return hn::Load(short_tag(), q); }
+  static HWY_INLINE wholes multiply_add(shorts key, shorts query, wholes sum) {
+    wholes odd = hn::Zero(whole_tag());  // stays so where a sum takes all products
+    sum = hn::ReorderWidenMulAccumulate(whole_tag(), key, query, sum, odd);
+    return hn::Add(sum, odd);
+  }
+};
+
 #if HWY_TARGET != HWY_SCALAR
-/// Adds up the 128-bit blocks of a vector: to [4].
+/// Adds up the 128-bit blocks of a vector: to [4], the bits of sums.
 template <class D, class V>
-HWY_INLINE void store_block_sums(D d, V blocks, float* to) {
+HWY_INLINE void store_block_sums([[maybe_unused]] D d, V blocks, float* to) {
 #if HWY_HAVE_SCALABLE
-  HWY_ALIGN float buffer[attention_pad];
+  HWY_ALIGN hn::TFromD<D> buffer[attention_pad];
   hn::Store(blocks, d, buffer);
-  for (std::size_t i = 0; i < 4; ++i) to[i] = buffer[i];
-  for (std::size_t i = 4; i < hn::Lanes(d); ++i) to[i % 4] += buffer[i];
+  for (std::size_t i = 4; i < hn::Lanes(d); ++i) buffer[i % 4] += buffer[i];
+  std::memcpy(to, buffer, 4 * sizeof(float));
 #else
   if constexpr (hn::MaxLanes(D()) <= 4) {
-    hn::StoreU(blocks, d, to);
+    const hn::RebindToFloat<D> floats;
+    hn::StoreU(hn::BitCast(floats, blocks), floats, to);
   } else {
     const hn::Half<D> half;
     store_block_sums(half, hn::Add(hn::LowerHalf(half, blocks), hn::UpperHalf(half, blocks)), to);
@@ -41,22 +92,21 @@ HWY_INLINE void store_block_sums(D d, V blocks, float* to) {
 }
 #endif
 
-/// The sums of the lanes of a, b, c, e ..., in order, to[sizeof...]: every one is added up in the same way, whatever
-/// its place.
-template <class... V>
-HWY_INLINE void store_sums(float* to, lanes a, lanes b, lanes c, lanes e, V... more) {
+/// The sums of the lanes of a, b, c, e ..., in order, to[sizeof...], as bits: every one is added up in the same way,
+/// whatever its place.
+template <class D, class V, class... More>
+HWY_INLINE void store_sums(D d, float* to, V a, V b, V c, V e, More... more) {
 #if HWY_TARGET == HWY_SCALAR
-  to[0] = hn::GetLane(a);
-  to[1] = hn::GetLane(b);
-  to[2] = hn::GetLane(c);
-  to[3] = hn::GetLane(e);
+  to[0] = hn::GetLane(hn::BitCast(lanes_tag(), a));
+  to[1] = hn::GetLane(hn::BitCast(lanes_tag(), b));
+  to[2] = hn::GetLane(hn::BitCast(lanes_tag(), c));
+  to[3] = hn::GetLane(hn::BitCast(lanes_tag(), e));
 #else
-  const lanes_tag d;
-  const lanes ac = hn::Add(hn::InterleaveLower(d, a, c), hn::InterleaveUpper(d, a, c));
-  const lanes be = hn::Add(hn::InterleaveLower(d, b, e), hn::InterleaveUpper(d, b, e));
+  const V ac = hn::Add(hn::InterleaveLower(d, a, c), hn::InterleaveUpper(d, a, c));
+  const V be = hn::Add(hn::InterleaveLower(d, b, e), hn::InterleaveUpper(d, b, e));
   store_block_sums(d, hn::Add(hn::InterleaveLower(d, ac, be), hn::InterleaveUpper(d, ac, be)), to);
 #endif
-  if constexpr (sizeof...(V) > 0) store_sums(to + 4, more...);
+  if constexpr (sizeof...(More) > 0) store_sums(d, to + 4, more...);
 }
 
 /// Keys that one tile takes with Q queries.
@@ -66,11 +116,12 @@ inline constexpr int tile_rows = Q == 4 ? tile / 4 : 4;
 /// One tile: Q queries by R keys; accumulator q * R + r. `Stored`: the keys' format in memory.
 template <int Q, class Format, class Stored>
 struct dot_tile {
+  using product = products<Format>;
   static constexpr int R = tile_rows<Q>;
 
   row_fetcher<Stored>& fetcher;
-  const std::byte* const* rows;  ///< [R]
-  const float* q;                ///< as prepare_query leaves them
+  const std::byte* const* rows;      ///< [R]
+  const typename product::query* q;  ///< as prepare_query or round_query leaves them
   std::size_t q_stride;
   std::size_t dk;
   float* logits;  ///< [Q] rows `stride` apart
@@ -78,10 +129,10 @@ struct dot_tile {
 
   template <class... V>
   HWY_INLINE void operator()(V&... sums) const {
-    const std::size_t N = hn::Lanes(lanes_tag());
+    const std::size_t step = product::step();
     std::size_t i = 0;
-    for (; i + N <= dk; i += N) {
-      fetcher.template fetch<R>();
+    for (; i + step <= dk; i += step) {
+      fetcher.template fetch<R * product::taken>();
       multiply(i, sums...);
     }
     if (i < dk) multiply_rest(dk - i, sums...);
@@ -90,7 +141,7 @@ struct dot_tile {
       store(logits, sums...);
     } else {
       HWY_ALIGN float dots[Q * R];
-      store_sums(dots, sums...);
+      store_sums(typename product::tag(), dots, sums...);
       for (std::size_t j = 0; j < Q; ++j) std::memcpy(logits + j * stride, dots + j * R, R * sizeof(float));
     }
   }
@@ -101,61 +152,90 @@ struct dot_tile {
   HWY_INLINE void multiply(std::size_t i, V&... sums) const {
     multiply_each(
         std::make_index_sequence<sizeof...(V)>(), i,
-        [this, i](std::size_t r) HWY_ATTR { return load(Format(), rows[r] + i * sizeof(typename Format::element)); },
-        sums...);
+        [this, i](std::size_t r) HWY_ATTR { return product::key(rows[r], i); }, sums...);
   }
   template <class... V>
   HWY_INLINE void multiply_rest(std::size_t rest, V&... sums) const {
     multiply_each(
         std::make_index_sequence<sizeof...(V)>(), dk - rest,
-        [this, rest](std::size_t r) HWY_ATTR { return load_rest<Format>(rows[r], dk, rest); }, sums...);
+        [this, rest](std::size_t r) HWY_ATTR { return product::key_rest(rows[r], dk, rest); }, sums...);
   }
   template <std::size_t... I, class Key, class... V>
   HWY_INLINE void multiply_each(std::index_sequence<I...> /*each*/, std::size_t i, const Key& key, V&... sums) const {
     const auto query = [this, i](int j) HWY_ATTR {
-      return hn::Load(lanes_tag(), q + static_cast<std::size_t>(j < Q ? j : 0) * q_stride + i);
+      return product::query_at(q + static_cast<std::size_t>(j < Q ? j : 0) * q_stride + i);
     };
-    lanes k0 = key(0), k1 = key(1), k2 = key(2 % R), k3 = key(3 % R);
+    auto k0 = key(0), k1 = key(1), k2 = key(2 % R), k3 = key(3 % R);
     hold(k0), hold(k1);
     if constexpr (R >= 4) hold(k2), hold(k3);
-    lanes q0 = query(0), q1 = query(1), q2 = query(2), q3 = query(3);
+    auto q0 = query(0), q1 = query(1), q2 = query(2), q3 = query(3);
     hold(q0);
     if constexpr (Q >= 2) hold(q1);
     if constexpr (Q >= 4) hold(q2), hold(q3);
-    ((sums = hn::MulAdd(pick<I % R>(k0, k1, k2, k3), pick<I / R>(q0, q1, q2, q3), sums)), ...);
+    ((sums = product::multiply_add(pick<I % R>(k0, k1, k2, k3), pick<I / R>(q0, q1, q2, q3), sums)), ...);
   }
   /// R = 4: query after query.
-  template <class... V>
-  HWY_INLINE void store(float* to, lanes a, lanes b, lanes c, lanes e, V... more) const {
-    store_sums(to, a, b, c, e);
-    if constexpr (sizeof...(V) > 0) store(to + stride, more...);
+  template <class V, class... More>
+  HWY_INLINE void store(float* to, V a, V b, V c, V e, More... more) const {
+    store_sums(typename product::tag(), to, a, b, c, e);
+    if constexpr (sizeof...(More) > 0) store(to + stride, more...);
   }
 };
 
 /// logits [Q][block.count], `stride` floats apart, of which whole tiles are written.
-template <int Q, class Format, class Stored>
-HWY_INLINE void dot_rows(const float* q, std::size_t q_stride, const row_block& block, row_fetcher<Stored> fetcher,
+template <int Q, class Format, class Stored, class Query>
+HWY_INLINE void dot_rows(const Query* q, std::size_t q_stride, const row_block& block, row_fetcher<Stored> fetcher,
                          std::size_t dk, float* logits, std::size_t stride) {
   constexpr std::size_t R = tile_rows<Q>;
   for (std::size_t r = 0; r < block.count; r += R)
-    with_zeros<Q * tile_rows<Q>>(
+    with_zeros<Q * tile_rows<Q>, typename products<Format>::tag>(
         dot_tile<Q, Format, Stored>{fetcher, block.rows + r, q, q_stride, dk, logits + r, stride});
 }
 
-/// A query [dk] as dot_tile reads it: scaled, and what doesn't fill the last vector in its highest lanes, zeros below.
+/// A query [padded(dk)], zeros from dk on, as dot_tile reads it: scaled, and what doesn't fill the last vector in its
+/// highest lanes, zeros below.
 HWY_INLINE void prepare_query(float* q, std::size_t dk, float scale) {
-  const std::size_t N = hn::Lanes(lanes_tag());
+  const lanes_tag d;
+  const std::size_t N = hn::Lanes(d);
+  for (std::size_t i = 0; i < dk; i += N) hn::Store(hn::Mul(hn::Load(d, q + i), hn::Set(d, scale)), d, q + i);
   const std::size_t rest = dk % N;
-  for (std::size_t i = 0; i < dk; ++i) q[i] *= scale;
   if (rest == 0) return;
   float* last = q + (dk - rest);
   for (std::size_t i = rest; i-- > 0;) last[N - rest + i] = last[i];
   for (std::size_t i = 0; i < N - rest; ++i) last[i] = 0.0f;
 }
 
+/// A query [padded(dk)], zeros from dk on, as whole numbers, laid out in the same way, times what is returned: within
+/// half of it. They are as large as they can be without a product's sum overflowing, at dk <= 512 the largest is
+/// 32,767. NaN for a query that is not finite.
+HWY_INLINE float round_query(const float* q, std::size_t dk, float scale, std::int16_t* to) {
+  const lanes_tag d;
+  const std::size_t N = hn::Lanes(d);
+  lanes largest = hn::Zero(d), poison = hn::Zero(d);
+  for (std::size_t i = 0; i < dk; i += N) {
+    const lanes x = hn::Load(d, q + i);
+    largest = hn::Max(largest, hn::Abs(x));
+    poison = hn::MulAdd(x, hn::Zero(d), poison);
+  }
+  const float magnitude = hn::GetLane(hn::MaxOfLanes(d, largest));
+  const float highest =
+      std::min(32767.0f, 16777215.0f / static_cast<float>(dk));  // 128 of them times 127 ... below 2^31
+  const lanes inverse = hn::Set(d, magnitude > 1e-30f ? highest / magnitude : 0.0f);
+  const hn::Rebind<std::int16_t, lanes_tag> shorts;
+  for (std::size_t i = 0; i < dk; i += N)
+    hn::StoreU(hn::DemoteTo(shorts, hn::NearestInt(hn::Mul(hn::Load(d, q + i), inverse))), shorts, to + i);
+  const std::size_t step = products<i8>::step();
+  if (const std::size_t rest = dk % step; rest != 0) {
+    std::int16_t* last = to + (dk - rest);
+    std::copy_backward(last, last + rest, last + step);
+    std::fill_n(last, step - rest, std::int16_t{0});
+  }
+  return (magnitude / highest + hn::GetLane(hn::SumOfLanes(d, poison))) * scale;
+}
+
 /// logits [columns][block.count] of all queries.
-template <class Format, class Stored>
-HWY_NOINLINE void dot_columns(const float* q, std::size_t q_stride, std::size_t columns, const row_block& block,
+template <class Format, class Stored, class Query>
+HWY_NOINLINE void dot_columns(const Query* q, std::size_t q_stride, std::size_t columns, const row_block& block,
                               row_fetcher<Stored> fetcher, std::size_t dk, float* logits, std::size_t stride) {
   std::size_t c = 0;
   for (; c + 4 <= columns; c += 4)

@@ -30,6 +30,8 @@ using namespace multistate::detail;
 // Vectors of at most 16 floats, so that scratch has the same size on every target.
 using lanes_tag = hn::CappedTag<float, attention_pad>;
 using lanes = hn::Vec<lanes_tag>;
+using whole_tag = hn::CappedTag<std::int32_t, attention_pad>;
+using short_tag = hn::CappedTag<std::int16_t, 2 * attention_pad>;
 
 /// Accumulators of a tile that stay in registers beside what is multiplied: of 32 registers, or of 16.
 #if HWY_ARCH_X86 && HWY_TARGET > HWY_AVX3
@@ -41,13 +43,13 @@ inline constexpr int tile = 16;
 inline constexpr std::size_t cache_line = 64;  // bytes
 
 /// Calls f(v...) with `Count` vectors of zeros. SVE and RVV vectors can't be in an array, so that a tile is a pack.
-template <int Count, class F, class... V>
+template <int Count, class D = lanes_tag, class F, class... V>
 HWY_INLINE void with_zeros(const F& f, V&... v) {
   if constexpr (sizeof...(V) == Count) {
     f(v...);
   } else {
-    lanes zero = hn::Zero(lanes_tag());
-    with_zeros<Count>(f, v..., zero);
+    hn::Vec<D> zero = hn::Zero(D());
+    with_zeros<Count, D>(f, v..., zero);
   }
 }
 
@@ -62,7 +64,8 @@ HWY_INLINE V pick(V v, More... more) {
 
 /// Keeps a loaded vector in a register: left to itself, g++ reads it from memory again for each multiplication, and
 /// then loads are what a tile waits for.
-HWY_INLINE void hold([[maybe_unused]] lanes& v) {
+template <class V>
+HWY_INLINE void hold([[maybe_unused]] V& v) {
 #if HWY_COMPILER_GCC_ACTUAL && HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
   asm("" : "+v"(v.raw));
 #endif

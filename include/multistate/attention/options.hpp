@@ -49,14 +49,24 @@ constexpr std::size_t padded(std::size_t floats) noexcept {
   return (floats + attention_pad - 1) / attention_pad * attention_pad;
 }
 
+/// From one query of whole numbers to the next: 16-bit ones fill the same vectors twice.
+constexpr std::size_t rounded_stride(std::size_t dk) noexcept { return 2 * padded((dk + 1) / 2); }
+
 /// Tokens of a chunk that share one pass over the keys.
 constexpr std::size_t attention_tokens(int group, int queries) noexcept {
   const std::size_t fit = std::max<std::size_t>(1, attention_columns / static_cast<std::size_t>(group));
   return std::min(fit, static_cast<std::size_t>(queries));
 }
 
-/// Parts of attention_part states, the last one smaller, in which n states are worked on.
-constexpr std::size_t attention_parts(std::size_t n) noexcept { return (n + attention_part - 1) / attention_part; }
+/// Parts in which n states are worked on: of attention_part states, the last one of what is left, from half as many to
+/// half as many again. So one state more than a round budget has no part of its own.
+constexpr std::size_t attention_parts(std::size_t n) noexcept {
+  return std::max<std::size_t>(n > 0 ? 1 : 0, (n + attention_part / 2) / attention_part);
+}
+inline constexpr std::size_t largest_part = attention_part + attention_part / 2;
+constexpr std::size_t part_end(std::size_t part, std::size_t n) noexcept {
+  return part + 1 == attention_parts(n) ? n : (part + 1) * attention_part;
+}
 
 /// Where one worker's scratch holds what, in floats from its start; every part starts on a cache line.
 struct attention_layout {
@@ -64,6 +74,8 @@ struct attention_layout {
   std::size_t partial_size = 0;  ///< floats of one part's weighted values
 
   std::size_t queries = 0;   ///< [columns][padded(dk)] scaled, rotated and padded
+  std::size_t rounded = 0;   ///< [columns][rounded_stride(dk)] the same as int16, for keys in i8
+  std::size_t steps = 0;     ///< [columns] what these are multiplied by
   std::size_t unpacked = 0;  ///< [attention_row_block][padded(max(dk, dv))] a block as floats
   std::size_t scaled = 0;    ///< [columns][attention_row_block] weights times their rows' scales
   std::size_t weights = 0;   ///< [columns][stride]
@@ -86,7 +98,9 @@ struct attention_layout {
     const std::size_t parts = attention_parts(n);
     stride = n + attention_pad;
     partial_size = columns * dv;
-    unpacked = queries + columns * dk;
+    rounded = queries + columns * dk;
+    steps = rounded + columns * rounded_stride(dk) / 2;
+    unpacked = steps + padded(columns);
     scaled = unpacked + attention_row_block * std::max(dk, dv);
     weights = scaled + columns * attention_row_block;
     partials = weights + columns * stride;

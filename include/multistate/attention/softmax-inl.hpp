@@ -59,25 +59,73 @@ struct softmax_part {
   float sum;
 };
 
+/// Fills a column's last vector with -inf.
+HWY_INLINE void end_column(float* x, std::size_t n) {
+  const lanes_tag d;
+  const std::size_t rest = n % hn::Lanes(d);
+  if (rest == 0) return;
+  float* last = x + (n - rest);
+  const lanes lowest = hn::Set(d, -std::numeric_limits<float>::infinity());
+  hn::Store(hn::IfThenElse(hn::FirstN(d, rest), hn::Load(d, last), lowest), d, last);
+}
+HWY_INLINE float shift_of(float max) { return max == -std::numeric_limits<float>::infinity() ? 0.0f : max; }
+
 /// x [n] (room for whole vectors) to exp(x - max). With NaN or +inf the sum is NaN; states at -inf are none.
 HWY_INLINE softmax_part soften(float* HWY_RESTRICT x, std::size_t n) {
-  constexpr float lowest = -std::numeric_limits<float>::infinity();
   const lanes_tag d;
   const std::size_t N = hn::Lanes(d);
-  const std::size_t end = (n + N - 1) / N * N;
-  for (std::size_t i = n; i < end; ++i) x[i] = lowest;
-
-  lanes highest = hn::Set(d, lowest);
-  for (std::size_t i = 0; i < end; i += N) highest = hn::Max(highest, hn::Load(d, x + i));
+  end_column(x, n);
+  lanes highest = hn::Set(d, -std::numeric_limits<float>::infinity());
+  for (std::size_t i = 0; i < n; i += N) highest = hn::Max(highest, hn::Load(d, x + i));
   const float max = hn::GetLane(hn::MaxOfLanes(d, highest));
-  const lanes shift = hn::Set(d, max == lowest ? 0.0f : max);
+  const lanes shift = hn::Set(d, shift_of(max));
   lanes sum = hn::Zero(d);
-  for (std::size_t i = 0; i < end; i += N) {
+  for (std::size_t i = 0; i < n; i += N) {
     const lanes e = exp_down(hn::Sub(hn::Load(d, x + i), shift));
     hn::Store(e, d, x + i);
     sum = hn::Add(sum, e);
   }
   return {max, hn::GetLane(hn::SumOfLanes(d, sum))};
+}
+
+/// The same for four columns, `stride` apart, with the same bits: none waits for another's sums.
+HWY_INLINE void soften_four(float* HWY_RESTRICT x, std::size_t stride, std::size_t n, softmax_part* parts) {
+  const lanes_tag d;
+  const std::size_t N = hn::Lanes(d);
+  for (std::size_t c = 0; c < 4; ++c) end_column(x + c * stride, n);
+  lanes highest = hn::Set(d, -std::numeric_limits<float>::infinity());
+  lanes a = highest, b = highest, c = highest, e = highest;
+  float* HWY_RESTRICT y = x + stride;
+  float* HWY_RESTRICT z = y + stride;
+  float* HWY_RESTRICT w = z + stride;
+  for (std::size_t i = 0; i < n; i += N) {
+    a = hn::Max(a, hn::Load(d, x + i));
+    b = hn::Max(b, hn::Load(d, y + i));
+    c = hn::Max(c, hn::Load(d, z + i));
+    e = hn::Max(e, hn::Load(d, w + i));
+  }
+  parts[0].max = hn::GetLane(hn::MaxOfLanes(d, a));
+  parts[1].max = hn::GetLane(hn::MaxOfLanes(d, b));
+  parts[2].max = hn::GetLane(hn::MaxOfLanes(d, c));
+  parts[3].max = hn::GetLane(hn::MaxOfLanes(d, e));
+  const lanes xs = hn::Set(d, shift_of(parts[0].max)), ys = hn::Set(d, shift_of(parts[1].max));
+  const lanes zs = hn::Set(d, shift_of(parts[2].max)), ws = hn::Set(d, shift_of(parts[3].max));
+  a = b = c = e = hn::Zero(d);
+  const auto step = [d](float* at, lanes shift, lanes& sum) HWY_ATTR {
+    const lanes power = exp_down(hn::Sub(hn::Load(d, at), shift));
+    hn::Store(power, d, at);
+    sum = hn::Add(sum, power);
+  };
+  for (std::size_t i = 0; i < n; i += N) {
+    step(x + i, xs, a);
+    step(y + i, ys, b);
+    step(z + i, zs, c);
+    step(w + i, ws, e);
+  }
+  parts[0].sum = hn::GetLane(hn::SumOfLanes(d, a));
+  parts[1].sum = hn::GetLane(hn::SumOfLanes(d, b));
+  parts[2].sum = hn::GetLane(hn::SumOfLanes(d, c));
+  parts[3].sum = hn::GetLane(hn::SumOfLanes(d, e));
 }
 
 /// out [n] = out * ours + part * theirs.

@@ -67,7 +67,7 @@ struct product_tile {
       add([this, rest](std::size_t r) HWY_ATTR { return load_rest<Format>(w[r], in, rest); },
           [&part, d](std::size_t c) HWY_ATTR { return hn::Load(d, part[c]); }, a...);
     }
-    store_sums(sums, a...);
+    store_sums(lanes_tag(), sums, a...);
   }
 
  private:

@@ -125,11 +125,11 @@ TEST(attention, worked_example) {
 
 TEST(attention, a_chunk_gives_each_token_the_bits_of_its_own_call) {
   const auto turning = rope::make({.dim = 24}).value();
-  for (const auto& [group, n] : {std::pair{1, 150}, {3, 150}, {4, 150}, {7, 150}, {20, 150}, {1, 530}, {4, 300}})
+  for (const auto& [group, n] : {std::pair{1, 150}, {3, 150}, {4, 150}, {7, 150}, {20, 150}, {1, 410}, {4, 660}})
     for (const int window : {0, 30, 270}) {
       single chunk(group, 24, n, 60);
       chunk.options.window = window;
-      chunk.options.log = n == 530 ? &turning : nullptr;
+      chunk.options.log = n == 410 ? &turning : nullptr;
       chunk.run();
       for (int j = 0; j < 60; ++j) {
         single alone(group, 24, n, 60);
@@ -389,6 +389,52 @@ TEST(attention, infinities_go_the_way_of_a_softmax) {
   big.run();
   EXPECT_EQ(big.row[11], 1.0f);
   EXPECT_EQ(big.out[0], big.v[2 * 11]);
+}
+
+/// Keys and values of `s` in i8, under the same tasks.
+void run_in_i8(single& s) {
+  const std::size_t size = row_bytes<i8>(s.dims.dk), n = static_cast<std::size_t>(s.n),
+                    d = static_cast<std::size_t>(s.dims.dk);
+  std::vector<std::byte> rows(2 * n * size);
+  for (std::size_t i = 0; i < n; ++i) {
+    store_row<i8>(&rows[i * size], &s.k[i * d], s.dims.dk);
+    store_row<i8>(&rows[(n + i) * size], &s.v[i * d], s.dims.dk);
+  }
+  const extent whole{rows.data(), rows.data() + n * size, size, size, s.n};
+  attention_task t = s.task();
+  t.kv.extents = {&whole, 1};
+  std::vector<std::byte> scratch(attend_scratch_bytes(s.dims, s.n, s.queries), std::byte{0xff});
+  attention<>{s.dims, s.options, nullptr, scratch}.operator()<needs::each_row, i8>({&t, 1});
+}
+
+TEST(attention, rounded_queries_keep_what_is_not_finite_to_themselves) {
+  for (const float bad : {nan, inf, -inf}) {
+    single clean(5, 40, 50, 3), dirty(5, 40, 50, 3);
+    dirty.q[2 * 40 + 39] = bad;  // the third head of the first token
+    run_in_i8(clean);
+    run_in_i8(dirty);
+    for (std::size_t i = 0; i < clean.out.size(); ++i)
+      if (i / 40 == 2)
+        EXPECT_TRUE(std::isnan(dirty.out[i])) << i;
+      else
+        EXPECT_EQ(dirty.out[i], clean.out[i]) << i;
+  }
+  single none(1, 40, 5);
+  std::fill(none.q.begin(), none.q.end(), 0.0f);
+  run_in_i8(none);
+  for (const float weight : none.row) EXPECT_FLOAT_EQ(weight, 0.2f);
+}
+
+TEST(attention, sums_of_rounded_queries_do_not_overflow) {
+  for (const int d : {31, 512, 513, 2000}) {
+    single s(1, d, 2);
+    std::fill(s.q.begin(), s.q.end(), 3.0f);
+    std::fill_n(s.k.begin(), d, 0.5f);
+    std::fill_n(s.k.begin() + d, d, -0.5f);
+    s.options.scale = 1.0f / (3 * 0.5f * static_cast<float>(d));  // logits 1 and -1
+    run_in_i8(s);
+    EXPECT_NEAR(s.row[0], 1 / (1 + std::exp(-2.0)), 1e-5) << d;
+  }
 }
 
 TEST(attention, a_query_that_sees_nothing_gives_zeros) {
