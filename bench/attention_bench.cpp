@@ -284,6 +284,9 @@ void enrol_policy(const std::string& name, const decode_case& c) {
 
 constexpr heads_of all_heads[] = {{8, 4}, {32, 1}, {4, 8}, {1, 8}};
 constexpr int all_n[] = {512, 2048, 8192, 32768};
+// What other models have.
+constexpr int other_d[] = {80, 96, 192, 256};
+constexpr int other_groups[] = {2, 3, 5, 6, 7, 8, 12, 16};
 
 template <class Format>
 void enrol_format() {
@@ -300,6 +303,12 @@ void enrol_format() {
           enrol_case((hot ? "hot/" : "decode/") + format + "/" + c.name(), repetitions(each),
                      [c](benchmark::State& state) { decode<Format, serial>(state, c); });
         }
+  const auto enrol_other = [&](const decode_case& c) {
+    enrol_case("decode/" + format + "/" + c.name(), repetitions(2 * estimate<Format>(c)),
+               [c](benchmark::State& state) { decode<Format, serial>(state, c); });
+  };
+  for (const int d : other_d) enrol_other({.n = 2048, .heads = {8, 4}, .d = d});
+  for (const int group : other_groups) enrol_other({.n = 2048, .heads = {8, group}, .d = 128});
 #if defined(_OPENMP)
   if (threads_available() > 1)
     for (const heads_of heads : all_heads)
