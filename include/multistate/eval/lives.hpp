@@ -139,8 +139,13 @@ struct life_sums {
             alive[a] += death - p > ages[a] ? 1 : 0;
           }
           if (table == nullptr) continue;
-          kept_mass += table->mass(layer, p, scored_from, death);
-          full_mass += table->mass(layer, p, scored_from, from.queries());
+          // A lane of one head is weighed with that head's rows, one of a layer, or where there are no others, with
+          // all.
+          const bool apart = from.lanes(layer) == table->heads();
+          for (int head = apart ? lane : 0; head < (apart ? lane + 1 : table->heads()); ++head) {
+            kept_mass += table->mass(layer, head, p, scored_from, death);
+            full_mass += table->mass(layer, head, p, scored_from, from.queries());
+          }
         }
       }
   }

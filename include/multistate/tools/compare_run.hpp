@@ -182,12 +182,15 @@ class compare_run {
     auto seat = std::make_unique<seat_memory>();
     const memory_setup setup = setup_for(config, {.chunk = chunk_});
     // Full's rows: what the oracle ranks by, and the mass that falls on what a policy keeps
-    if (auto made = oracle_table::make(config.layers, longest_)) {
+    auto made = oracle_table::make(config.layers, config.kv_heads, longest_);
+    if (!made) made = oracle_table::make(config.layers, 1, longest_);
+    if (made) {
       seat->table = std::move(*made);
       memory_setup reading = setup;
       reading.room = {.chunk = std::min(64, longest_)};
-      seat->recorder = value_or_usage(
-          make_memory_of(a_.format, oracle_recorder{.budget = longest_, .table = &*seat->table}, reading));
+      const scope_kind scope = seat->table->heads() > 1 ? scope_kind::head : scope_kind::layer;
+      seat->recorder = value_or_usage(make_memory_of(
+          a_.format, oracle_recorder{.budget = longest_, .scope = scope, .table = &*seat->table}, reading));
     } else {
       seat->no_table = made.reason().message();
     }
@@ -341,7 +344,10 @@ class compare_run {
     if (!seats_[0]->no_table.empty())
       r_.notes.push_back(seats_[0]->no_table);
     else
-      r_.notes.push_back("the table of Full's rows takes " + std::to_string(seats_[0]->table->bytes()) + " bytes");
+      r_.notes.push_back("the table of Full's rows takes " + std::to_string(seats_[0]->table->bytes()) + " bytes" +
+                         (seats_[0]->table->heads() < model_->weights.config.kv_heads
+                              ? "; rows of each head would be too large: mass kept is of a layer's heads together"
+                              : ""));
     if (!r_.statistics.over_texts)
       r_.notes.emplace_back("intervals and ranks speak of " + std::string(r_.texts.size() == 1
                                                                               ? "this text only"

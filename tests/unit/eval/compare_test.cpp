@@ -54,14 +54,16 @@ std::vector<token_text> tiny_texts() {
   return texts;
 }
 
-/// A decoder and rows: full, tova:4, random:4 with two seeds, tova:100, oracle:4, short:5, short:12.
+/// A decoder and rows: full, tova:4, random:4 with two seeds, tova:100, oracle:4, short:5, short:12, tova,scope=head:4.
 struct bench {
   explicit bench(const model_weights& w, int chunk = 1) : weights(w) {
     memory_setup setup = setup_for(w.config, {.chunk = chunk});
-    table = oracle_table::make(w.config.layers, window_tokens).value();
+    table = oracle_table::make(w.config.layers, w.config.kv_heads, window_tokens).value();
     memory_setup reading = setup;
     reading.room.chunk = 5;
-    recorder = make_memory(oracle_recorder{.budget = window_tokens, .table = &table}, reading).value();
+    recorder =
+        make_memory(oracle_recorder{.budget = window_tokens, .scope = scope_kind::head, .table = &table}, reading)
+            .value();
     const auto add = [&](const char* name, std::optional<int> budget, auto... settings) {
       entrant& row = rows.emplace_back();
       row.policy = name;
@@ -75,10 +77,11 @@ struct bench {
     add("oracle", 4, oracle{.budget = 4, .table = &table});
     add("short", 5, full{.budget = 5}, full{.budget = 5}, full{.budget = 5});
     add("short", 12, full{.budget = 12}, full{.budget = 12});
+    add("tova,scope=head", 4, tova{.budget = 4, .scope = scope_kind::head});
     rows[5].fresh = rows[6].fresh = true;
   }
   const model_weights& weights;
-  oracle_table table = oracle_table::make(1, 1).value();
+  oracle_table table = oracle_table::make(1, 1, 1).value();
   std::optional<sequence_memory> recorder;
   std::vector<entrant> rows;
 };
@@ -204,54 +207,60 @@ TEST(Compare, LivesOfDropsAreStatesAttended) {
 }
 
 TEST(Compare, KeptMassIsWhatFullGivesTheStatesSeen) {
-  // Token by token: Full's row, seen by an observer, summed over the positions that TOVA holds when it attends.
+  // Token by token: each head's row of Full, seen by an observer, summed over the positions that TOVA holds there when
+  // it attends.
   const auto weights = tiny_model();
   const auto texts = tiny_texts();
   const auto sample = text_sample::make(texts, window_tokens, bos, scoring::tail).value();
-  struct : memory_observer {
-    void attended(int layer, std::span<const attention_task> heads) noexcept override {
-      for (const attention_task& t : heads)
-        for (int s = 0; s < t.kv.n; ++s) {
-          const auto p = static_cast<std::size_t>(t.kv.positions[static_cast<std::size_t>(s)]);
-          (layer == 0 ? first : second)[p] += static_cast<double>(t.row[s]);
-        }
-    }
-    double first[window_tokens] = {}, second[window_tokens] = {};
-  } rows;
-  struct : memory_observer {
-    void attended(int layer, std::span<const attention_task> heads) noexcept override {
-      seen[layer].assign(heads[0].kv.positions.begin(), heads[0].kv.positions.end());
-    }
-    std::vector<position> seen[2];
-  } states;
-  auto setup = setup_for(weights.config);
-  auto some = make_memory(tova{.budget = 4}, setup).value();
-  setup.tap = needs::last_row;
-  auto all = make_memory(full{.budget = window_tokens}, setup).value();
-  all.watch(&rows);
-  some.watch(&states);
-  auto model = decoder<>::make(weights, 2).value();
-  double kept = 0, mass = 0;
-  for (const text_window& w : sample.windows()) {
-    all.reset();
-    some.reset();
-    for (int j = 0; j < w.queries; ++j) {
-      std::fill(std::begin(rows.first), std::end(rows.first), 0.0);
-      std::fill(std::begin(rows.second), std::end(rows.second), 0.0);
-      const int token = sample.input(w, j);
-      const batch_item items[] = {{.memory = &all, .tokens = {&token, 1}}, {.memory = &some, .tokens = {&token, 1}}};
-      ASSERT_EQ(model.forward(items).code(), errc::ok);
-      if (j < w.scored_from) continue;
-      for (const position p : states.seen[0]) kept += rows.first[p];
-      for (const position p : states.seen[1]) kept += rows.second[p];
-      for (int p = 0; p <= j; ++p) mass += rows.first[p] + rows.second[p];
-    }
-  }
   std::deque<bench> benches;
   benches.emplace_back(weights);
   ASSERT_TRUE(run_all(benches, sample));
-  EXPECT_NEAR(*benches[0].rows[1].measured->kept_mass, kept / mass, 1e-5);
-  EXPECT_LT(kept / mass, 0.95);
+  double shares[2];
+  for (const scope_kind scope : {scope_kind::layer, scope_kind::head}) {
+    struct : memory_observer {
+      void attended(int layer, std::span<const attention_task> heads) noexcept override {
+        for (std::size_t h = 0; h < 2; ++h)
+          for (int s = 0; s < heads[h].kv.n; ++s)
+            of[layer][h][heads[h].kv.positions[static_cast<std::size_t>(s)]] = static_cast<double>(heads[h].row[s]);
+      }
+      double of[2][2][window_tokens] = {};
+    } rows;
+    struct : memory_observer {
+      void attended(int layer, std::span<const attention_task> heads) noexcept override {
+        for (std::size_t h = 0; h < 2; ++h)
+          seen[layer][h].assign(heads[h].kv.positions.begin(), heads[h].kv.positions.end());
+      }
+      std::vector<position> seen[2][2];
+    } states;
+    auto setup = setup_for(weights.config);
+    auto some = make_memory(tova{.budget = 4, .scope = scope}, setup).value();
+    setup.tap = needs::last_row;
+    auto all = make_memory(full{.budget = window_tokens}, setup).value();
+    all.watch(&rows);
+    some.watch(&states);
+    auto model = decoder<>::make(weights, 2).value();
+    double kept = 0, mass = 0;
+    for (const text_window& w : sample.windows()) {
+      all.reset();
+      some.reset();
+      for (int j = 0; j < w.queries; ++j) {
+        const int token = sample.input(w, j);
+        const batch_item items[] = {{.memory = &all, .tokens = {&token, 1}}, {.memory = &some, .tokens = {&token, 1}}};
+        ASSERT_EQ(model.forward(items).code(), errc::ok);
+        if (j < w.scored_from) continue;
+        for (int layer = 0; layer < 2; ++layer)
+          for (int h = 0; h < 2; ++h) {
+            for (const position p : states.seen[layer][h]) kept += rows.of[layer][h][p];
+            for (int p = 0; p <= j; ++p) mass += rows.of[layer][h][p];
+          }
+      }
+    }
+    const std::size_t row = scope == scope_kind::layer ? 1 : 7;
+    EXPECT_NEAR(*benches[0].rows[row].measured->kept_mass, kept / mass, 1e-5);
+    shares[scope == scope_kind::layer ? 0 : 1] = kept / mass;
+    EXPECT_LT(kept / mass, 0.95);
+  }
+  EXPECT_NE(shares[0], shares[1]);
   EXPECT_DOUBLE_EQ(*benches[0].rows[0].measured->kept_mass, 1.0);
 }
 
@@ -360,11 +369,12 @@ TEST(Compare, OracleSeesWhatFullWillAttend) {
 
   struct : memory_observer {
     void attended(int layer, std::span<const attention_task> heads) noexcept override {
-      for (const attention_task& t : heads)
-        for (int s = 0; s < t.kv.n; ++s)
-          seen[layer][t.first][t.kv.positions[static_cast<std::size_t>(s)]] += static_cast<double>(t.row[s]);
+      for (std::size_t h = 0; h < 2; ++h)
+        for (int s = 0; s < heads[h].kv.n; ++s)
+          seen[layer][h][heads[h].first][heads[h].kv.positions[static_cast<std::size_t>(s)]] =
+              static_cast<double>(heads[h].row[s]);
     }
-    double seen[2][window_tokens][window_tokens] = {};
+    double seen[2][2][window_tokens][window_tokens] = {};
   } observer;
   auto setup = setup_for(weights.config);
   setup.tap = needs::last_row;
@@ -375,12 +385,13 @@ TEST(Compare, OracleSeesWhatFullWillAttend) {
     ASSERT_EQ(model.forward({&item, 1}).code(), errc::ok);
   }
   for (int layer = 0; layer < 2; ++layer)
-    for (int now = 0; now < w.queries; ++now)
-      for (int p = 0; p <= now; ++p) {
-        double expected = 0;
-        for (int later = now + 1; later < w.queries; ++later) expected += observer.seen[layer][later][p];
-        EXPECT_NEAR(static_cast<double>(b.table.worth(layer, now)[static_cast<std::size_t>(p)]), expected, 1e-5);
-      }
+    for (int h = 0; h < 2; ++h)
+      for (int now = 0; now < w.queries; ++now)
+        for (int p = 0; p <= now; ++p) {
+          double expected = 0;
+          for (int later = now + 1; later < w.queries; ++later) expected += observer.seen[layer][h][later][p];
+          EXPECT_NEAR(static_cast<double>(b.table.worth(layer, h, now)[static_cast<std::size_t>(p)]), expected, 1e-5);
+        }
 }
 
 TEST(Compare, AModelWithoutFiniteLogitsIsAnError) {

@@ -15,71 +15,90 @@ std::vector<float> row_at(int layer, position now) {
 }
 
 TEST(Oracle, TableHoldsWhatLaterQueriesGive) {
-  auto table = oracle_table::make(2, 8);
+  const auto seed = [](int layer, int head) { return 5 * layer + 3 * head; };
+  auto table = oracle_table::make(2, 3, 8);
   ASSERT_TRUE(table);
+  EXPECT_EQ(table->heads(), 3);
   for (int pass = 0; pass < 2; ++pass) {  // it is filled anew for every window
     const int queries = pass == 0 ? 8 : 6;
     for (int layer = 0; layer < 2; ++layer)
-      for (position now = 0; now < queries; ++now) {
-        std::vector<position> positions;  // slots in any order
-        for (position s = 0; s <= now; ++s) positions.push_back(now - s);
-        const auto row = row_at(layer, now);
-        table->put(layer, now, positions, std::vector<float>(row.rbegin(), row.rend()));
-      }
+      for (int head = 0; head < 3; ++head)
+        for (position now = 0; now < queries; ++now) {
+          std::vector<position> positions;  // slots in any order
+          for (position s = 0; s <= now; ++s) positions.push_back(now - s);
+          const auto row = row_at(seed(layer, head), now);
+          table->put(layer, head, now, positions, std::vector<float>(row.rbegin(), row.rend()));
+        }
     table->finish(queries);
     for (int layer = 0; layer < 2; ++layer)
-      for (position now = 0; now < queries; ++now)
-        for (position p = 0; p <= now; ++p) {
-          float expected = 0;
-          for (position later = now + 1; later < queries; ++later)
-            expected += row_at(layer, later)[static_cast<std::size_t>(p)];
-          EXPECT_EQ(table->worth(layer, now)[static_cast<std::size_t>(p)], expected);
-        }
+      for (int head = 0; head < 3; ++head)
+        for (position now = 0; now < queries; ++now)
+          for (position p = 0; p <= now; ++p) {
+            float expected = 0;
+            for (position later = now + 1; later < queries; ++later)
+              expected += row_at(seed(layer, head), later)[static_cast<std::size_t>(p)];
+            EXPECT_EQ(table->worth(layer, head, now)[static_cast<std::size_t>(p)], expected);
+            float given = 0;
+            for (position at = std::max<position>(p, 2); at <= now; ++at)
+              given += row_at(seed(layer, head), at)[static_cast<std::size_t>(p)];
+            EXPECT_EQ(table->mass(layer, head, p, 2, now + 1), given);
+          }
   }
 }
 
 TEST(Oracle, RefusesTooLargeATable) {
-  const auto table = oracle_table::make(1000, 1 << 20);
+  const auto table = oracle_table::make(1000, 1, 1 << 20);
   ASSERT_FALSE(table);
   EXPECT_EQ(table.reason().code(), errc::out_of_memory);
 }
 
 TEST(Oracle, RecorderFillsTheTableInChunksToo) {
-  for (const int chunk : {1, 3}) {
-    auto table = oracle_table::make(3, 7);
-    ASSERT_TRUE(table);
-    auto who = decider<oracle_recorder>::make({.budget = 7, .table = &*table}, {.kv_heads = 2, .layer = 2, .layers = 3},
-                                              {.chunk = chunk});
-    ASSERT_TRUE(who);
-    for (position at = 0; at < 7;) {
-      const int c = static_cast<int>(std::min<position>(chunk, 7 - at));
-      who->append(c);
-      const std::size_t n = static_cast<std::size_t>(at + c);
-      std::vector<float> data(static_cast<std::size_t>(c) * n);
-      for (int j = 0; j < c; ++j) {
-        const auto row = row_at(2, at + j);
-        std::copy(row.begin(), row.end(), data.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(j) * n));
+  for (const int heads : {1, 2})
+    for (const int chunk : {1, 3}) {
+      auto table = oracle_table::make(3, heads, 7);
+      ASSERT_TRUE(table);
+      const scope_kind scope = heads == 1 ? scope_kind::layer : scope_kind::head;
+      auto who = decider<oracle_recorder>::make({.budget = 7, .scope = scope, .table = &*table},
+                                                {.kv_heads = 2, .layer = 2, .layers = 3}, {.chunk = chunk});
+      ASSERT_TRUE(who);
+      for (position at = 0; at < 7;) {
+        const int c = static_cast<int>(std::min<position>(chunk, 7 - at));
+        who->append(c);
+        const std::size_t n = static_cast<std::size_t>(at + c);
+        for (int head = 0; head < 2; ++head) {
+          std::vector<float> data(static_cast<std::size_t>(c) * n);
+          for (int j = 0; j < c; ++j) {
+            const auto row = row_at(2 + head, at + j);
+            std::copy(row.begin(), row.end(), &data[static_cast<std::size_t>(j) * n]);
+          }
+          who->observe(heads == 1 ? 0 : head,
+                       {.data = data.data(), .stride = n, .n = static_cast<int>(n), .queries = c, .heads = 2});
+        }
+        who->reduce();
+        at += c;
       }
-      for (int head = 0; head < 2; ++head)
-        who->observe(0, {.data = data.data(), .stride = n, .n = static_cast<int>(n), .queries = c, .heads = 2});
-      who->reduce();
-      at += c;
+      table->finish(7);
+      for (std::size_t p = 0; p <= 5; ++p)
+        if (heads == 1) {
+          EXPECT_EQ(table->worth(2, 0, 5)[p], row_at(2, 6)[p] + row_at(3, 6)[p]);
+        } else {
+          EXPECT_EQ(table->worth(2, 0, 5)[p], row_at(2, 6)[p]);
+          EXPECT_EQ(table->worth(2, 1, 5)[p], row_at(3, 6)[p]);
+        }
     }
-    table->finish(7);
-    for (position p = 0; p <= 5; ++p)
-      EXPECT_EQ(table->worth(2, 5)[static_cast<std::size_t>(p)], 2 * row_at(2, 6)[static_cast<std::size_t>(p)]);
-  }
 }
 
 TEST(Oracle, DropsWhatTheFutureNeedsLeast) {
-  auto table = oracle_table::make(1, 6);
+  auto table = oracle_table::make(1, 2, 6);
   ASSERT_TRUE(table);
-  for (position now = 0; now < 6; ++now) {
-    std::vector<position> positions;
-    std::vector<float> row;
-    for (position p = 0; p <= now; ++p) positions.push_back(p), row.push_back(p == 1 ? 0.0f : p == 3 ? 0.0f : 1.0f);
-    table->put(0, now, positions, row);
-  }
+  for (position now = 0; now < 6; ++now)
+    for (int head = 0; head < 2; ++head) {  // position 2 is the first head's, all others the second one's
+      std::vector<position> positions;
+      std::vector<float> row;
+      for (position p = 0; p <= now; ++p)
+        positions.push_back(p), row.push_back(p != 1 && p != 3 && (p == 2) == (head == 0) ? 1.0f : 0.0f);
+      table->put(0, head, now, positions, row);
+    }
   table->finish(6);
   auto who = decider<oracle>::make({.budget = 3, .table = &*table}, {});
   ASSERT_TRUE(who);
