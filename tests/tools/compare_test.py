@@ -168,6 +168,17 @@ def options(compare, folder):
     check(chunked["chunk"] == 8 and row["states_attended_max"] == 24 and 20 < row["states_attended_mean"] < 21, "chunks attend k + j + 1 states")
     every = small(compare, folder, "--score", "all")
     check(every["scored_tokens"] == 400 and every["score"] == "all" and every["stride"] == 128, "--score all scores each target once")
+    (folder / "plain.json").write_text(json.dumps(plain))
+    rough = small(compare, folder, "--format", "i8", "--against", folder / "plain.json")
+    seen = lambda born, death: max(0, death - max(born, 64))
+    for row, a, b in zip(rough["against"]["rows"], rough["trace"]["rows"], plain["trace"]["rows"], strict=True):
+        lanes = [(p, x, y) for mine, others in zip(a["layers"], b["layers"], strict=True) for l, m in zip(mine, others, strict=True) for p, (x, y) in enumerate(zip(l, m, strict=True))]
+        alike = sum(seen(p, min(x, y)) for p, x, y in lanes) / sum(seen(p, x) for p, x, _ in lanes)
+        check(row["policy"] == a["policy"] and row["budget"] == 16 and abs(row["alike"] - alike) < 1e-12, f"states kept alike by two builds: {row} {alike}")
+        check(row["alike"] == 1 if row["policy"] == "window+1" else 0.5 < row["alike"] < 1, "a window is the same in every format, TOVA nearly")
+    check(len(rough["against"]["rows"]) == 2 and rough["against"]["format"] == "f32", "what it was set beside")
+    refuses(compare, "--window", 64, "--tokens", 400, "--against", folder / "plain.json", says="of the same model, text and window")
+    refuses(compare, "--against", __file__, says="must be what --json wrote")
     far = small(compare, folder, window=1300, tokens=1300)
     check(far["extrapolation"] and all(r["kl_mean"] is None and r["top1_agreement"] is None and r["nll"] for r in far["rows"]), "above the trained context Full is no oracle")
     check("EXTRAPOLATION" in works(compare, "--window", 1100, "--tokens", 1100, "--policies", "window+1", "--budgets", 16).stdout.splitlines()[0], "and the output is headed so")

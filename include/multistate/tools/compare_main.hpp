@@ -42,6 +42,8 @@ int compare_main(int argc, char** argv) {
     app.add_option("--json", a.json, "write everything as JSON; - is standard output");
     app.add_option("--csv", a.csv, "write the rows as CSV; - is standard output");
     app.add_option("--html", a.html, "write a page of plots and tables that needs no network; - is standard output");
+    app.add_option("--against", a.against,
+                   "FILE.json that another build wrote of the same model and text: which states both kept");
     app.add_flag("--quiet", a.quiet, "print nothing but errors");
     app.set_version_flag("--version", "compare " MULTISTATE_VERSION);
     try {

@@ -29,7 +29,7 @@ namespace detail {
 
 struct compare_arguments {
   std::string model, tokenizer, policies, budgets = "16,64,256", window, tokens, chunk = "1", score = "tail", threads,
-                                          format = "f32", json, csv, html;
+                                          format = "f32", json, csv, html, against;
   std::vector<std::string> texts;
   bool full = false, time = false, quiet = false;
 };
@@ -158,6 +158,17 @@ class compare_run {
     sample_.emplace(value_or_usage(
         text_sample::make(texts_, window_, config.bos, a_.score == "all" ? scoring::all : scoring::tail)));
     for (const text_window& w : sample_->windows()) longest_ = std::max(longest_, w.queries);
+    if (!a_.against.empty()) open_other();
+  }
+  /// What another build found.
+  void open_other() {
+    using multistate::detail::field, multistate::detail::word_at;
+    const auto file = value_or_usage(file_bytes::open(a_.against));
+    other_ = json::parse(file.bytes().begin(), file.bytes().end(), nullptr, false);
+    if (word_at(field(other_, "model"), "hash") != hash_text(r_.model_hash) ||
+        field(field(other_, "trace"), "tokens") != json(sample_->inputs(sample_->windows()[0])))
+      throw usage_error("--against must be what --json wrote of the same model, text and window; got '" + a_.against +
+                        "'");
   }
 
   void name_rows() {
@@ -358,6 +369,17 @@ class compare_run {
                                                  : "interrupted: the same command goes on from " + journal_.path());
   }
 
+  /// The kept states of the other build beside these.
+  json against(const json& ours) const {
+    using multistate::detail::word_at;
+    if (other_.is_null()) return nullptr;
+    return {{"path", a_.against},
+            {"simd_target", word_at(other_, "simd_target")},
+            {"format", word_at(other_, "format")},
+            {"version", word_at(other_, "version")},
+            {"rows", multistate::detail::alike_in_both(ours, other_)}};
+  }
+
   void write() {
     r_.format = a_.format;
     r_.chunk = chunk_;
@@ -374,6 +396,7 @@ class compare_run {
     out["free_run"] = free_run_;
     out["agreement"] = agreement_;
     out["time"] = time_;
+    out["against"] = against(out);
     for (json& row : out["rows"]) {
       if (recall_) row["recall"] = recall_->of(row, "sequential");
       if (time_.is_null()) continue;
@@ -388,7 +411,8 @@ class compare_run {
     std::string text =
         multistate::detail::header_text(r_) + "\n" + multistate::detail::table_text(r_, ::isatty(STDOUT_FILENO) != 0);
     if (recall_) text += "\n" + recall_text(recall_->json);
-    text += prompt_modes_text(prompt_modes_) + free_run_text(free_run_) + time_text(time_);
+    text +=
+        prompt_modes_text(prompt_modes_) + free_run_text(free_run_) + time_text(time_) + against_text(out["against"]);
     for (const std::string& note : r_.notes) text += "note: " + note + "\n";
     std::fwrite(text.data(), 1, text.size(), stdout);
   }
@@ -412,6 +436,7 @@ class compare_run {
 
   std::optional<recall_report> recall_;
   json prompt_modes_ = json::array(), free_run_, agreement_ = json::array(), time_;
+  json other_;  ///< --against
 };
 
 }  // namespace detail

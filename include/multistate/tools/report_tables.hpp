@@ -184,11 +184,15 @@ inline std::string agreement_table(const report_json& report) {
     };
     t.row({name_cell(row), word_at(row, "budget"), share("f32"), share("f16"), share("bf16"), share("i8")});
   }
-  if (t.empty()) return not_measured("Kept states in other formats were");
-  return t.str() +
+  const report_json& other = field(report, "against");
+  html_table builds("States kept alike in another build, percent",
+                    {"policy", "k", escaped(word_at(other, "simd_target") + ", " + word_at(other, "format"))});
+  for (const report_json& row : list_at(other, "rows"))
+    builds.row({name_cell(row), word_at(row, "budget"), cell_number(number_at(row, "alike"), 1, 100)});
+  if (t.empty() && builds.empty()) return not_measured("Kept states in other formats were");
+  return (t.empty() ? "" : t.str()) + (builds.empty() ? "" : builds.str()) +
          "<p class=\"caption\">Of the states seen in the second half of the first window. Near ties fall otherwise "
-         "where keys "
-         "are rounded, and from there on runs part; so they do between builds for different CPUs.</p>\n";
+         "where keys are rounded or sums are added up in another order, and from there on runs part.</p>\n";
 }
 
 /// Time per token, its three parts as one bar beside the numbers.

@@ -1,9 +1,17 @@
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <string>
+#include <vector>
+
 #include <multistate/tools/report_figures.hpp>
 #include <multistate/tools/report_tables.hpp>
 
-/// What was kept in one window: positions over time, the text shaded by how long each token lived, lives by layer.
+/// What was kept in one window: positions over time, the text shaded by how long each token lived, how far back
+/// layers and heads reach.
 namespace multistate::detail {
 
 /// The character a token of a byte model shows as; HTML.
@@ -72,26 +80,71 @@ inline std::string life_svg(const trace_lane& lane) {
          runs + "\"/></svg>";
 }
 
-inline std::string life_by_layer_table(const std::vector<trace_lane>& lanes) {
-  html_table t("Mean life by layer, steps; from the shortest to the longest lane where heads differ",
-               {"policy", "k", "layer", "mean life", "shortest lane", "longest lane"});
-  for (std::size_t i = 0; i < lanes.size(); i += static_cast<std::size_t>(lanes[i].lanes)) {
-    double sum = 0, low = INFINITY, high = -INFINITY;
-    std::size_t n = 0;
-    for (std::size_t j = i; j < lanes.size() && n < static_cast<std::size_t>(lanes[i].lanes); ++j, ++n) {
-      double life = 0;
-      for (std::size_t p = 0; p < lanes[j].deaths->size(); ++p)
-        life += as_number((*lanes[j].deaths)[p]) - static_cast<double>(p);
-      life /= static_cast<double>(lanes[j].deaths->size());
-      sum += life, low = std::min(low, life), high = std::max(high, life);
-    }
-    const bool one = lanes[i].lanes == 1;
-    t.row({"<code>" + escaped(lanes[i].policy) + "</code>", lanes[i].budget, std::to_string(lanes[i].layer),
-           cell_number(sum / static_cast<double>(n), 1), one ? "&#8211;" : cell_number(low, 1),
-           one ? "&#8211;" : cell_number(high, 1)},
-          lanes[i].layer == 0 ? "first" : "");
+/// Of what queries [from, T) saw in a lane: all states, those older than k, and those that `other` saw too.
+struct seen_states {
+  double all = 0, old = 0, alike = 0;
+};
+inline seen_states count_seen(const report_json& deaths, const report_json& other, std::size_t from, double k) {
+  const auto span = [from](double begin, double end) { return std::max(0.0, end - std::max(begin, double(from))); };
+  seen_states n;
+  for (std::size_t p = 0; p < deaths.size(); ++p) {
+    const double born = static_cast<double>(p), death = as_number(deaths[p]), other_death = as_number(other[p]);
+    if (!std::isfinite(death) || !std::isfinite(other_death)) continue;
+    n.all += span(born, death);
+    n.old += span(born + k + 1, death);
+    n.alike += span(born, std::min(death, other_death));
   }
-  return "<details><summary>Mean life by layer and head</summary>" + t.str() + "</details>\n";
+  return n;
+}
+
+/// How far back each layer and head reaches: a cell is the share of states older than k, where a window has none.
+inline std::string reach_figure(const std::vector<trace_lane>& lanes) {
+  std::string out;
+  for (std::size_t i = 0; i < lanes.size();) {
+    const trace_lane& first = lanes[i];
+    cell_plot p{.title = first.policy + ":" + first.budget,
+                .description = "Percent of the states seen that are older than k, by layer and head.",
+                .x_title = first.lanes == 1 ? "all heads" : "KV head",
+                .y_title = "layer"};
+    for (int lane = 0; lane < first.lanes; ++lane)
+      p.columns.push_back(first.lanes == 1 ? std::string() : std::to_string(lane));
+    for (; i < lanes.size() && lanes[i].policy == first.policy && lanes[i].budget == first.budget; ++i) {
+      const report_json& deaths = *lanes[i].deaths;
+      if (lanes[i].lane == 0) p.rows.push_back(std::to_string(lanes[i].layer));
+      const seen_states n = count_seen(deaths, deaths, deaths.size() / 2, std::atof(first.budget.c_str()));
+      p.cells.push_back(n.all > 0 ? n.old / n.all : std::numeric_limits<double>::quiet_NaN());
+    }
+    out += "<figure>" + to_svg(p) + "</figure>\n";
+  }
+  return "<h3>How far back each layer and head reaches</h3><div class=\"many\">" + out +
+         "</div><p class=\"caption\">Percent of the states seen in the second half of the window that are older than "
+         "k tokens: a plain window has none of these.</p>\n";
+}
+
+/// Of the states that one build saw in the second half of the traced window, the share that another saw too; a row for
+/// each policy that both traced. Precondition: of one model and text.
+inline report_json alike_in_both(const report_json& ours, const report_json& theirs) {
+  report_json rows = report_json::array();
+  const auto mine = trace_lanes(ours), others = trace_lanes(theirs);
+  for (std::size_t i = 0; i < mine.size();) {
+    const trace_lane& first = mine[i];
+    seen_states sum;
+    bool whole = true;
+    for (; i < mine.size() && mine[i].policy == first.policy && mine[i].budget == first.budget; ++i) {
+      const auto same = std::find_if(others.begin(), others.end(), [&](const trace_lane& l) {
+        return l.policy == mine[i].policy && l.budget == mine[i].budget && l.layer == mine[i].layer &&
+               l.lane == mine[i].lane && l.lanes == mine[i].lanes;
+      });
+      whole = whole && same != others.end();
+      if (!whole) continue;
+      const seen_states n = count_seen(*mine[i].deaths, *same->deaths, mine[i].deaths->size() / 2, 0);
+      sum.all += n.all, sum.alike += n.alike;
+    }
+    if (whole && sum.all > 0)
+      rows.push_back(
+          {{"policy", first.policy}, {"budget", std::atoi(first.budget.c_str())}, {"alike", sum.alike / sum.all}});
+  }
+  return rows;
 }
 
 inline std::string trace_section(const report_json& report) {
@@ -157,7 +210,7 @@ inline std::string trace_section(const report_json& report) {
          (left_out > 0 ? "<p class=\"caption\">" + std::to_string(left_out) +
                              " lanes are left out to keep the page small; the JSON has them.</p>\n"
                        : "") +
-         life_by_layer_table(lanes) + "<script type=\"application/json\" id=\"data\">" + json + "</script>\n";
+         reach_figure(lanes) + "<script type=\"application/json\" id=\"data\">" + json + "</script>\n";
 }
 
 }  // namespace multistate::detail

@@ -399,6 +399,16 @@ inline std::string time_text(const nlohmann::ordered_json& time) {
   return out;
 }
 
+inline std::string against_text(const nlohmann::ordered_json& other) {
+  if (other.is_null()) return "";
+  std::string out = formatted(
+      "\nagainst  %s (%s, %s): states kept alike, percent\n", other["path"].template get<std::string>().c_str(),
+      other["simd_target"].template get<std::string>().c_str(), other["format"].template get<std::string>().c_str());
+  for (const auto& row : other["rows"])
+    out += formatted("%-28s%12.1f\n", row_name(row).c_str(), 100 * row["alike"].template get<double>());
+  return other["rows"].empty() ? out + "no row that it traced is here\n" : out;
+}
+
 }  // namespace detail
 }  // namespace HWY_NAMESPACE
 }  // namespace multistate

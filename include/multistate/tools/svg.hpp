@@ -234,7 +234,9 @@ struct cell_plot {
 
 inline std::string to_svg(const cell_plot& p) {
   const double wide = 46, high = 26, left = 76, top = 30;
-  const double width = left + wide * static_cast<double>(p.columns.size()) + 8,
+  const double letter = 8.5;  // of a title, at most
+  const double width = std::max(left + wide * static_cast<double>(p.columns.size()) + 8,
+                                letter * static_cast<double>(p.title.size()) + 8),
                height = top + high * static_cast<double>(p.rows.size()) + 40;
   std::string out = "<svg class=\"plot cells\" xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" viewBox=\"0 0 " +
                     pixels(width) + " " + pixels(height) + "\" style=\"width:" + pixels(width) + "px\"><title>" +
@@ -243,7 +245,7 @@ inline std::string to_svg(const cell_plot& p) {
     out += "<text class=\"" + std::string(kind) + "\" x=\"" + pixels(x) + "\" y=\"" + pixels(y) + "\">" +
            escaped(words) + "</text>";
   };
-  text(left, 16, "label strong", p.title);
+  text(std::min(left, width - letter * static_cast<double>(p.title.size())), 16, "label strong", p.title);
   for (std::size_t r = 0; r < p.rows.size(); ++r) {
     const double y = top + high * static_cast<double>(r);
     text(left - 8, y + 17, "tick end", p.rows[r]);
