@@ -423,7 +423,8 @@ class task_attender {
       if (rows_ == needs::nothing) continue;
       for (std::size_t part = 0; part < attention_parts(seen_); ++part) {
         const std::size_t at = part * columns_ + c;
-        maxima_[at] = totals_[at] == 0.0f ? 0.0f * inverse : std::exp(maxima_[at] - running_[c].max) * inverse;
+        const float below = maxima_[at] - running_[c].max;
+        maxima_[at] = (totals_[at] == 0.0f ? 0.0f : below == 0.0f ? 1.0f : std::exp(below)) * inverse;
       }
     }
     if (rows_ == needs::nothing) return;
