@@ -89,10 +89,10 @@ class problem {
     double bound = terms * scale * largest * key_norm_[static_cast<std::size_t>(kv_head)];
     if (s_.alibi) bound += 2 * (double(s_.n) * longest_gap() + 2);  // slopes up to 1
     // Queries for keys in i8 are rounded to whole steps, no two of which cancel in the worst case.
-    const double rounding =
-        std::is_same_v<KeyFormat, i8> && options_.turning() == nullptr
-            ? scale * element / 65534 * std::sqrt(double(s_.dims.dk)) * key_norm_[static_cast<std::size_t>(kv_head)]
-            : 0;
+    const double rounding = std::is_same_v<KeyFormat, i8> && options_.turning() == nullptr
+                                ? scale * element / std::min(65534.0, 33554430.0 / double(s_.dims.dk)) *
+                                      std::sqrt(double(s_.dims.dk)) * key_norm_[static_cast<std::size_t>(kv_head)]
+                                : 0;
     return epsilon / 2 * bound + rounding;
   }
 

@@ -132,6 +132,7 @@ class task_attender {
       oldest = *std::min_element(task_.kv.positions.begin(), task_.kv.positions.begin() + task_.kv.n);
     for (std::size_t j = 0, tokens = 0; j < queries_; j += tokens) {
       tokens = std::min(together, queries_ - j);
+      // Tokens of a pass share its parts; alone each would have had as many.
       while (attention_parts(causal(j)) != attention_parts(causal(j + tokens - 1))) --tokens;
       if (options_.window > 0 && oldest <= own(j + tokens - 1) - options_.window) {
         for (std::size_t i = 0; i < tokens; ++i) pass(j + i, 1, true);
@@ -163,7 +164,8 @@ class task_attender {
  private:
   using stream = block_stream<KeyFormat, ValueFormat>;
   static constexpr std::size_t block_rows = rows_of_block<KeyFormat, ValueFormat>;
-  static constexpr bool rounds = std::is_same_v<KeyFormat, i8>;  ///< queries, unless keys must be turned
+  static constexpr bool whole_keys = std::is_same_v<KeyFormat, i8>;  ///< stay so, unless they must be turned
+  bool rounds_queries() const noexcept { return whole_keys && turning_ == nullptr; }
 
   position own(std::size_t j) const noexcept { return task_.first + static_cast<position>(j); }
   std::size_t causal(std::size_t j) const noexcept { return n_ - queries_ + j + 1; }
@@ -220,7 +222,7 @@ class task_attender {
       std::memcpy(q, task_.q + j * task_.q_stride + c % group_ * dk_, dk_ * sizeof(float));
       std::fill(q + dk_, q + dk_stride_, 0.0f);
       if (turning_ != nullptr) turn(turning_->config(), angles_of(causal(j) - 1), q);
-      if (rounds && turning_ == nullptr)
+      if (rounds_queries())
         steps_[c] = round_query(q, dk_, scale_, rounded_ + c * rounded_stride(dk_));
       else
         prepare_query(q, dk_, scale_);
@@ -253,7 +255,7 @@ class task_attender {
 
     // What all tokens see in common, in whole blocks; then each token its own end, so that no token multiplies the
     // value of a later one, not even with 0.
-    const std::size_t common = tokens_ == 1 ? end : std::clamp(length(0) / block_rows * block_rows, begin, end);
+    const std::size_t common = tokens_ == 1 ? end : std::min(length(0) / block_rows * block_rows, end);
     for (std::size_t at = begin; at < end; at += block_rows) {
       const row_list& values = blocks.take();
       if (at < common)
@@ -277,7 +279,9 @@ class task_attender {
   static constexpr bool unpacks(std::size_t columns) noexcept {
     return !std::is_same_v<Format, f32> && columns > 8;
   }
-  static constexpr bool unpacks_keys(std::size_t columns) noexcept { return !rounds && unpacks<KeyFormat>(columns); }
+  static constexpr bool unpacks_keys(std::size_t columns) noexcept {
+    return !whole_keys && unpacks<KeyFormat>(columns);
+  }
 
   /// logits [columns][stride] of the block that begins at entry `at`, while the rows from `next` on are fetched.
   void dot_block(std::size_t at, const row_block& block, const std::byte* next, float* logits) noexcept {
@@ -293,10 +297,11 @@ class task_attender {
       dot_columns<f32>(queries_at_, dk_stride_, columns_, {floats.rows, block.count}, fetcher, dk_, logits, stride_);
       if constexpr (is_scaled<KeyFormat>)
         for (std::size_t c = 0; c < columns_; ++c) multiply(logits + c * stride_, scales, logits + c * stride_);
-    } else if constexpr (rounds) {
+    } else if constexpr (whole_keys) {
       dot_columns<KeyFormat>(rounded_, rounded_stride(dk_), columns_, block, fetcher, dk_, logits, stride_);
       for (std::size_t c = 0; c < columns_; ++c) to_floats(logits + c * stride_, scales, steps_[c]);
     } else {
+      static_assert(!is_scaled<KeyFormat>);
       dot_columns<KeyFormat>(queries_at_, dk_stride_, columns_, block, fetcher, dk_, logits, stride_);
     }
   }
@@ -357,7 +362,7 @@ class task_attender {
     const bool bends = options_.softcap > 0.0f || !options_.alibi.empty();
     for (std::size_t c = 0; c < columns_;) {
       const std::size_t token = c / group_;
-      const std::size_t count = std::min(std::max(length(token), begin), end) - begin;
+      const std::size_t count = std::min(length(token), end) - begin;
       const bool four = c % group_ + 4 <= group_;
       softmax_part made[4];
       if (bends)
@@ -424,7 +429,8 @@ class task_attender {
       for (std::size_t part = 0; part < attention_parts(seen_); ++part) {
         const std::size_t at = part * columns_ + c;
         const float below = maxima_[at] - running_[c].max;
-        maxima_[at] = (totals_[at] == 0.0f ? 0.0f : below == 0.0f ? 1.0f : std::exp(below)) * inverse;
+        const float factor = below == 0.0f ? 1.0f : std::exp(below);  // most caches have one part or two
+        maxima_[at] = (totals_[at] == 0.0f ? 0.0f : factor) * inverse;
       }
     }
     if (rows_ == needs::nothing) return;
@@ -533,10 +539,10 @@ struct attend_merge {
 
 /// Softmax attention over extents, and the rows that policies look at. Keys and values have formats apart; scores,
 /// softmax and sums are float32 or better. With keys in i8, queries are rounded to whole numbers (round_query), unless
-/// they have to be turned: a score is off by at most scale * max|q| / 65534 times the sum of |k|, a 250th of what
-/// rounding the keys did. Scratch: attend_scratch_bytes(); one object may not be called from two
-/// threads at once. NaN in a query gives NaN out and NaN rows for that query, and so do infinite logits; a query that
-/// sees nothing gives 0.
+/// they have to be turned: a score is off by at most scale * max|q| / min(65534, 2^25 / dk) times the sum of |k|; up to
+/// dk = 512 that is a 250th of what rounding the keys did. Scratch: attend_scratch_bytes(); one object may not be
+/// called from two threads at once. NaN in a query gives NaN out and NaN rows for that query, and so do infinite
+/// logits; a query that sees nothing gives 0.
 template <executor E = serial>
 struct attention {
   shape dims;

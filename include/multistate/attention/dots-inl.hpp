@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 #include <multistate/attention/elements-inl.hpp>
@@ -28,8 +29,8 @@ namespace detail {
 template <class Format>
 struct products {
   using query = float;
-  using tag = lanes_tag;                   ///< of the sums
-  static constexpr std::size_t taken = 1;  ///< elements of a step, in vectors of floats
+  using sum_tag = lanes_tag;
+  static constexpr std::size_t float_vectors = 1;  ///< that a step's elements of one key would fill
 
   static HWY_INLINE std::size_t step() { return hn::Lanes(lanes_tag()); }
   static HWY_INLINE lanes key(const std::byte* row, std::size_t i) {
@@ -46,8 +47,8 @@ struct products {
 template <>
 struct products<i8> {
   using query = std::int16_t;
-  using tag = whole_tag;
-  static constexpr std::size_t taken = 2;
+  using sum_tag = whole_tag;
+  static constexpr std::size_t float_vectors = 2;
   using shorts = hn::Vec<short_tag>;
   using wholes = hn::Vec<whole_tag>;
 
@@ -65,7 +66,7 @@ struct products<i8> {
   }
   static HWY_INLINE shorts query_at(const std::int16_t* q) { return hn::Load(short_tag(), q); }
   static HWY_INLINE wholes multiply_add(shorts key, shorts query, wholes sum) {
-    wholes odd = hn::Zero(whole_tag());  // stays so where a sum takes all products
+    wholes odd = hn::Zero(whole_tag());  // on x86 `sum` takes both products of a pair, elsewhere this the odd ones
     sum = hn::ReorderWidenMulAccumulate(whole_tag(), key, query, sum, odd);
     return hn::Add(sum, odd);
   }
@@ -132,7 +133,7 @@ struct dot_tile {
     const std::size_t step = product::step();
     std::size_t i = 0;
     for (; i + step <= dk; i += step) {
-      fetcher.template fetch<R * product::taken>();
+      fetcher.template fetch<R * product::float_vectors>();
       multiply(i, sums...);
     }
     if (i < dk) multiply_rest(dk - i, sums...);
@@ -141,7 +142,7 @@ struct dot_tile {
       store(logits, sums...);
     } else {
       HWY_ALIGN float dots[Q * R];
-      store_sums(typename product::tag(), dots, sums...);
+      store_sums(typename product::sum_tag(), dots, sums...);
       for (std::size_t j = 0; j < Q; ++j) std::memcpy(logits + j * stride, dots + j * R, R * sizeof(float));
     }
   }
@@ -177,7 +178,7 @@ struct dot_tile {
   /// R = 4: query after query.
   template <class V, class... More>
   HWY_INLINE void store(float* to, V a, V b, V c, V e, More... more) const {
-    store_sums(typename product::tag(), to, a, b, c, e);
+    store_sums(typename product::sum_tag(), to, a, b, c, e);
     if constexpr (sizeof...(More) > 0) store(to + stride, more...);
   }
 };
@@ -188,7 +189,7 @@ HWY_INLINE void dot_rows(const Query* q, std::size_t q_stride, const row_block& 
                          std::size_t dk, float* logits, std::size_t stride) {
   constexpr std::size_t R = tile_rows<Q>;
   for (std::size_t r = 0; r < block.count; r += R)
-    with_zeros<Q * tile_rows<Q>, typename products<Format>::tag>(
+    with_zeros<Q * tile_rows<Q>, typename products<Format>::sum_tag>(
         dot_tile<Q, Format, Stored>{fetcher, block.rows + r, q, q_stride, dk, logits + r, stride});
 }
 
@@ -218,8 +219,11 @@ HWY_INLINE float round_query(const float* q, std::size_t dk, float scale, std::i
     poison = hn::MulAdd(x, hn::Zero(d), poison);
   }
   const float magnitude = hn::GetLane(hn::MaxOfLanes(d, largest));
-  const float highest =
-      std::min(32767.0f, 16777215.0f / static_cast<float>(dk));  // 128 of them times 127 ... below 2^31
+  if (!(hn::GetLane(hn::SumOfLanes(d, poison)) == 0.0f)) {
+    std::fill_n(to, rounded_stride(dk), std::int16_t{0});
+    return std::numeric_limits<float>::quiet_NaN();
+  }
+  const float highest = std::min(32767.0f, 16777215.0f / static_cast<float>(dk));  // dk * highest * 127 < 2^31
   const lanes inverse = hn::Set(d, magnitude > 1e-30f ? highest / magnitude : 0.0f);
   const hn::Rebind<std::int16_t, lanes_tag> shorts;
   for (std::size_t i = 0; i < dk; i += N)
@@ -230,7 +234,7 @@ HWY_INLINE float round_query(const float* q, std::size_t dk, float scale, std::i
     std::copy_backward(last, last + rest, last + step);
     std::fill_n(last, step - rest, std::int16_t{0});
   }
-  return (magnitude / highest + hn::GetLane(hn::SumOfLanes(d, poison))) * scale;
+  return magnitude / highest * scale;
 }
 
 /// logits [columns][block.count] of all queries.

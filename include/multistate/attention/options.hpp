@@ -73,8 +73,8 @@ struct attention_layout {
   std::size_t stride = 0;        ///< floats from one column's weights to the next; not a multiple of a page
   std::size_t partial_size = 0;  ///< floats of one part's weighted values
 
-  std::size_t queries = 0;   ///< [columns][padded(dk)] scaled, rotated and padded
-  std::size_t rounded = 0;   ///< [columns][rounded_stride(dk)] the same as int16, for keys in i8
+  std::size_t queries = 0;   ///< [columns][padded(dk)] rotated, padded, and scaled unless they are rounded
+  std::size_t rounded = 0;   ///< [columns][rounded_stride(dk)] int16, for keys in i8
   std::size_t steps = 0;     ///< [columns] what these are multiplied by
   std::size_t unpacked = 0;  ///< [attention_row_block][padded(max(dk, dv))] a block as floats
   std::size_t scaled = 0;    ///< [columns][attention_row_block] weights times their rows' scales

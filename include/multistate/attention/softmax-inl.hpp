@@ -89,15 +89,15 @@ HWY_INLINE softmax_part soften(float* HWY_RESTRICT x, std::size_t n) {
 }
 
 /// The same for four columns, `stride` apart, with the same bits: none waits for another's sums.
-HWY_INLINE void soften_four(float* HWY_RESTRICT x, std::size_t stride, std::size_t n, softmax_part* parts) {
+HWY_INLINE void soften_four(float* x, std::size_t stride, std::size_t n, softmax_part* parts) {
   const lanes_tag d;
   const std::size_t N = hn::Lanes(d);
   for (std::size_t c = 0; c < 4; ++c) end_column(x + c * stride, n);
   lanes highest = hn::Set(d, -std::numeric_limits<float>::infinity());
   lanes a = highest, b = highest, c = highest, e = highest;
-  float* HWY_RESTRICT y = x + stride;
-  float* HWY_RESTRICT z = y + stride;
-  float* HWY_RESTRICT w = z + stride;
+  float* y = x + stride;
+  float* z = y + stride;
+  float* w = z + stride;
   for (std::size_t i = 0; i < n; i += N) {
     a = hn::Max(a, hn::Load(d, x + i));
     b = hn::Max(b, hn::Load(d, y + i));

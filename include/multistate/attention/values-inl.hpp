@@ -104,10 +104,6 @@ template <class Format, class Stored>
 HWY_NOINLINE void weigh_rows(const row_block& block, row_fetcher<Stored> fetcher, const float* p, std::size_t p_stride,
                              std::size_t columns, float* out, std::size_t out_stride, std::size_t dv, bool first) {
   std::size_t c = 0;
-  if constexpr (tile >= 16)  // eight by one vector would wait for loads
-    for (; c + 8 <= columns; c += 8)
-      weigh_columns<8, tile / 8, Format>(block, fetcher, p + c * p_stride, p_stride, out + c * out_stride, out_stride,
-                                         dv, 0, first);
   for (; c + 4 <= columns; c += 4)
     weigh_columns<4, tile / 4, Format>(block, fetcher, p + c * p_stride, p_stride, out + c * out_stride, out_stride, dv,
                                        0, first);

@@ -139,10 +139,10 @@ struct life_sums {
             alive[a] += death - p > ages[a] ? 1 : 0;
           }
           if (table == nullptr) continue;
-          // A lane of one head is weighed with that head's rows, one of a layer, or where there are no others, with
-          // all.
-          const bool apart = from.lanes(layer) == table->heads();
-          for (int head = apart ? lane : 0; head < (apart ? lane + 1 : table->heads()); ++head) {
+          // A lane of one head is weighed with that head's rows, a lane of a whole layer with all of them, and so is
+          // every lane where the table has no rows of heads.
+          const bool own_rows = from.lanes(layer) == table->heads();
+          for (int head = own_rows ? lane : 0; head < (own_rows ? lane + 1 : table->heads()); ++head) {
             kept_mass += table->mass(layer, head, p, scored_from, death);
             full_mass += table->mass(layer, head, p, scored_from, from.queries());
           }

@@ -20,9 +20,9 @@ class oracle_table {
   /// `heads`: KV heads of a layer whose rows are kept apart; 1: all of them summed. Error: more than most_bytes.
   static result<oracle_table> make(int layers, int heads, int window) {
     oracle_table t;
-    t.row_floats_ = static_cast<std::size_t>(window) * (static_cast<std::size_t>(window) + 1) / 2;
+    t.row_floats_ = row_floats(window);
     const std::size_t lanes = static_cast<std::size_t>(layers) * static_cast<std::size_t>(heads);
-    const std::uint64_t bytes = std::uint64_t{t.row_floats_} * lanes * sizeof(float);
+    const std::uint64_t bytes = bytes_of(layers, heads, window);
     if (bytes > most_bytes || !t.rows_.allocate(t.row_floats_ * lanes))
       return error(errc::out_of_memory, "the oracle would need ", bytes, " bytes for windows of ", window,
                    " tokens; it may take ", most_bytes);
@@ -34,6 +34,11 @@ class oracle_table {
     return t;
   }
   int heads() const noexcept { return heads_; }
+  /// Of the rows of such a table.
+  static constexpr std::uint64_t bytes_of(int layers, int heads, int window) noexcept {
+    return std::uint64_t{row_floats(window)} * static_cast<std::uint64_t>(layers) * static_cast<std::uint64_t>(heads) *
+           sizeof(float);
+  }
 
   /// Full's row of the query at `now`, by slot.
   void put(int layer, int head, position now, std::span<const position> positions,
@@ -72,6 +77,9 @@ class oracle_table {
   std::size_t bytes() const noexcept { return rows_.bytes() + own_.size() * sizeof(float); }
 
  private:
+  static constexpr std::size_t row_floats(int window) noexcept {
+    return static_cast<std::size_t>(window) * (static_cast<std::size_t>(window) + 1) / 2;
+  }
   std::size_t lane(int layer, int head) const noexcept {
     return static_cast<std::size_t>(layer) * static_cast<std::size_t>(heads_) + static_cast<std::size_t>(head);
   }

@@ -20,9 +20,10 @@ std::string shown(const Json& value) {
   return text;
 }
 
-/// Reads a small file that holds one JSON object. Errors: longer than 16 MiB, not JSON, nested deeper than 64.
-inline result<nlohmann::json> read_json(const std::filesystem::path& path) {
-  const auto file = file_bytes::open(path, std::uint64_t{16} << 20);
+/// Reads a file that holds one JSON object. Errors: longer than `most` bytes, not JSON, nested deeper than 64.
+inline result<nlohmann::json> read_json(const std::filesystem::path& path,
+                                        std::uint64_t most = std::uint64_t{16} << 20) {
+  const auto file = file_bytes::open(path, most);
   if (!file) return file.reason();
   const std::string_view text(reinterpret_cast<const char*>(file->bytes().data()), file->size());
   // The parser takes any depth and far more memory than text for it, so the depth is looked at first.

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <multistate/attention/target.hpp>
+#include <multistate/io/json.hpp>
 #include <multistate/io/text_file.hpp>
 #include <multistate/model/decoder.hpp>
 #include <multistate/tools/html_report.hpp>
@@ -162,13 +163,14 @@ class compare_run {
   }
   /// What another build found.
   void open_other() {
-    using multistate::detail::field, multistate::detail::word_at;
-    const auto file = value_or_usage(file_bytes::open(a_.against));
-    other_ = json::parse(file.bytes().begin(), file.bytes().end(), nullptr, false);
-    if (word_at(field(other_, "model"), "hash") != hash_text(r_.model_hash) ||
-        field(field(other_, "trace"), "tokens") != json(sample_->inputs(sample_->windows()[0])))
-      throw usage_error("--against must be what --json wrote of the same model, text and window; got '" + a_.against +
-                        "'");
+    using multistate::detail::field;
+    other_ = value_or_usage(multistate::detail::read_json(a_.against, std::uint64_t{1} << 28));
+    const json &hash = field(field(other_, "model"), "hash"), &tokens = field(field(other_, "trace"), "tokens");
+    const auto refuse = [this](const char* why) { throw usage_error("--against " + a_.against + " " + why); };
+    if (hash.is_null() || tokens.is_null()) refuse("must be what compare --json wrote");
+    if (hash != json(hash_text(r_.model_hash))) refuse("is of another model");
+    if (tokens != json(sample_->inputs(sample_->windows()[0]))) refuse("is of another text or window");
+    if (field(other_, "chunk") != json(chunk_)) refuse("read another number of tokens together (--chunk)");
   }
 
   void name_rows() {
@@ -193,9 +195,9 @@ class compare_run {
     auto seat = std::make_unique<seat_memory>();
     const memory_setup setup = setup_for(config, {.chunk = chunk_});
     // Full's rows: what the oracle ranks by, and the mass that falls on what a policy keeps
-    auto made = oracle_table::make(config.layers, config.kv_heads, longest_);
-    if (!made) made = oracle_table::make(config.layers, 1, longest_);
-    if (made) {
+    constexpr std::uint64_t most_apart = oracle_table::most_bytes / 8;  // room for many windows side by side
+    const bool apart = oracle_table::bytes_of(config.layers, config.kv_heads, longest_) <= most_apart;
+    if (auto made = oracle_table::make(config.layers, apart ? config.kv_heads : 1, longest_)) {
       seat->table = std::move(*made);
       memory_setup reading = setup;
       reading.room = {.chunk = std::min(64, longest_)};

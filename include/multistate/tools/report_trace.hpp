@@ -80,30 +80,31 @@ inline std::string life_svg(const trace_lane& lane) {
          runs + "\"/></svg>";
 }
 
-/// Of what queries [from, T) saw in a lane: all states, those older than k, and those that `other` saw too.
+/// Of what queries [from, T) saw in a lane: all states, those older than `age`, and those that `other` saw too.
 struct seen_states {
   double all = 0, old = 0, alike = 0;
 };
-inline seen_states count_seen(const report_json& deaths, const report_json& other, std::size_t from, double k) {
+inline seen_states count_seen(const report_json& deaths, const report_json& other, std::size_t from, double age) {
   const auto span = [from](double begin, double end) { return std::max(0.0, end - std::max(begin, double(from))); };
   seen_states n;
   for (std::size_t p = 0; p < deaths.size(); ++p) {
     const double born = static_cast<double>(p), death = as_number(deaths[p]), other_death = as_number(other[p]);
     if (!std::isfinite(death) || !std::isfinite(other_death)) continue;
     n.all += span(born, death);
-    n.old += span(born + k + 1, death);
+    n.old += span(born + age + 1, death);
     n.alike += span(born, std::min(death, other_death));
   }
   return n;
 }
 
-/// How far back each layer and head reaches: a cell is the share of states older than k, where a window has none.
-inline std::string reach_figure(const std::vector<trace_lane>& lanes) {
+/// How far back each layer and head reaches: a cell is the share of states older than those a window sees, the k before
+/// a token and what it was read together with (`chunk`).
+inline std::string reach_figure(const std::vector<trace_lane>& lanes, double chunk) {
   std::string out;
   for (std::size_t i = 0; i < lanes.size();) {
     const trace_lane& first = lanes[i];
     cell_plot p{.title = first.policy + ":" + first.budget,
-                .description = "Percent of the states seen that are older than k, by layer and head.",
+                .description = "Percent of the states seen that are older than all a window sees, by layer and head.",
                 .x_title = first.lanes == 1 ? "all heads" : "KV head",
                 .y_title = "layer"};
     for (int lane = 0; lane < first.lanes; ++lane)
@@ -111,14 +112,14 @@ inline std::string reach_figure(const std::vector<trace_lane>& lanes) {
     for (; i < lanes.size() && lanes[i].policy == first.policy && lanes[i].budget == first.budget; ++i) {
       const report_json& deaths = *lanes[i].deaths;
       if (lanes[i].lane == 0) p.rows.push_back(std::to_string(lanes[i].layer));
-      const seen_states n = count_seen(deaths, deaths, deaths.size() / 2, std::atof(first.budget.c_str()));
+      const seen_states n = count_seen(deaths, deaths, deaths.size() / 2, std::atof(first.budget.c_str()) + chunk - 1);
       p.cells.push_back(n.all > 0 ? n.old / n.all : std::numeric_limits<double>::quiet_NaN());
     }
     out += "<figure>" + to_svg(p) + "</figure>\n";
   }
   return "<h3>How far back each layer and head reaches</h3><div class=\"many\">" + out +
          "</div><p class=\"caption\">Percent of the states seen in the second half of the window that are older than "
-         "k tokens: a plain window has none of these.</p>\n";
+         "all that a plain window sees.</p>\n";
 }
 
 /// Of the states that one build saw in the second half of the traced window, the share that another saw too; a row for
@@ -210,7 +211,8 @@ inline std::string trace_section(const report_json& report) {
          (left_out > 0 ? "<p class=\"caption\">" + std::to_string(left_out) +
                              " lanes are left out to keep the page small; the JSON has them.</p>\n"
                        : "") +
-         reach_figure(lanes) + "<script type=\"application/json\" id=\"data\">" + json + "</script>\n";
+         reach_figure(lanes, number_at(report, "chunk")) + "<script type=\"application/json\" id=\"data\">" + json +
+         "</script>\n";
 }
 
 }  // namespace multistate::detail
