@@ -114,9 +114,9 @@ void step_against_full(benchmark::State& state, scope_kind scope) {
 // ---- throughput at equal state memory
 // --------------------------------------------------------------------------------
 
-/// One layer of LLaMA-2-7B with random weights, and next to no vocabulary.
-const model_weights& llama_layer() {
-  static const model_weights weights = [] {
+/// One layer of LLaMA-2-7B with random weights in f16, and next to no vocabulary.
+const packed_weights& llama_layer() {
+  static const packed_weights weights = [] {
     model_weights w;
     model_config& c = w.config;
     c.layers = 1;
@@ -136,7 +136,7 @@ const model_weights& llama_layer() {
     l.gate = matrix(c.ffn, c.hidden);
     l.up = matrix(c.ffn, c.hidden);
     l.down = matrix(c.hidden, c.ffn);
-    return w;
+    return packed_weights::make(std::move(w), weight_format::f16).value();
   }();
   return weights;
 }
@@ -147,7 +147,7 @@ std::vector<sequence_memory> full_memories(P settings, int k, int room_for, int 
   settings.budget = k + room_for;
   limits room;
   room.chunk = 256;
-  const memory_setup setup = setup_for(llama_layer().config, room);
+  const memory_setup setup = setup_for(llama_layer().view().config, room);
   std::vector<sequence_memory> all;
   for (int i = 0; i < count; ++i) all.push_back(make_memory<Format>(settings, setup).value());
   std::vector<std::byte> scratch(all[0].scratch_bytes());
@@ -196,7 +196,7 @@ template <class Format>
 void throughput(benchmark::State& state, int k, int threads, int count) {
   constexpr int full_n = 4096, sequences_at_most = 16;
   threads_of exec = executor_of(threads);
-  auto model = decoder<threads_of>::make(llama_layer(), sequences_at_most, exec).value();
+  auto model = decoder<threads_of>::make(llama_layer().view(), sequences_at_most, exec).value();
   batch whole(model, full_memories<full, Format>({}, full_n, count + 8, 1));
   batch cut(model, full_memories<tova, Format>({}, k, 0, full_n / k));
   sample times, ratios;

@@ -132,6 +132,11 @@ HWY_INLINE void unpack(const std::byte* row, std::size_t count, float* to) {
   }
 }
 
+/// Fetches a cache line. A number, since it may lie past the end of what is stored.
+HWY_INLINE void fetch_at(std::uintptr_t address) noexcept {
+  hwy::Prefetch(reinterpret_cast<const std::byte*>(address));  // NOLINT(performance-no-int-to-ptr)
+}
+
 /// Fetches what will be read next: each step of a tile as many bytes as it reads itself, one after another in the order
 /// of memory. A few lines at a time: prefetches beyond what a core can wait for are dropped, and a burst of loads makes
 /// hardware prefetchers lose the thread. Rows that don't follow one another are met at the first row of each block.
@@ -144,13 +149,12 @@ class row_fetcher {
   template <std::size_t Vectors>
   HWY_INLINE void fetch() noexcept {
     const std::size_t bytes = Vectors * hn::Lanes(lanes_tag()) * sizeof(typename Format::element);
-    for (std::size_t i = 0; i < bytes; i += cache_line)
-      hwy::Prefetch(reinterpret_cast<const std::byte*>(at_ + i));  // NOLINT(performance-no-int-to-ptr)
+    for (std::size_t i = 0; i < bytes; i += cache_line) fetch_at(at_ + i);
     at_ += bytes;
   }
 
  private:
-  std::uintptr_t at_;  ///< a number, since it may run past the end of what is stored
+  std::uintptr_t at_;
 };
 
 /// The states of a block: where their rows of one kind lie, from `count` on the last one again.

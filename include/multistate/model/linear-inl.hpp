@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <type_traits>
 #include <utility>
@@ -43,6 +44,8 @@ constexpr std::size_t tile_columns = 6;
 constexpr std::size_t tile_columns = 3;
 #endif
 
+constexpr std::size_t longest_part = 1024;  ///< of the input: its rows then stay in the first-level cache
+
 /// Sums of R weight rows and C columns, accumulator c * R + r. Element i is added in lane i % N: the order within one
 /// sum depends on `in` alone.
 template <class Format, std::size_t R, std::size_t C>
@@ -57,9 +60,13 @@ struct product_tile {
     const lanes_tag d;
     const std::size_t N = hn::Lanes(d);
     std::size_t i = 0;
-    for (; i + N <= in; i += N)
+    for (; i + N <= in; i += N) {
+      if constexpr (fetched > 0)
+        for (std::size_t r = 0; r < R; ++r)
+          fetch_at(reinterpret_cast<std::uintptr_t>(w[r]) + i * sizeof(element) + fetched);
       add([this, i](std::size_t r) HWY_ATTR { return load(Format(), w[r] + i * sizeof(element)); },
           [this, i, d](std::size_t c) HWY_ATTR { return hn::LoadU(d, x[c] + i); }, a...);
+    }
     if (i < in) {
       const std::size_t rest = in - i;
       HWY_ALIGN float part[C][attention_pad];
@@ -72,6 +79,11 @@ struct product_tile {
 
  private:
   using element = typename Format::element;
+  /// Bytes ahead that are fetched: of narrow rows the next part. Few columns of floats are only read, which the
+  /// hardware's prefetchers do best alone.
+  static constexpr std::size_t fetched = !std::is_same_v<Format, f32> ? longest_part * sizeof(element)
+                                         : C > 4                      ? 1024
+                                                                      : 0;
   static const std::byte* bytes(const float* x) noexcept { return reinterpret_cast<const std::byte*>(x); }
 
   /// One vector of every row with one of every column. Rows are held; a column only as long as it is multiplied, for
@@ -98,8 +110,6 @@ struct product_tile {
     if constexpr (Wanted) a = hn::MulAdd(w, x, a);
   }
 };
-
-constexpr std::size_t longest_part = 1024;  ///< of the input: its rows then stay in the first-level cache
 
 /// Sums longer than that are sums of parts.
 struct input_part {
