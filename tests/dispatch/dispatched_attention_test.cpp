@@ -92,16 +92,17 @@ struct problem {
   }
 };
 
-void expect_near(const std::vector<float>& a, const std::vector<float>& b, const std::string& where) {
+void expect_near(const std::vector<float>& a, const std::vector<float>& b, double tolerance, const std::string& where) {
   ASSERT_EQ(a.size(), b.size());
   for (std::size_t i = 0; i < a.size(); ++i)
-    ASSERT_NEAR(a[i], b[i], 2e-5 * std::fmax(1.0, std::fabs(double{b[i]}))) << where << ", element " << i;
+    ASSERT_NEAR(a[i], b[i], tolerance * std::fmax(1.0, std::fabs(double{b[i]}))) << where << ", element " << i;
 }
 
 template <class Format, needs Want>
 void expect_the_formula() {
   const shape dims{.heads = 6, .kv_heads = 2, .dk = 40, .dv = 24};
   const std::array<float, 6> sinks{0.5f, -1, 3, 0, 1, 2};
+  constexpr double tolerance = is_scaled<Format> ? 2e-4 : 2e-5;  // queries are rounded, the formula's are not
   for (const int n : {1, 7, 33, 300, 700})
     for (const int queries : {1, 5})
       for (const bool options : {false, true}) {
@@ -113,8 +114,8 @@ void expect_the_formula() {
         right.template run<Want>(scalar_attention{dims, right.options});
         const std::string where = std::string(Format::name) + " n=" + std::to_string(n) +
                                   " queries=" + std::to_string(queries) + (options ? " options" : "");
-        expect_near(made.out, right.out, where);
-        expect_near(made.rows, right.rows, where + " rows");  // -1 where nothing is to be written
+        expect_near(made.out, right.out, tolerance, where);
+        expect_near(made.rows, right.rows, tolerance, where + " rows");  // -1 where nothing is to be written
       }
 }
 
