@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <multistate/eval/oracle.hpp>
+#include <multistate/eval/seen_states.hpp>
 #include <multistate/model/sequence_memory.hpp>
 
 namespace multistate {
@@ -69,13 +70,9 @@ inline double seen_in_both(const lives& a, const lives& b, int from) noexcept {
   std::int64_t all = 0, both = 0;
   for (int layer = 0; layer < a.layers(); ++layer)
     for (int lane = 0; lane < a.lanes(layer); ++lane) {
-      const auto mine = a.deaths(layer, lane), others = b.deaths(layer, lane);
-      for (int p = 0; p < a.queries(); ++p) {
-        const auto at = static_cast<std::size_t>(p);
-        const int begin = std::max(p, from);
-        all += std::max(0, mine[at] - begin);
-        both += std::max(0, std::min(mine[at], others[at]) - begin);
-      }
+      const seen_states n = count_seen(a.deaths(layer, lane), b.deaths(layer, lane), from, 0);
+      all += n.all;
+      both += n.alike;
     }
   return all > 0 ? static_cast<double>(both) / static_cast<double>(all) : 1.0;
 }

@@ -24,10 +24,8 @@ inline constexpr std::array<std::string_view, 4> format_names{"f32", "f16", "bf1
 /// f(Format()) of the format that has this name; of f32 where none has.
 template <class F>
 auto with_format(std::string_view name, const F& f) {
-  if (name == "f16") return f(f16());
-  if (name == "bf16") return f(bf16());
-  if (name == "i8") return f(i8());
-  return f(f32());
+  const auto format = parse_weight_format(name);
+  return multistate::with_format(format ? *format : weight_format::f32, f);
 }
 
 /// Memory of a sequence with states stored in the format of this name.

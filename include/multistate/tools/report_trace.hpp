@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include <multistate/eval/seen_states.hpp>
 #include <multistate/tools/report_figures.hpp>
 #include <multistate/tools/report_tables.hpp>
 
@@ -80,26 +81,26 @@ inline std::string life_svg(const trace_lane& lane) {
          runs + "\"/></svg>";
 }
 
-/// Of what queries [from, T) saw in a lane: all states, those older than `age`, and those that `other` saw too.
-struct seen_states {
-  double all = 0, old = 0, alike = 0;
-};
-inline seen_states count_seen(const report_json& deaths, const report_json& other, std::size_t from, double age) {
-  const auto span = [from](double begin, double end) { return std::max(0.0, end - std::max(begin, double(from))); };
-  seen_states n;
-  for (std::size_t p = 0; p < deaths.size(); ++p) {
-    const double born = static_cast<double>(p), death = as_number(deaths[p]), other_death = as_number(other[p]);
-    if (!std::isfinite(death) || !std::isfinite(other_death)) continue;
-    n.all += span(born, death);
-    n.old += span(born + age + 1, death);
-    n.alike += span(born, std::min(death, other_death));
-  }
-  return n;
+inline int budget_of(const trace_lane& lane) {
+  constexpr double most = 1 << 28;
+  return static_cast<int>(std::clamp(std::atof(lane.budget.c_str()), 0.0, most));
 }
+/// A state whose death is no number lived not at all.
+inline std::vector<int> deaths_of(const trace_lane& lane) {
+  constexpr double most = 1 << 28;
+  std::vector<int> out;
+  for (const report_json& death : *lane.deaths) {
+    const double at = as_number(death);
+    out.push_back(std::isfinite(at) ? static_cast<int>(std::clamp(at, 0.0, most)) : static_cast<int>(out.size()));
+  }
+  return out;
+}
+
+inline int half(const std::vector<int>& deaths) noexcept { return static_cast<int>(deaths.size() / 2); }
 
 /// How far back each layer and head reaches: a cell is the share of states older than those a window sees, the k before
 /// a token and what it was read together with (`chunk`).
-inline std::string reach_figure(const std::vector<trace_lane>& lanes, double chunk) {
+inline std::string reach_figure(const std::vector<trace_lane>& lanes, int chunk) {
   std::string out;
   for (std::size_t i = 0; i < lanes.size();) {
     const trace_lane& first = lanes[i];
@@ -110,10 +111,11 @@ inline std::string reach_figure(const std::vector<trace_lane>& lanes, double chu
     for (int lane = 0; lane < first.lanes; ++lane)
       p.columns.push_back(first.lanes == 1 ? std::string() : std::to_string(lane));
     for (; i < lanes.size() && lanes[i].policy == first.policy && lanes[i].budget == first.budget; ++i) {
-      const report_json& deaths = *lanes[i].deaths;
       if (lanes[i].lane == 0) p.rows.push_back(std::to_string(lanes[i].layer));
-      const seen_states n = count_seen(deaths, deaths, deaths.size() / 2, std::atof(first.budget.c_str()) + chunk - 1);
-      p.cells.push_back(n.all > 0 ? n.old / n.all : std::numeric_limits<double>::quiet_NaN());
+      const std::vector<int> deaths = deaths_of(lanes[i]);
+      const seen_states n = count_seen(deaths, deaths, half(deaths), budget_of(first) + chunk - 1);
+      p.cells.push_back(n.all > 0 ? static_cast<double>(n.old) / static_cast<double>(n.all)
+                                  : std::numeric_limits<double>::quiet_NaN());
     }
     out += "<figure>" + to_svg(p) + "</figure>\n";
   }
@@ -138,12 +140,14 @@ inline report_json alike_in_both(const report_json& ours, const report_json& the
       });
       whole = whole && same != others.end();
       if (!whole) continue;
-      const seen_states n = count_seen(*mine[i].deaths, *same->deaths, mine[i].deaths->size() / 2, 0);
+      const std::vector<int> deaths = deaths_of(mine[i]);
+      const seen_states n = count_seen(deaths, deaths_of(*same), half(deaths), 0);
       sum.all += n.all, sum.alike += n.alike;
     }
     if (whole && sum.all > 0)
-      rows.push_back(
-          {{"policy", first.policy}, {"budget", std::atoi(first.budget.c_str())}, {"alike", sum.alike / sum.all}});
+      rows.push_back({{"policy", first.policy},
+                      {"budget", budget_of(first)},
+                      {"alike", static_cast<double>(sum.alike) / static_cast<double>(sum.all)}});
   }
   return rows;
 }
@@ -152,6 +156,8 @@ inline std::string trace_section(const report_json& report) {
   const report_json& trace = field(report, "trace");
   const auto lanes = trace_lanes(report);
   if (lanes.empty()) return not_measured("Which positions were kept was");
+  const double together = number_at(report, "chunk");
+  const int chunk = together >= 1 && together < 1 << 28 ? static_cast<int>(together) : 1;
   const report_json& tokens = list_at(trace, "tokens");
   bool bytes = true;
   for (const report_json& token : tokens) bytes = bytes && as_number(token) <= 256;
@@ -211,8 +217,7 @@ inline std::string trace_section(const report_json& report) {
          (left_out > 0 ? "<p class=\"caption\">" + std::to_string(left_out) +
                              " lanes are left out to keep the page small; the JSON has them.</p>\n"
                        : "") +
-         reach_figure(lanes, number_at(report, "chunk")) + "<script type=\"application/json\" id=\"data\">" + json +
-         "</script>\n";
+         reach_figure(lanes, chunk) + "<script type=\"application/json\" id=\"data\">" + json + "</script>\n";
 }
 
 }  // namespace multistate::detail
