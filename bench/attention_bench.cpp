@@ -291,24 +291,16 @@ constexpr int other_groups[] = {2, 3, 5, 6, 7, 8, 12, 16};
 template <class Format>
 void enrol_format() {
   const std::string format(Format::name);
-  for (const bool hot : {false, true})
-    for (const heads_of heads : all_heads)
-      for (const int d : {128, 64})
-        for (const int n : all_n) {
-          if (hot && (n > 512 || d != 128)) continue;
-          decode_case c{.n = n, .heads = heads, .d = d};
-          c.hot = hot;
-          c.eigen = !hot;
-          const double each = estimate<Format>(c) * 2;
-          enrol_case((hot ? "hot/" : "decode/") + format + "/" + c.name(), repetitions(each),
-                     [c](benchmark::State& state) { decode<Format, serial>(state, c); });
-        }
-  const auto enrol_other = [&](const decode_case& c) {
-    enrol_case("decode/" + format + "/" + c.name(), repetitions(2 * estimate<Format>(c)),
+  const auto enrol_decode = [&](const decode_case& c) {
+    enrol_case((c.hot ? "hot/" : "decode/") + format + "/" + c.name(), repetitions(2 * estimate<Format>(c)),
                [c](benchmark::State& state) { decode<Format, serial>(state, c); });
   };
-  for (const int d : other_d) enrol_other({.n = 2048, .heads = {8, 4}, .d = d});
-  for (const int group : other_groups) enrol_other({.n = 2048, .heads = {8, group}, .d = 128});
+  for (const heads_of heads : all_heads)
+    for (const int d : {128, 64})
+      for (const int n : all_n) enrol_decode({.n = n, .heads = heads, .d = d, .eigen = true});
+  for (const heads_of heads : all_heads) enrol_decode({.n = 512, .heads = heads, .d = 128, .hot = true});
+  for (const int d : other_d) enrol_decode({.n = 2048, .heads = {8, 4}, .d = d});
+  for (const int group : other_groups) enrol_decode({.n = 2048, .heads = {8, group}, .d = 128});
 #if defined(_OPENMP)
   if (threads_available() > 1)
     for (const heads_of heads : all_heads)

@@ -86,12 +86,12 @@ struct single {
     run_all<Want>(std::span<const attention_task>(&t, 1), exec);
   }
 
-  template <needs Want, class E = serial>
+  template <needs Want, class E = serial, class Format = f32>
   void run_all(std::span<const attention_task> tasks, E* exec = nullptr) {
     const int workers = exec == nullptr ? 1 : exec->workers();
     std::vector<std::byte> scratch(attend_scratch_bytes(dims, n, queries, workers, options.log != nullptr),
                                    std::byte{0xff});
-    attention<E>{dims, options, exec, scratch}.template operator()<Want>(tasks);
+    attention<E>{dims, options, exec, scratch}.template operator()<Want, Format>(tasks);
   }
 };
 
@@ -403,8 +403,7 @@ void run_in_i8(single& s) {
   const extent whole{rows.data(), rows.data() + n * size, size, size, s.n};
   attention_task t = s.task();
   t.kv.extents = {&whole, 1};
-  std::vector<std::byte> scratch(attend_scratch_bytes(s.dims, s.n, s.queries), std::byte{0xff});
-  attention<>{s.dims, s.options, nullptr, scratch}.operator()<needs::each_row, i8>({&t, 1});
+  s.run_all<needs::each_row, serial, i8>({&t, 1});
 }
 
 TEST(attention, rounded_queries_keep_what_is_not_finite_to_themselves) {
