@@ -1,7 +1,7 @@
 # Headers, one export set per part (so that core is found where nothing else is installed), pkg-config files.
 get_property(fetched GLOBAL PROPERTY multistate_fetched)
 if(fetched)
-  message(STATUS "multistate: no install rules, since dependencies were downloaded into the build tree")
+  message(STATUS "multistate: no install rules, since dependencies are built in the same tree")
   return()
 endif()
 

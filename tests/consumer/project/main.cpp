@@ -12,6 +12,10 @@
 #endif
 #include <multistate/version.hpp>
 
+#if defined(WAY_subprojects) && !(defined(FROM_hwy) && defined(FROM_nlohmann_json) && defined(FROM_CLI11))
+#error "a subproject's own target was not used"
+#endif
+
 int main() {
   auto made = multistate::decider<multistate::tova>::make({.budget = 4}, {.kv_heads = 1}, {});
   if (!made) return 1;
