@@ -10,6 +10,7 @@
 
 #include <multistate/eval/compare.hpp>
 #include <multistate/model/memory.hpp>
+#include <multistate/model/model_view.hpp>
 #include <multistate/tools/command_line.hpp>
 
 namespace multistate {
