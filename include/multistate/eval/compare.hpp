@@ -184,6 +184,16 @@ class window_runner {
     if (reports_ && setup_.progress && !setup_.progress(std::min(1.0, static_cast<double>(done) / clock_.tokens)))
       clock_.stopped = true;
   }
+  /// The next tokens of a batch, whose item i is of row row_of(i); where states overflow, says of which row.
+  template <class RowOf>
+  error forward(std::span<const batch_item> items, const RowOf& row_of) {
+    const error e = seat_.model->forward(items);
+    if (e.code() != errc::overflow) return e;
+    for (std::size_t i = 0; i < items.size(); ++i)
+      if (const auto what = items[i].memory->overflowed())
+        return error(errc::overflow, seat_.rows[row_of(i)].policy, ": ", what->reason().message());
+    return e;
+  }
   error not_finite(const entrant& row, std::size_t window, int query) const {
     return error(errc::bad_input, row.policy, ": logits are not finite at token ", query, " of window ", window);
   }
@@ -241,7 +251,7 @@ class window_runner {
                           .want = logit_rows::all,
                           .logits = &logits_[i * u(setup_.chunk) * vocab_]});
       }
-      if (const error e = seat_.model->forward(items_); e.code() != errc::ok) return e;
+      if (const error e = forward(items_, [&](std::size_t i) { return runs_[i].row; }); e.code() != errc::ok) return e;
       for (const run& r : runs_) r.scores->rest(static_cast<double>(r.memory->live_bytes()));
       // Queries before scored_from tell how the difference grows with position; their NLL is all that is asked.
       const int first = std::clamp(w.scored_from - at, 0, c);
@@ -331,9 +341,9 @@ class window_runner {
                           .mode = attend_mode::one_by_one,
                           .want = logit_rows::last,
                           .logits = &logits_[u(i) * vocab_]});
-        scores.attend(n, n, true);
+        scores.attend(n, n, sample_.scores(w, at + i));
       }
-      if (const error e = seat_.model->forward(items_); e.code() != errc::ok) return e;
+      if (const error e = forward(items_, [&](std::size_t) { return row; }); e.code() != errc::ok) return e;
       for (int i = 0; i < count; ++i) {
         const std::span<const float> x(&logits_[u(i) * vocab_], vocab_);
         if (!log_softmax(x, mine)) return not_finite(seat_.rows[row], window, at + i);
@@ -387,8 +397,8 @@ inline int comparison_tokens(std::span<const entrant> rows, const sequence_memor
 
 /// Runs all rows over the windows of a sample, those of a window in lockstep as one batch, and fills in what was
 /// measured in the rows of the first seat: the same bits for any number of seats, workers and threads. `across` shares
-/// out windows, one a seat, `within` the work on one. Errors: a model that gives logits which are not finite, and those
-/// of the decoder.
+/// out windows, one a seat, `within` the work on one. Errors: a model that gives logits which are not finite, states
+/// that overflow in their format, and those of the decoder.
 template <class Decoder, executor Across, executor Within>
 result<comparison> compare(std::span<const comparison_seat<Decoder>> seats, Across& across, Within& within,
                            const text_sample& sample, const comparison_setup& setup) {

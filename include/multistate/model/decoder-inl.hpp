@@ -81,7 +81,8 @@ class decoder {
     return {};
   }
 
-  /// The next tokens of each item, through all layers. An error says which item can't be run, and nothing has changed.
+  /// The next tokens of each item, through all layers. An error says which item can't be run, and nothing has changed;
+  /// errc::overflow, that it was run and its memory is of no use before reset(): a state became infinite in its format.
   /// Precondition: no memory is in the batch twice.
   [[nodiscard]] error forward(std::span<const batch_item> batch) noexcept {
     if (error e = enter(batch); e.code() != errc::ok) return e;
@@ -103,6 +104,8 @@ class decoder {
       project(w.down, gate_, c.ffn, x_, u(c.hidden), true);
     }
     logits(batch);
+    for (std::size_t i = 0; i < batch.size(); ++i)
+      if (error e = check_overflow(batch[i], i); e.code() != errc::ok) return e;
     return {};
   }
 
@@ -141,6 +144,12 @@ class decoder {
   std::size_t query_floats() const noexcept { return u(config().heads) * u(config().head_dim); }
   std::size_t key_floats() const noexcept { return u(config().kv_heads) * u(config().head_dim); }
 
+  static error check_overflow(const batch_item& item, std::size_t at) noexcept {
+    using namespace std::string_view_literals;
+    const auto what = item.memory->overflowed();
+    return what ? error(errc::overflow, "batch item "sv, at, ": "sv, what->reason().message()) : error();
+  }
+
   /// What keeps an item from being run.
   error check(const batch_item& item, std::size_t at) const noexcept {
     using namespace std::string_view_literals;
@@ -154,6 +163,7 @@ class decoder {
     for (const int token : item.tokens)
       if (token < 0 || token >= c.vocab) return bad("token "sv, token, " is not in the vocabulary of "sv, c.vocab);
     if (item.want != logit_rows::none && item.logits == nullptr) return bad("wants logits but says not where"sv);
+    if (m.overflowed()) return check_overflow(item, at);
     if (m.held()) return bad("its memory waits for reduce(accepted)"sv);
     const auto tokens = item.tokens.size();
     if (m.most_tokens() >= 0 && static_cast<position>(tokens) > m.most_tokens() - m.next_position())
