@@ -52,10 +52,10 @@ class decoder {
     const std::size_t n = u(max_tokens);
     const bool enough = d.x_.allocate(n * u(c.hidden)) && d.normed_.allocate(n * u(c.hidden)) &&
                         d.q_.allocate(n * d.query_floats()) && d.k_.allocate(n * d.key_floats()) &&
-                        d.v_.allocate(n * d.key_floats()) && d.attended_.allocate(n * d.query_floats()) &&
-                        d.gate_.allocate(n * u(c.ffn)) && d.up_.allocate(n * u(c.ffn)) &&
-                        d.angles_.allocate(n * d.rope_.angle_floats()) && d.place_.allocate(n) &&
-                        d.first_.allocate(n) && d.logits_.allocate(n);
+                        d.turned_.allocate(n * d.key_floats()) && d.v_.allocate(n * d.key_floats()) &&
+                        d.attended_.allocate(n * d.query_floats()) && d.gate_.allocate(n * u(c.ffn)) &&
+                        d.up_.allocate(n * u(c.ffn)) && d.angles_.allocate(n * d.rope_.angle_floats()) &&
+                        d.place_.allocate(n) && d.first_.allocate(n) && d.logits_.allocate(n);
     if (!enough) return error(errc::out_of_memory, "decoder: no memory for ", max_tokens, " tokens at once");
     d.max_tokens_ = max_tokens;
     return d;
@@ -263,7 +263,8 @@ class decoder {
     linear(*exec_, p);
   }
 
-  /// Rotates a token's queries and keys to its original position; memories with other positions do it themselves.
+  /// Rotates a token's queries and keys to its original position; memories with other positions do it themselves. The
+  /// keys as they were stay in k_.
   void turn(std::span<const batch_item> batch, std::size_t t) noexcept {
     if (batch[place_[t]].memory->unrotated()) return;
     const float* angles = angles_.data() + t * rope_.angle_floats();
@@ -273,8 +274,8 @@ class decoder {
       rope_.rotate(q, angles, q);
     }
     for (std::size_t h = 0; h < u(config().kv_heads); ++h) {
-      const std::span<float> k(k_.data() + t * key_floats() + h * d, d);
-      rope_.rotate(k, angles, k);
+      const std::size_t at = t * key_floats() + h * d;
+      rope_.rotate(k_.span(at, d), angles, turned_.span(at, d));
     }
   }
 
@@ -285,7 +286,8 @@ class decoder {
       const std::size_t t = first_[u(task)];
       step_io io;
       io.q = q_.data() + t * query_floats();
-      io.k = k_.data() + t * key_floats();
+      io.k_pre = k_.data() + t * key_floats();
+      io.k = item.memory->unrotated() ? io.k_pre : turned_.data() + t * key_floats();
       io.v = v_.data() + t * key_floats();
       io.out = attended_.data() + t * query_floats();
       io.c = static_cast<int>(item.tokens.size());
@@ -329,7 +331,7 @@ class decoder {
   std::size_t scratch_bytes_ = 0;  ///< of one worker
   buffer<float> x_, normed_;       ///< [tokens][hidden]
   buffer<float> q_, attended_;     ///< [tokens][H][d]
-  buffer<float> k_, v_;            ///< [tokens][Hkv][d]
+  buffer<float> k_, turned_, v_;   ///< [tokens][Hkv][d]
   buffer<float> gate_, up_;        ///< [tokens][ffn]
   buffer<float> angles_;           ///< [tokens][2][pairs]
   buffer<std::size_t> place_;      ///< [tokens] whose item it is

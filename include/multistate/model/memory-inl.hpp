@@ -148,6 +148,7 @@ class policy_memory final : public layer_memory {
       cycle(layer, one, false, observer, scratch);
       one.q += u(d.heads) * u(d.dk);
       one.k += u(d.kv_heads) * u(d.dk);
+      if (one.k_pre != nullptr) one.k_pre += u(d.kv_heads) * u(d.dk);
       one.v += u(d.kv_heads) * u(d.dv);
       one.out += u(d.heads) * u(d.dv);
     }
