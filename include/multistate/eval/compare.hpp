@@ -157,7 +157,8 @@ class window_runner {
   double cost(const text_window& w) const noexcept {
     double tokens = static_cast<double>(runs_.size() + (seat_.recorder == nullptr ? 0 : 1)) * w.queries;
     for (const entrant& row : seat_.rows)
-      if (row.fresh && !row.memories.empty()) tokens += static_cast<double>(row.fresh_tokens()) * w.scored();
+      if (row.fresh && !row.memories.empty())
+        tokens += static_cast<double>(row.fresh_tokens()) * (w.queries - w.scored_from);
     return tokens;
   }
 
@@ -203,9 +204,9 @@ class window_runner {
     kinds_.resize(inputs_.size());
     const bool characters = sample_.texts()[w.text].characters;
     for (std::size_t j = 0; j < inputs_.size(); ++j)
-      kinds_[j] = j == 0 && inputs_[j] == sample_.bos() ? life_sums::not_counted
-                  : characters && inputs_[j] < 256      ? static_cast<int>(kind_of(inputs_[j]))
-                                                        : life_sums::no_kind;
+      kinds_[j] = sample_.is_bos(inputs_[j])       ? life_sums::not_counted
+                  : characters && inputs_[j] < 256 ? static_cast<int>(kind_of(inputs_[j]))
+                                                   : life_sums::no_kind;
   }
   void sum_lives(const text_window& w, std::size_t index) {
     exec_(static_cast<int>(runs_.size()), [&](int i, int) {
@@ -230,7 +231,8 @@ class window_runner {
     for (std::size_t at = 0; at < inputs_.size() && !stopped(); at += chunk) {
       const batch_item item{.memory = &memory,
                             .tokens = std::span(inputs_).subspan(at, std::min(chunk, inputs_.size() - at))};
-      if (const error e = seat_.model->forward({&item, 1}); e.code() != errc::ok) return e;
+      if (const error e = forward({&item, 1}, [](std::size_t) { return std::size_t{0}; }); e.code() != errc::ok)
+        return e;
       advance(item.tokens.size());
     }
     seat_.table->finish(static_cast<int>(inputs_.size()));
@@ -245,7 +247,7 @@ class window_runner {
       c = std::min(setup_.chunk, w.queries - at);
       items_.clear();
       for (std::size_t i = 0; i < runs_.size(); ++i) {
-        count_attended(runs_[i], at, c, w.scored_from);
+        count_attended(runs_[i], w, at, c);
         items_.push_back({.memory = runs_[i].memory,
                           .tokens = std::span(inputs_).subspan(u(at), u(c)),
                           .want = logit_rows::all,
@@ -278,7 +280,7 @@ class window_runner {
   std::span<double> full_at(int j) noexcept { return {&full_[u(j) * vocab_], vocab_}; }
 
   /// Query j of a chunk attends what its lane held before, and j + 1 more.
-  void count_attended(run& r, int at, int c, int scored_from) noexcept {
+  void count_attended(run& r, const text_window& w, int at, int c) noexcept {
     std::int64_t sum = 0, lanes = 0;
     int most = 0;
     for (int layer = 0; layer < r.memory->layers(); ++layer)
@@ -287,7 +289,7 @@ class window_runner {
         most = std::max(most, r.memory->live(layer, lane));
       }
     const double mean = static_cast<double>(sum) / static_cast<double>(lanes);
-    for (int j = 0; j < c; ++j) r.scores->attend(mean + j + 1, most + j + 1, at + j >= scored_from);
+    for (int j = 0; j < c; ++j) r.scores->attend(mean + j + 1, most + j + 1, sample_.scores(w, at + j));
   }
 
   void score(run& r, std::size_t i, int worker, const text_window& w, int at, int first, int c) {
@@ -300,6 +302,7 @@ class window_runner {
         r.bad = j;
         return;
       }
+      if (sample_.is_bos(sample_.target(w, at + j))) continue;
       if (j >= first) log_p = mine[target];
       r.scores->place(at + j, -log_p - full_nll_[u(j)]);
       if (j < first) continue;
@@ -311,8 +314,8 @@ class window_runner {
   /// Full's answers of the window, for rows that are not in lockstep.
   void keep_full(int query, const text_window& w, std::span<const double> full, int best) {
     if (fresh_logits() == 0) return;
-    kept_full_.resize(u(w.scored()) * vocab_);
-    kept_best_.resize(u(w.scored()));
+    kept_full_.resize(u(w.queries - w.scored_from) * vocab_);
+    kept_best_.resize(u(w.queries - w.scored_from));
     const std::size_t at = u(query - w.scored_from);
     std::copy(full.begin(), full.end(), kept_full_.begin() + static_cast<std::ptrdiff_t>(at * vocab_));
     kept_best_[at] = best;
@@ -347,11 +350,12 @@ class window_runner {
       for (int i = 0; i < count; ++i) {
         const std::span<const float> x(&logits_[u(i) * vocab_], vocab_);
         if (!log_softmax(x, mine)) return not_finite(seat_.rows[row], window, at + i);
+        scores.rest(static_cast<double>(memories[u(i)].live_bytes()));
+        if (!sample_.scores(w, at + i)) continue;
         const std::size_t target = u(sample_.target(w, at + i)), kept = u(at + i - w.scored_from);
         const std::span<const double> full(&kept_full_[kept * vocab_], vocab_);
         scores.place(at + i, -mine[target] + full[target]);
         scores.score(-mine[target], -full[target], divergence(full, mine), greedy(x) == kept_best_[kept]);
-        scores.rest(static_cast<double>(memories[u(i)].live_bytes()));
       }
       advance(tokens.size());
     }

@@ -131,8 +131,8 @@ class row_runs {
           const std::vector<int> tokens = sample_.inputs(sample_.windows()[w]);
           const auto prompt = std::span(tokens).first(static_cast<std::size_t>(third));
           const auto text = std::span(tokens).subspan(prompt.size(), prompt.size());
-          const auto score =
-              score_after(models_[worker], row.memories[0], prompt, text, mode, chunk, weights_.config.bos);
+          const auto score = score_after(models_[worker], row.memories[0], prompt, text, mode, chunk,
+                                         weights_.config.bos, weights_.config.bos);
           if (!score) return score.reason();
           nll.push_back(score->nll);
           most = std::max(most, score->states_attended_max);
