@@ -352,6 +352,12 @@ class compare_run {
     run("prompt modes", prompt_modes_, [this](auto& runs) { return runs.prompt_modes(prompt_chunk()); });
     run("free running", free_run_, [](auto& runs) { return runs.free_run(); });
     run("agreement", agreement_, [](auto& runs) { return runs.agreement(); });
+    for (const char* format : {"f16", "bf16"})
+      for (const json& row : agreement_)
+        if (row["alike"].contains(format) && row["alike"][format].is_null()) {
+          r_.notes.push_back("states in " + std::string(format) + " overflow: nothing is said of agreement with them");
+          break;
+        }
     for (json& row : prompt_modes_)
       if (recall_) row["recall"] = recall_->of(row, row["mode"].template get<std::string>().c_str());
   }
@@ -362,7 +368,32 @@ class compare_run {
 
   // -- what was found ------------------------------------------------------------------------------------------------
 
+  /// A model that has nothing to say of the text gives figures all the same.
+  void warn_of_an_unknown_text() {
+    const double full = r_.rows[0].measured->nll,
+                 counting = counting_nll(*sample_, r_.outcome.windows, model_->weights.config.vocab);
+    if (full > counting)
+      r_.notes.push_back(
+          multistate::detail::formatted(
+              "Full predicts the text worse (%.2f nats a token) than counting its tokens does (%.2f): ", full,
+              counting) +
+          "the model does not know such a text, or the ids are not those of its tokenizer; what policies "
+          "cost here says little");
+    if (!recall_) return;
+    bool asked = false, applies = false;
+    for (const json& cell : recall_->json["cells"])
+      if (cell["variant"] != "removed") {
+        asked = true;
+        applies = applies || !cell["not_applicable"];
+      }
+    if (asked && !applies)
+      r_.notes.emplace_back(
+          "recall says nothing of the policies: Full itself answers fewer than nine of ten questions everywhere; the "
+          "model does not look such facts up");
+  }
+
   void finish_notes() {
+    warn_of_an_unknown_text();
     if (!seats_[0]->no_table.empty())
       r_.notes.push_back(seats_[0]->no_table);
     else
