@@ -10,9 +10,8 @@
    by less than 1e-6 of themselves: a near tie, which rounding decides. Near ties are counted.
 
 A window whose loss is apart is let pass, and counted, only where one of its decisions was a near tie. That happens to
-knorm: in the first layer equal bytes have keys of equal length, and turning the keys makes lengths that differ in the
-last bit. With other positions keys are stored unturned, and in the first layer equal ones are equal to the bit, so
-that the oldest of them goes; higher up the same byte after the same cache has the same key but for rounding.
+knorm, which looks at keys before they are turned: in the first layer equal bytes have equal keys to the bit, so that
+the oldest of them goes; higher up the same byte after the same cache has the same key but for rounding.
 
 Everything here is computed in double, angles too, as in the library. Angles in float32, as Hugging Face has them, are
 wrong by 3e-5 at position 1000, which is enough to turn a decision now and then.
@@ -186,8 +185,7 @@ class LayerPolicy:
             ranked, order = self.candidates(worth).sort(dim=-1, stable=True)
             gone.scatter_(-1, order[..., :extra], True)
             relative = closest_call(ranked[..., :extra], ranked[..., extra:])
-            same_to_the_bit = self.rule.positions != "original" and self.layer == 0
-            if self.rule.worth == "key_norm" and not same_to_the_bit:
+            if self.rule.worth == "key_norm" and self.layer > 0:
                 relative = relative.masked_fill(ranked[..., extra - 1] == ranked[..., extra], 0.0)
             self.margin = self.margin.minimum(relative.amin(1))
             self.alive[..., :seen] &= ~gone
@@ -196,11 +194,12 @@ class LayerPolicy:
 
 @dataclass
 class Record:
-    """What one layer computed in the first window: [token, head, dim], rotated."""
+    """What one layer computed in the first window: [token, head, dim], rotated; bare: keys before that."""
 
     q: list[Tensor]
     k: list[Tensor]
     v: list[Tensor]
+    bare: list[Tensor]
 
 
 @torch.no_grad()
@@ -215,7 +214,7 @@ def run(model: Llama, tokens: Tensor, rule: Rule, budget: int, chunk: int) -> tu
     bare_keys = [torch.zeros(shape, dtype=torch.float64) for _ in policies]  # not rotated
     keys = [torch.zeros(shape, dtype=torch.float64) for _ in policies]
     values = [torch.zeros(shape, dtype=torch.float64) for _ in policies]
-    records = [Record([], [], []) for _ in policies]
+    records = [Record([], [], [], []) for _ in policies]
     cos, sin = exact_angles(torch.arange(length), c)
     out = []
     for at in range(0, length, chunk):
@@ -250,8 +249,8 @@ def run(model: Llama, tokens: Tensor, rule: Rule, budget: int, chunk: int) -> tu
             records[i].q.append(rotate(q[0], cos[at:end], sin[at:end]).transpose(0, 1))
             records[i].k.append(keys[i][0, :, at:end].transpose(0, 1))
             records[i].v.append(v[0].transpose(0, 1))
-            entered = keys[i] if rule.positions == "original" else bare_keys[i]  # what is stored
-            policy.drop(policy.see(rows.view(windows, c.heads, count, end), entered[:, :, :end]))
+            records[i].bare.append(k[0].transpose(0, 1))
+            policy.drop(policy.see(rows.view(windows, c.heads, count, end), bare_keys[i][:, :, :end]))
             x = x + block.self_attn.o_proj(y)
             x = x + block.mlp(block.post_attention_layernorm(x))
         out.append(model.lm_head(model.norm(x)).double().log_softmax(-1))
@@ -272,9 +271,9 @@ class Decisions:
         self.worst = max(self.worst, other.worst)
 
 
-def judge(q: Tensor, k: Tensor, v: Tensor, kept: Tensor, rule: Rule, budget: int, chunk: int, layer: int) -> Decisions:
+def judge(q: Tensor, k: Tensor, bare: Tensor, kept: Tensor, rule: Rule, budget: int, chunk: int, layer: int) -> Decisions:
     """Every reduction of one layer that replay made: kept [reductions, lanes, budget], -1 for none."""
-    q, k, v = (x.double().transpose(0, 1)[None] for x in (q, k, v))
+    q, k, bare = (x.double().transpose(0, 1)[None] for x in (q, k, bare))
     kv_heads, length, dim = k.shape[1:]
     policy = LayerPolicy(rule, budget, layer, 1, kv_heads, length)
     found = Decisions()
@@ -284,7 +283,7 @@ def judge(q: Tensor, k: Tensor, v: Tensor, kept: Tensor, rule: Rule, budget: int
         policy.enter(at, count)
         scores = q[:, :, at:end].view(1, kv_heads, -1, count, dim) @ k[:, :, None, :end].mT / dim**0.5
         rows = scores.masked_fill(~policy.visible(at, count)[:, :, None], float("-inf")).softmax(-1)
-        worth = policy.see(rows.view(1, -1, count, end), k[:, :, :end])
+        worth = policy.see(rows.view(1, -1, count, end), bare[:, :, :end])
         ranked = policy.candidates(worth)[0]
         before = policy.alive[0, :, :end].clone()
         mine = policy.drop(worth)[0]
@@ -313,8 +312,8 @@ def judge(q: Tensor, k: Tensor, v: Tensor, kept: Tensor, rule: Rule, budget: int
 def kept_by_replay(
     replay: str, record: Record, rule: Rule, budget: int, chunk: int, folder: Path
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    q, k, v = (torch.cat(x).float().contiguous() for x in (record.q, record.k, record.v))
-    save_file({"q": q, "k": k, "v": v}, folder / "record.safetensors")
+    q, k, v, bare = (torch.cat(x).float().contiguous() for x in (record.q, record.k, record.v, record.bare))
+    save_file({"q": q, "k": k, "v": v, "k_pre": bare}, folder / "record.safetensors")
     name, _, options = rule.name.partition("@")[0].partition(",")
     policy = f"{name}:{budget}" + (f",{options}" if options else "")
     call = [replay, str(folder / "record.safetensors"), "--policy", policy, "--out", str(folder / "kept.safetensors")]
@@ -323,7 +322,7 @@ def kept_by_replay(
     done = subprocess.run(call, capture_output=True, text=True)
     if done.returncode != 0:
         raise ValueError(f"{' '.join(call)}: exit status {done.returncode}: {done.stderr.strip()}")
-    return q, k, v, load_file(folder / "kept.safetensors")["kept"]
+    return q, k, bare, load_file(folder / "kept.safetensors")["kept"]
 
 
 def read_windows(text: bytes, count: int, length: int) -> tuple[Tensor, Tensor]:
@@ -445,8 +444,8 @@ def one_row(
         with tempfile.TemporaryDirectory() as folder:
             # replay takes its layer for layer 0, which a random draw depends on
             for layer, record in enumerate(records[: 1 if rule.worth == "random" else None]):
-                q, k, v, kept = kept_by_replay(replay, record, rule, budget, chunk, Path(folder))
-                decisions.add(judge(q, k, v, kept, seeded, budget, chunk, layer))
+                q, k, bare, kept = kept_by_replay(replay, record, rule, budget, chunk, Path(folder))
+                decisions.add(judge(q, k, bare, kept, seeded, budget, chunk, layer))
     return loss, closest, decisions
 
 

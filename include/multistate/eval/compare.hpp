@@ -157,7 +157,8 @@ class window_runner {
   double cost(const text_window& w) const noexcept {
     double tokens = static_cast<double>(runs_.size() + (seat_.recorder == nullptr ? 0 : 1)) * w.queries;
     for (const entrant& row : seat_.rows)
-      if (row.fresh && !row.memories.empty()) tokens += static_cast<double>(row.fresh_tokens()) * w.scored();
+      if (row.fresh && !row.memories.empty())
+        tokens += static_cast<double>(row.fresh_tokens()) * (w.queries - w.scored_from);
     return tokens;
   }
 
@@ -184,6 +185,16 @@ class window_runner {
     if (reports_ && setup_.progress && !setup_.progress(std::min(1.0, static_cast<double>(done) / clock_.tokens)))
       clock_.stopped = true;
   }
+  /// The next tokens of a batch, whose item i is of row row_of(i); where states overflow, says of which row.
+  template <class RowOf>
+  error forward(std::span<const batch_item> items, const RowOf& row_of) {
+    const error e = seat_.model->forward(items);
+    if (e.code() != errc::overflow) return e;
+    for (std::size_t i = 0; i < items.size(); ++i)
+      if (const auto what = items[i].memory->overflowed())
+        return error(errc::overflow, seat_.rows[row_of(i)].policy, ": ", what->reason().message());
+    return e;
+  }
   error not_finite(const entrant& row, std::size_t window, int query) const {
     return error(errc::bad_input, row.policy, ": logits are not finite at token ", query, " of window ", window);
   }
@@ -193,9 +204,9 @@ class window_runner {
     kinds_.resize(inputs_.size());
     const bool characters = sample_.texts()[w.text].characters;
     for (std::size_t j = 0; j < inputs_.size(); ++j)
-      kinds_[j] = j == 0 && inputs_[j] == sample_.bos() ? life_sums::not_counted
-                  : characters && inputs_[j] < 256      ? static_cast<int>(kind_of(inputs_[j]))
-                                                        : life_sums::no_kind;
+      kinds_[j] = sample_.is_bos(inputs_[j])       ? life_sums::not_counted
+                  : characters && inputs_[j] < 256 ? static_cast<int>(kind_of(inputs_[j]))
+                                                   : life_sums::no_kind;
   }
   void sum_lives(const text_window& w, std::size_t index) {
     exec_(static_cast<int>(runs_.size()), [&](int i, int) {
@@ -220,7 +231,8 @@ class window_runner {
     for (std::size_t at = 0; at < inputs_.size() && !stopped(); at += chunk) {
       const batch_item item{.memory = &memory,
                             .tokens = std::span(inputs_).subspan(at, std::min(chunk, inputs_.size() - at))};
-      if (const error e = seat_.model->forward({&item, 1}); e.code() != errc::ok) return e;
+      if (const error e = forward({&item, 1}, [](std::size_t) { return std::size_t{0}; }); e.code() != errc::ok)
+        return e;
       advance(item.tokens.size());
     }
     seat_.table->finish(static_cast<int>(inputs_.size()));
@@ -235,13 +247,13 @@ class window_runner {
       c = std::min(setup_.chunk, w.queries - at);
       items_.clear();
       for (std::size_t i = 0; i < runs_.size(); ++i) {
-        count_attended(runs_[i], at, c, w.scored_from);
+        count_attended(runs_[i], w, at, c);
         items_.push_back({.memory = runs_[i].memory,
                           .tokens = std::span(inputs_).subspan(u(at), u(c)),
                           .want = logit_rows::all,
                           .logits = &logits_[i * u(setup_.chunk) * vocab_]});
       }
-      if (const error e = seat_.model->forward(items_); e.code() != errc::ok) return e;
+      if (const error e = forward(items_, [&](std::size_t i) { return runs_[i].row; }); e.code() != errc::ok) return e;
       for (const run& r : runs_) r.scores->rest(static_cast<double>(r.memory->live_bytes()));
       // Queries before scored_from tell how the difference grows with position; their NLL is all that is asked.
       const int first = std::clamp(w.scored_from - at, 0, c);
@@ -268,7 +280,7 @@ class window_runner {
   std::span<double> full_at(int j) noexcept { return {&full_[u(j) * vocab_], vocab_}; }
 
   /// Query j of a chunk attends what its lane held before, and j + 1 more.
-  void count_attended(run& r, int at, int c, int scored_from) noexcept {
+  void count_attended(run& r, const text_window& w, int at, int c) noexcept {
     std::int64_t sum = 0, lanes = 0;
     int most = 0;
     for (int layer = 0; layer < r.memory->layers(); ++layer)
@@ -277,7 +289,7 @@ class window_runner {
         most = std::max(most, r.memory->live(layer, lane));
       }
     const double mean = static_cast<double>(sum) / static_cast<double>(lanes);
-    for (int j = 0; j < c; ++j) r.scores->attend(mean + j + 1, most + j + 1, at + j >= scored_from);
+    for (int j = 0; j < c; ++j) r.scores->attend(mean + j + 1, most + j + 1, sample_.scores(w, at + j));
   }
 
   void score(run& r, std::size_t i, int worker, const text_window& w, int at, int first, int c) {
@@ -290,6 +302,7 @@ class window_runner {
         r.bad = j;
         return;
       }
+      if (sample_.is_bos(sample_.target(w, at + j))) continue;
       if (j >= first) log_p = mine[target];
       r.scores->place(at + j, -log_p - full_nll_[u(j)]);
       if (j < first) continue;
@@ -301,8 +314,8 @@ class window_runner {
   /// Full's answers of the window, for rows that are not in lockstep.
   void keep_full(int query, const text_window& w, std::span<const double> full, int best) {
     if (fresh_logits() == 0) return;
-    kept_full_.resize(u(w.scored()) * vocab_);
-    kept_best_.resize(u(w.scored()));
+    kept_full_.resize(u(w.queries - w.scored_from) * vocab_);
+    kept_best_.resize(u(w.queries - w.scored_from));
     const std::size_t at = u(query - w.scored_from);
     std::copy(full.begin(), full.end(), kept_full_.begin() + static_cast<std::ptrdiff_t>(at * vocab_));
     kept_best_[at] = best;
@@ -331,17 +344,18 @@ class window_runner {
                           .mode = attend_mode::one_by_one,
                           .want = logit_rows::last,
                           .logits = &logits_[u(i) * vocab_]});
-        scores.attend(n, n, true);
+        scores.attend(n, n, sample_.scores(w, at + i));
       }
-      if (const error e = seat_.model->forward(items_); e.code() != errc::ok) return e;
+      if (const error e = forward(items_, [&](std::size_t) { return row; }); e.code() != errc::ok) return e;
       for (int i = 0; i < count; ++i) {
         const std::span<const float> x(&logits_[u(i) * vocab_], vocab_);
         if (!log_softmax(x, mine)) return not_finite(seat_.rows[row], window, at + i);
+        scores.rest(static_cast<double>(memories[u(i)].live_bytes()));
+        if (!sample_.scores(w, at + i)) continue;
         const std::size_t target = u(sample_.target(w, at + i)), kept = u(at + i - w.scored_from);
         const std::span<const double> full(&kept_full_[kept * vocab_], vocab_);
         scores.place(at + i, -mine[target] + full[target]);
         scores.score(-mine[target], -full[target], divergence(full, mine), greedy(x) == kept_best_[kept]);
-        scores.rest(static_cast<double>(memories[u(i)].live_bytes()));
       }
       advance(tokens.size());
     }
@@ -387,8 +401,8 @@ inline int comparison_tokens(std::span<const entrant> rows, const sequence_memor
 
 /// Runs all rows over the windows of a sample, those of a window in lockstep as one batch, and fills in what was
 /// measured in the rows of the first seat: the same bits for any number of seats, workers and threads. `across` shares
-/// out windows, one a seat, `within` the work on one. Errors: a model that gives logits which are not finite, and those
-/// of the decoder.
+/// out windows, one a seat, `within` the work on one. Errors: a model that gives logits which are not finite, states
+/// that overflow in their format, and those of the decoder.
 template <class Decoder, executor Across, executor Within>
 result<comparison> compare(std::span<const comparison_seat<Decoder>> seats, Across& across, Within& within,
                            const text_sample& sample, const comparison_setup& setup) {

@@ -34,22 +34,26 @@ class attended_count final : public memory_observer {
 }  // namespace detail
 
 /// Reads the prompt from an empty memory, then the text token by token: the prompt predicts the text's first token. bos
-/// < 0: the prompt does not begin with one. Errors: those of the decoder, which must take a whole prompt at once where
-/// the mode is one-shot; logits that are not finite. Precondition: neither is empty.
+/// < 0: the prompt does not begin with one. `no_target`: a token of the text that is read but not scored. Errors: those
+/// of the decoder, which must take a whole prompt at once where the mode is one-shot; logits that are not finite.
+/// Precondition: neither is empty.
 template <class Decoder>
 result<prompt_score> score_after(Decoder& model, sequence_memory& memory, std::span<const int> prompt,
-                                 std::span<const int> text, reading_mode mode, int chunk, int bos) {
+                                 std::span<const int> text, reading_mode mode, int chunk, int bos, int no_target = -1) {
   const auto vocab = static_cast<std::size_t>(model.config().vocab);
   const auto most = static_cast<std::size_t>(model.max_tokens());
   const std::size_t piece = memory.one_by_one() ? std::min(text.size(), most) : 1;
   std::vector<float> logits(piece * vocab);
   double sum = 0;
+  std::size_t scored = 0;
   const auto add = [&](std::size_t row, std::size_t at) {
+    if (text[at] == no_target) return error();
     double log_p = 0;
     const std::span<const float> x(&logits[row * vocab], vocab);
     if (!log_probability(x, static_cast<std::size_t>(text[at]), log_p))
       return error(errc::bad_input, "logits are not finite ", at, " tokens after the prompt");
     sum -= log_p;
+    ++scored;
     return error();
   };
 
@@ -72,7 +76,7 @@ result<prompt_score> score_after(Decoder& model, sequence_memory& memory, std::s
     at += count;
   }
   if (e.code() != errc::ok) return e;
-  return prompt_score{sum / static_cast<double>(text.size()), attended.most()};
+  return prompt_score{scored > 0 ? sum / static_cast<double>(scored) : 0.0, attended.most()};
 }
 
 }  // namespace multistate

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -22,18 +23,21 @@ struct token_text {
 /// Which targets count: those of queries in the window's second half, or every one.
 enum class scoring : std::uint8_t { tail, all };
 
-/// One window of a text: `queries` inputs, BOS first where there is one. Query j >= scored_from is scored.
+/// One window of a text: `queries` inputs, BOS first where there is one. Query j >= scored_from is scored, unless its
+/// target is BOS.
 struct text_window {
   std::size_t text = 0;   ///< which one
   std::size_t first = 0;  ///< text token of the first query that is not BOS
   int queries = 0;
   int scored_from = 0;
-  int scored() const noexcept { return queries - scored_from; }
+  int bos_targets = 0;  ///< from there on
+  int scored() const noexcept { return queries - scored_from - bos_targets; }
 };
 
 /// Windows of T tokens over texts, each from an empty cache: [BOS] and T - 1 tokens, the last query predicts the text's
 /// next token. Scored targets tile a text: with `tail` from T/2 on at stride T/2, with `all` from its start at stride
-/// T. A text shorter than T, of n tokens, is one window scored from target n/2 on.
+/// T. A text shorter than T, of n tokens, is one window scored from target n/2 on. A BOS inside a text, where documents
+/// are joined, is an input like any other, but never a target; where a window would begin with it, it is read once.
 class text_sample {
  public:
   /// Errors: T below 2, no text, a text of fewer than two tokens, nothing to score.
@@ -51,7 +55,7 @@ class text_sample {
       if (n < 2) return error(errc::bad_input, texts[t].name, ": has ", n, " tokens, needs at least 2 to score one");
       if (n < static_cast<std::size_t>(window)) {
         const int count = static_cast<int>(n);
-        s.windows_.push_back({t, 0, count - skip, what == scoring::all ? 0 : count / 2 - skip});
+        s.add({t, 0, count - skip, what == scoring::all ? 0 : count / 2 - skip});
         continue;
       }
       const int from = what == scoring::all ? 0 : window - window / 2;
@@ -59,8 +63,7 @@ class text_sample {
         const std::size_t left = n - first;  // targets are first + skip ... n - 1
         if (left <= static_cast<std::size_t>(from + skip)) break;
         const std::size_t targets = left - static_cast<std::size_t>(skip);
-        s.windows_.push_back(
-            {t, first, targets < static_cast<std::size_t>(window) ? static_cast<int>(targets) : window, from});
+        s.add({t, first, targets < static_cast<std::size_t>(window) ? static_cast<int>(targets) : window, from});
       }
     }
     if (s.windows_.empty())
@@ -91,6 +94,12 @@ class text_sample {
     return w.first + static_cast<std::size_t>(query + skip());
   }
 
+  /// Whether a query counts.
+  bool scores(const text_window& w, int query) const noexcept {
+    return query >= w.scored_from && !is_bos(target(w, query));
+  }
+  bool is_bos(int token) const noexcept { return has_bos() && token == bos_; }
+
   /// Scored targets of the first `windows` windows.
   std::int64_t scored(std::size_t windows) const noexcept {
     std::int64_t count = 0;
@@ -102,12 +111,20 @@ class text_sample {
     std::int64_t count = 0;
     for (const text_window& w : std::span(windows_).first(windows)) {
       if (texts_[w.text].bytes.empty()) return 0;
-      for (int j = w.scored_from; j < w.queries; ++j) count += texts_[w.text].bytes[target_index(w, j)];
+      for (int j = w.scored_from; j < w.queries; ++j)
+        if (scores(w, j)) count += texts_[w.text].bytes[target_index(w, j)];
     }
     return count;
   }
 
  private:
+  /// A window, if it has a scored target.
+  void add(text_window w) {
+    for (; w.queries > 0 && is_bos(target(w, 0)); --w.queries, ++w.first)  // ours stands for it
+      if (w.scored_from > 0) --w.scored_from;
+    for (int j = w.scored_from; j < w.queries; ++j) w.bos_targets += is_bos(target(w, j)) ? 1 : 0;
+    if (w.scored() > 0) windows_.push_back(w);
+  }
   bool has_bos() const noexcept { return bos_ >= 0; }
   /// Text tokens between a window's first one and its first target.
   int skip() const noexcept { return has_bos() ? 0 : 1; }
@@ -118,5 +135,21 @@ class text_sample {
   int bos_ = -1;
   scoring what_ = scoring::tail;
 };
+
+/// Nats per scored target of the first `windows` windows, for one that knows nothing of the text but how often each of
+/// `vocab` tokens has been a target before (Krichevsky and Trofimov 1981): a model that does worse does not know such a
+/// text. Precondition: there is a target.
+inline double counting_nll(const text_sample& sample, std::size_t windows, int vocab) {
+  std::vector<std::int64_t> seen(static_cast<std::size_t>(vocab));
+  double nll = 0, count = 0;
+  for (const text_window& w : sample.windows().first(windows))
+    for (int j = w.scored_from; j < w.queries; ++j) {
+      if (!sample.scores(w, j)) continue;
+      std::int64_t& times = seen[static_cast<std::size_t>(sample.target(w, j))];
+      nll -= std::log((static_cast<double>(times++) + 0.5) / (count + 0.5 * vocab));
+      ++count;
+    }
+  return nll / count;
+}
 
 }  // namespace multistate

@@ -5,33 +5,55 @@
 
 namespace multistate {
 
-/// A llama2.c tokenizer file: int32 longest piece, then for each id float32 score, int32 length, bytes.
+namespace detail {
+
+/// Where a model's text is to come from while its tokenizer can't be read: one line.
+inline constexpr std::string_view tokens_advice =
+    "Hugging Face tokenizers are not read yet; make a .tokens file of the text, which compare takes, with: python3 -c "
+    "\"import array, transformers; array.array('i', transformers.AutoTokenizer.from_pretrained('FOLDER')"
+    "(open('TEXT.txt').read())['input_ids']).tofile(open('TEXT.tokens', 'wb'))\"";
+
+/// Text that begins with a brace. The fourth byte of a tokenizer, the highest of a length, is 0.
+inline bool is_json(std::span<const std::byte> bytes) noexcept {
+  const auto at = [&](std::size_t i) { return i < bytes.size() ? static_cast<unsigned char>(bytes[i]) : 0u; };
+  std::size_t begin = at(0) == 0xef && at(1) == 0xbb && at(2) == 0xbf ? 3 : 0;
+  while (at(begin) == ' ' || at(begin) == '\n' || at(begin) == '\r' || at(begin) == '\t') ++begin;
+  return at(begin) == '{' && (bytes.size() < 4 || at(3) != 0);
+}
+
+}  // namespace detail
+
+/// The bytes of a llama2.c tokenizer file: int32 longest piece, then for each id float32 score, int32 length, bytes.
 /// Errors: not such a file, another vocabulary than the model's.
-inline result<tokenizer> load_tokenizer(const std::filesystem::path& path, int vocab) {
+inline result<tokenizer> parse_tokenizer(std::span<const std::byte> bytes, int vocab) {
   if (is_byte_vocabulary(vocab))
-    return detail::file_error(path, "a vocabulary of ", vocab, " is bytes, which need no tokenizer file");
-  const auto file = file_bytes::open(path);
-  if (!file) return file.reason();
-  const auto bytes = file->bytes();
-  if (bytes.size() < 4) return detail::file_error(path, "has ", bytes.size(), " bytes, too few for a tokenizer");
+    return error(errc::bad_file, "a vocabulary of ", vocab, " is bytes, which need no tokenizer file");
+  if (detail::is_json(bytes)) return error(errc::bad_file, "is JSON: ", detail::tokens_advice);
+  if (bytes.size() < 4) return error(errc::bad_file, "has ", bytes.size(), " bytes, too few for a tokenizer");
   const auto longest = load_at<std::int32_t>(bytes, 0);
-  if (longest <= 0) return detail::file_error(path, "says its longest piece has ", longest, " bytes: no tokenizer");
+  if (longest <= 0) return error(errc::bad_file, "says its longest piece has ", longest, " bytes: no tokenizer");
   std::vector<std::string> pieces;
   std::vector<float> scores;
   for (std::size_t at = 4; at < bytes.size();) {
-    if (bytes.size() - at < 8) return detail::file_error(path, "ends within piece ", pieces.size());
+    if (bytes.size() - at < 8) return error(errc::bad_file, "ends within piece ", pieces.size());
     scores.push_back(load_at<float>(bytes, at));
     const auto length = load_at<std::int32_t>(bytes, at + 4);
     at += 8;
     if (length < 0 || length > longest || static_cast<std::size_t>(length) > bytes.size() - at)
-      return detail::file_error(path, "piece ", pieces.size(), " has ", length, " bytes, possible are ",
-                                std::min<std::size_t>(static_cast<std::size_t>(longest), bytes.size() - at));
+      return error(errc::bad_file, "piece ", pieces.size(), " has ", length, " bytes, possible are ",
+                   std::min<std::size_t>(static_cast<std::size_t>(longest), bytes.size() - at));
     pieces.emplace_back(reinterpret_cast<const char*>(bytes.data() + at), static_cast<std::size_t>(length));
     at += static_cast<std::size_t>(length);
   }
   if (vocab < 0 || pieces.size() != static_cast<std::size_t>(vocab))
-    return detail::file_error(path, "has ", pieces.size(), " pieces, the model's vocabulary ", vocab);
-  auto made = tokenizer::bpe(std::move(pieces), std::move(scores));
+    return error(errc::bad_file, "has ", pieces.size(), " pieces, the model's vocabulary ", vocab);
+  return tokenizer::bpe(std::move(pieces), std::move(scores));
+}
+
+inline result<tokenizer> load_tokenizer(const std::filesystem::path& path, int vocab) {
+  const auto file = file_bytes::open(path);
+  if (!file) return file.reason();
+  auto made = parse_tokenizer(file->bytes(), vocab);
   if (!made) return detail::file_error(path, made.reason().message());
   return made;
 }
@@ -53,6 +75,8 @@ inline result<tokenizer> find_tokenizer_beside(const std::filesystem::path& mode
   });
   for (const auto& path : candidates)
     if (auto found = load_tokenizer(path, vocab)) return found;
+  if (std::filesystem::exists(folder / "tokenizer.json", code))
+    return detail::file_error(folder, "has tokenizer.json and no llama2.c tokenizer: ", detail::tokens_advice);
   return detail::file_error(folder, "has no tokenizer.bin or tok*.bin of ", vocab,
                             " pieces, the model's vocabulary; name a tokenizer, or give the text as .tokens");
 }

@@ -52,10 +52,10 @@ class decoder {
     const std::size_t n = u(max_tokens);
     const bool enough = d.x_.allocate(n * u(c.hidden)) && d.normed_.allocate(n * u(c.hidden)) &&
                         d.q_.allocate(n * d.query_floats()) && d.k_.allocate(n * d.key_floats()) &&
-                        d.v_.allocate(n * d.key_floats()) && d.attended_.allocate(n * d.query_floats()) &&
-                        d.gate_.allocate(n * u(c.ffn)) && d.up_.allocate(n * u(c.ffn)) &&
-                        d.angles_.allocate(n * d.rope_.angle_floats()) && d.place_.allocate(n) &&
-                        d.first_.allocate(n) && d.logits_.allocate(n);
+                        d.turned_.allocate(n * d.key_floats()) && d.v_.allocate(n * d.key_floats()) &&
+                        d.attended_.allocate(n * d.query_floats()) && d.gate_.allocate(n * u(c.ffn)) &&
+                        d.up_.allocate(n * u(c.ffn)) && d.angles_.allocate(n * d.rope_.angle_floats()) &&
+                        d.place_.allocate(n) && d.first_.allocate(n) && d.logits_.allocate(n);
     if (!enough) return error(errc::out_of_memory, "decoder: no memory for ", max_tokens, " tokens at once");
     d.max_tokens_ = max_tokens;
     return d;
@@ -81,7 +81,8 @@ class decoder {
     return {};
   }
 
-  /// The next tokens of each item, through all layers. An error says which item can't be run, and nothing has changed.
+  /// The next tokens of each item, through all layers. An error says which item can't be run, and nothing has changed;
+  /// errc::overflow, that it was run and its memory is of no use before reset(): a state became infinite in its format.
   /// Precondition: no memory is in the batch twice.
   [[nodiscard]] error forward(std::span<const batch_item> batch) noexcept {
     if (error e = enter(batch); e.code() != errc::ok) return e;
@@ -103,6 +104,8 @@ class decoder {
       project(w.down, gate_, c.ffn, x_, u(c.hidden), true);
     }
     logits(batch);
+    for (std::size_t i = 0; i < batch.size(); ++i)
+      if (error e = check_overflow(batch[i], i); e.code() != errc::ok) return e;
     return {};
   }
 
@@ -141,6 +144,12 @@ class decoder {
   std::size_t query_floats() const noexcept { return u(config().heads) * u(config().head_dim); }
   std::size_t key_floats() const noexcept { return u(config().kv_heads) * u(config().head_dim); }
 
+  static error check_overflow(const batch_item& item, std::size_t at) noexcept {
+    using namespace std::string_view_literals;
+    const auto what = item.memory->overflowed();
+    return what ? error(errc::overflow, "batch item "sv, at, ": "sv, what->reason().message()) : error();
+  }
+
   /// What keeps an item from being run.
   error check(const batch_item& item, std::size_t at) const noexcept {
     using namespace std::string_view_literals;
@@ -154,6 +163,7 @@ class decoder {
     for (const int token : item.tokens)
       if (token < 0 || token >= c.vocab) return bad("token "sv, token, " is not in the vocabulary of "sv, c.vocab);
     if (item.want != logit_rows::none && item.logits == nullptr) return bad("wants logits but says not where"sv);
+    if (m.overflowed()) return check_overflow(item, at);
     if (m.held()) return bad("its memory waits for reduce(accepted)"sv);
     const auto tokens = item.tokens.size();
     if (m.most_tokens() >= 0 && static_cast<position>(tokens) > m.most_tokens() - m.next_position())
@@ -253,7 +263,8 @@ class decoder {
     linear(*exec_, p);
   }
 
-  /// Rotates a token's queries and keys to its original position; memories with other positions do it themselves.
+  /// Rotates a token's queries and keys to its original position; memories with other positions do it themselves. The
+  /// keys as they were stay in k_.
   void turn(std::span<const batch_item> batch, std::size_t t) noexcept {
     if (batch[place_[t]].memory->unrotated()) return;
     const float* angles = angles_.data() + t * rope_.angle_floats();
@@ -263,8 +274,8 @@ class decoder {
       rope_.rotate(q, angles, q);
     }
     for (std::size_t h = 0; h < u(config().kv_heads); ++h) {
-      const std::span<float> k(k_.data() + t * key_floats() + h * d, d);
-      rope_.rotate(k, angles, k);
+      const std::size_t at = t * key_floats() + h * d;
+      rope_.rotate(k_.span(at, d), angles, turned_.span(at, d));
     }
   }
 
@@ -275,7 +286,8 @@ class decoder {
       const std::size_t t = first_[u(task)];
       step_io io;
       io.q = q_.data() + t * query_floats();
-      io.k = k_.data() + t * key_floats();
+      io.k_pre = k_.data() + t * key_floats();
+      io.k = item.memory->unrotated() ? io.k_pre : turned_.data() + t * key_floats();
       io.v = v_.data() + t * key_floats();
       io.out = attended_.data() + t * query_floats();
       io.c = static_cast<int>(item.tokens.size());
@@ -319,7 +331,7 @@ class decoder {
   std::size_t scratch_bytes_ = 0;  ///< of one worker
   buffer<float> x_, normed_;       ///< [tokens][hidden]
   buffer<float> q_, attended_;     ///< [tokens][H][d]
-  buffer<float> k_, v_;            ///< [tokens][Hkv][d]
+  buffer<float> k_, turned_, v_;   ///< [tokens][Hkv][d]
   buffer<float> gate_, up_;        ///< [tokens][ffn]
   buffer<float> angles_;           ///< [tokens][2][pairs]
   buffer<std::size_t> place_;      ///< [tokens] whose item it is

@@ -148,6 +148,7 @@ class policy_memory final : public layer_memory {
       cycle(layer, one, false, observer, scratch);
       one.q += u(d.heads) * u(d.dk);
       one.k += u(d.kv_heads) * u(d.dk);
+      if (one.k_pre != nullptr) one.k_pre += u(d.kv_heads) * u(d.dk);
       one.v += u(d.kv_heads) * u(d.dv);
       one.out += u(d.heads) * u(d.dv);
     }
@@ -166,6 +167,7 @@ class policy_memory final : public layer_memory {
   bool pin(position first, position last) noexcept override { return who_.pin(first, last); }
   bool unpin(position first, position last) noexcept override { return who_.unpin(first, last); }
   void reset() noexcept override {
+    overflowed_.reset();
     who_.restart(first_layer_);
     [[maybe_unused]] bool done = true;
     for (state& s : states_) done = s.load(empty_state_).code() == errc::ok && done;
@@ -179,6 +181,7 @@ class policy_memory final : public layer_memory {
   }
   void copy_from(const layer_memory& other) noexcept override {
     const auto& o = static_cast<const policy_memory&>(other);
+    overflowed_ = o.overflowed_;
     [[maybe_unused]] bool done = who_.copy_from(o.who_);
     for (std::size_t i = 0; i < states_.size(); ++i) done = states_[i].copy_from(o.states_[i]) && done;
     MULTISTATE_ASSERT(done);
@@ -265,6 +268,8 @@ class policy_memory final : public layer_memory {
     const watched_attention attend = attention_of(layer, observer, scratch.subspan(step_bytes()));
     const std::span<const layer_of<P, state>> layers(&at, 1);
     const std::span<const step_io> ios(&io, 1);
+    const position first = who_.next_position() - (at.first() ? 0 : io.c);
+    for (int j = 0; j < io.c && !overflowed_; ++j) look_at(layer, io, j, first + j);
     if (hold) return step<true>(layers, ios, setup_.dims, scratch.first(step_bytes()), attend);
     step(layers, ios, setup_.dims, scratch.first(step_bytes()), attend);
     if (at.last() && observer != nullptr) observer->decided(first_layer_ + layer, who_.last());
@@ -277,10 +282,23 @@ class policy_memory final : public layer_memory {
              attention_of(layer, observer, scratch.subspan(step_bytes())));
     if (states_.size() > 1) keep_prompt(layer, io);  // the decision comes after the last layer
     if (!at.last()) return;
+    const int layers = static_cast<int>(states_.size());
     if (at.shared())
-      for (int l = 0; l < static_cast<int>(states_.size()); ++l)
-        store_survivors(place(l), states_.size() > 1 ? kept_prompt(l, io) : io, setup_.dims);
+      for (int l = 0; l < layers; ++l) store_survivors(place(l), layers > 1 ? kept_prompt(l, io) : io, setup_.dims);
+    for (int l = 0; l < layers; ++l)
+      for (int lane = 0; lane < who_.lanes(); ++lane)
+        for (const position p : who_.positions(lane))
+          if (p >= 0 && (!overflowed_ || (overflowed_->layer == first_layer_ + l && p < overflowed_->at)))
+            look_at(l, layers > 1 ? kept_prompt(l, io) : io, static_cast<int>(p), p);
     if (observer != nullptr) observer->decided(first_layer_ + layer, who_.last());
+  }
+  /// Notes whether token j of io, at position p, has what the formats can't hold.
+  void look_at(int layer, const step_io& io, int j, position p) noexcept {
+    const std::size_t hkv = u(setup_.dims.kv_heads), keys = hkv * u(setup_.dims.dk), values = hkv * u(setup_.dims.dv);
+    if (overflows<KeyFormat>(io.k + u(j) * keys, keys))
+      overflowed_ = {first_layer_ + layer, p, KeyFormat::name};
+    else if (overflows<ValueFormat>(io.v + u(j) * values, values))
+      overflowed_ = {first_layer_ + layer, p, ValueFormat::name};
   }
   /// prompt_ is [layers][k [L][Hkv][dk], v [L][Hkv][dv]].
   step_io kept_prompt(int layer, step_io io) noexcept {

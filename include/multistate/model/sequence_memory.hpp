@@ -4,7 +4,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -13,6 +15,7 @@
 #include <multistate/step/step.hpp>
 #include <multistate/types/decision.hpp>
 #include <multistate/types/error.hpp>
+#include <multistate/types/format.hpp>
 
 namespace multistate {
 
@@ -60,11 +63,26 @@ class layer_memory {
     bool unrotated() const noexcept { return positions != position_mode::original; }
   };
 
+  /// A state whose key or value was finite and became infinite in its format.
+  struct overflow {
+    int layer = 0;
+    position at = 0;
+    std::string_view format;
+
+    error reason() const noexcept {
+      return error(errc::overflow, "states in ", format, " overflow: layer ", layer, " at position ", at,
+                   " has a number beyond what ", format, " holds; take format ",
+                   format == f16::name ? "f32 or bf16" : "f32");
+    }
+  };
+
   virtual ~layer_memory() = default;
   layer_memory(const layer_memory&) = delete;
   layer_memory& operator=(const layer_memory&) = delete;
 
   const facts& about() const noexcept { return facts_; }
+  /// The first one that was stored since reset().
+  const std::optional<overflow>& overflowed() const noexcept { return overflowed_; }
 
   virtual void attend(int layer, const step_io& io, attend_mode mode, memory_observer* observer,
                       std::span<std::byte> scratch) noexcept = 0;
@@ -85,6 +103,7 @@ class layer_memory {
  protected:
   layer_memory() = default;
   facts facts_;
+  std::optional<overflow> overflowed_;
 };
 
 /// All that one sequence remembers, layer by layer; each may have a policy of its own. Nothing is allocated while it
@@ -137,6 +156,12 @@ class sequence_memory {
   /// Tokens that fit in all, where a layer has no policy that drops some; -1: any number.
   position most_tokens() const noexcept { return most_tokens_; }
   bool held() const noexcept { return held_ > 0; }
+  /// The lowest layer's state that its format could not hold, since reset(): what was attended since then is wrong.
+  std::optional<layer_memory::overflow> overflowed() const noexcept {
+    for (const auto& p : parts_)
+      if (p->overflowed()) return p->overflowed();
+    return std::nullopt;
+  }
   /// Memory of all layers, from make() on: keys, values, positions, policy memory, held rows, undo.
   std::size_t bytes() const noexcept {
     std::size_t sum = 0;

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
 #include <queue>
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -17,7 +19,9 @@ namespace multistate {
 constexpr bool is_byte_vocabulary(int vocab) noexcept { return vocab == 256 || vocab == 257; }
 constexpr int bos_of(int vocab, int stated) noexcept { return vocab == 256 ? -1 : vocab == 257 ? 256 : stated; }
 
-/// Text to token ids and back: bytes, or byte pair encoding as llama2.c does it (SentencePiece's, by scores).
+/// Text to token ids and back: bytes, or byte pair encoding as llama2.c does it (SentencePiece's, by scores). Marks,
+/// bytes and pieces of text are told apart by their ids: no text gives a mark, or a byte that it has not, by spelling
+/// it.
 class tokenizer {
  public:
   /// One token a byte. Precondition: is_byte_vocabulary(vocab).
@@ -26,15 +30,16 @@ class tokenizer {
     t.vocab_ = vocab;
     return t;
   }
-  /// `pieces` by id: 0 unknown, 1 BOS, 2 EOS, then the 256 bytes, then the others; merges of higher `scores` come
-  /// first. Errors: fewer than 259 pieces, another number of scores.
+  /// `pieces` by id: 0 unknown, 1 BOS, 2 EOS, then the 256 bytes as <0x00> to <0xFF>, then pieces of text; merges of
+  /// higher `scores` come first. Errors: fewer than 259 pieces, another number of scores, other bytes.
   static result<tokenizer> bpe(std::vector<std::string> pieces, std::vector<float> scores);
 
   int vocab() const noexcept { return vocab_; }
   int bos() const noexcept { return bos_of(vocab_, 1); }
   bool is_bytes() const noexcept { return pieces_.empty(); }
 
-  /// Ids, without BOS. Pairs are merged by best score, leftmost first among equals; O(n log n).
+  /// Ids, without BOS. Pairs are merged by best score, leftmost first among equals; O(n log n) merges, each of which
+  /// compares as many bytes as it makes.
   std::vector<int> encode(std::string_view text) const;
   /// The text of a token that follows `previous` (BOS for the first one): the space that encode() puts before a text is
   /// taken away after BOS. BOS, EOS and ids outside the vocabulary are empty.
@@ -51,35 +56,104 @@ class tokenizer {
   }
 
  private:
-  static constexpr int first_byte = 3;
-  int find(const std::string& piece) const {
-    const auto at = ids_.find(piece);
-    return at == ids_.end() ? -1 : at->second;
+  static constexpr int first_byte = 3, first_text = first_byte + 256;
+
+  /// A polynomial of the bytes modulo 2^61 - 1, so that a joined piece is found without being written down.
+  struct fingerprint {
+    std::uint64_t sum = 0, power = 1;
+
+    static constexpr std::uint64_t times(std::uint64_t a, std::uint64_t b) noexcept {
+      constexpr std::uint64_t prime = (std::uint64_t{1} << 61) - 1, low = (std::uint64_t{1} << 32) - 1;
+      // a * b by halves of 32 bits: 2^64 is 8, 2^32 times x is x's low 29 bits shifted and its high bits.
+      const std::uint64_t high = (a >> 32) * (b >> 32), middle = (a >> 32) * (b & low) + (a & low) * (b >> 32),
+                          lower = (a & low) * (b & low);
+      const std::uint64_t folded = (high << 3) + (middle >> 29) + ((middle & ((std::uint64_t{1} << 29) - 1)) << 32) +
+                                   (lower & prime) + (lower >> 61);
+      return folded % prime;
+    }
+    static fingerprint of(std::string_view bytes) noexcept {
+      fingerprint f;
+      for (const char c : bytes) f = f.then({static_cast<std::uint64_t>(static_cast<unsigned char>(c)) + 1, base});
+      return f;
+    }
+    /// Of these bytes and then those.
+    fingerprint then(const fingerprint& next) const noexcept {
+      constexpr std::uint64_t prime = (std::uint64_t{1} << 61) - 1;
+      return {(times(sum, next.power) + next.sum) % prime, times(power, next.power)};
+    }
+    static constexpr std::uint64_t base = 0x1b2e5c7f3a94d681 % ((std::uint64_t{1} << 61) - 1);
+  };
+
+  const std::string& piece(int id) const noexcept { return pieces_[static_cast<std::size_t>(id)]; }
+  static constexpr bool is_byte(int id) noexcept { return id >= first_byte && id < first_text; }
+  static std::string byte_piece(int byte) {
+    constexpr std::string_view digits = "0123456789ABCDEF";
+    return {'<', '0', 'x', digits[static_cast<std::size_t>(byte / 16)], digits[static_cast<std::size_t>(byte % 16)],
+            '>'};
+  }
+  /// The byte that a piece spells; -1: none.
+  static int spelt_byte(std::string_view piece) noexcept {
+    const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; };
+    const bool spelt = piece.size() == 6 && piece.starts_with("<0x") && piece[5] == '>' && digit(piece[3]) >= 0 &&
+                       digit(piece[4]) >= 0;
+    return spelt ? digit(piece[3]) * 16 + digit(piece[4]) : -1;
+  }
+
+  /// The piece of text with this fingerprint that is the one meant; -1: none.
+  template <class Same>
+  int find(const fingerprint& f, const Same& same) const {
+    for (std::size_t at = f.sum & (table_.size() - 1); table_[at] >= 0; at = (at + 1) & (table_.size() - 1)) {
+      const int id = table_[at];
+      if (prints_[static_cast<std::size_t>(id)].sum == f.sum && same(piece(id))) return id;
+    }
+    return -1;
+  }
+  int find(std::string_view bytes) const {
+    return find(fingerprint::of(bytes), [&](const std::string& p) { return p == bytes; });
+  }
+  int find_joined(int left, int right) const {
+    const std::string &a = piece(left), &b = piece(right);
+    return find(
+        prints_[static_cast<std::size_t>(left)].then(prints_[static_cast<std::size_t>(right)]),
+        [&](const std::string& p) { return p.size() == a.size() + b.size() && p.starts_with(a) && p.ends_with(b); });
   }
   std::vector<int> split(std::string_view text) const;
 
   int vocab_ = 256;
   std::vector<std::string> pieces_;  // empty: bytes
   std::vector<float> scores_;
-  std::unordered_map<std::string, int> ids_;
-  std::size_t longest_ = 0;  // piece, in bytes
+  std::vector<fingerprint> prints_;  ///< [pieces], of pieces of text
+  std::vector<int> table_;  ///< ids of pieces of text by fingerprint, -1: free; a power of two, half of it free
+  int space_ = -1;          ///< the piece " "
 };
 
 inline result<tokenizer> tokenizer::bpe(std::vector<std::string> pieces, std::vector<float> scores) {
-  if (pieces.size() < first_byte + 256 || pieces.size() > 0x7fffffff)
+  if (pieces.size() < first_text || pieces.size() > 0x7fffffff)
     return error(errc::bad_input, "a tokenizer of ", pieces.size(),
                  " pieces, must be at least 259: 3 marks and the bytes");
   if (scores.size() != pieces.size())
     return error(errc::bad_input, scores.size(), " scores for ", pieces.size(), " pieces, must be as many");
+  for (int byte = 0; byte < 256; ++byte)
+    if (const std::string& piece = pieces[static_cast<std::size_t>(first_byte + byte)]; piece != byte_piece(byte))
+      return error(errc::bad_input, "piece ", first_byte + byte, " of a tokenizer must be the byte ", byte_piece(byte),
+                   "; it has ", piece.size(), " bytes of something else");
   tokenizer t;
   t.vocab_ = static_cast<int>(pieces.size());
-  for (int i = 0; i < t.vocab_; ++i) {
-    const std::string& piece = pieces[static_cast<std::size_t>(i)];
-    t.ids_.emplace(piece, i);  // the lowest id where a piece comes twice
-    t.longest_ = std::max(t.longest_, piece.size());
-  }
   t.pieces_ = std::move(pieces);
   t.scores_ = std::move(scores);
+  t.prints_.resize(t.pieces_.size());
+  t.table_.resize(std::bit_ceil(2 * t.pieces_.size()), -1);
+  for (int id = first_text; id < t.vocab_; ++id) {
+    const std::string& piece = t.piece(id);
+    const bool spells_a_mark = piece == t.piece(0) || piece == t.piece(1) || piece == t.piece(2) || piece == "<unk>" ||
+                               piece == "<s>" || piece == "</s>" || piece == "<pad>" || spelt_byte(piece) >= 0;
+    if (spells_a_mark || piece.empty() || t.find(piece) >= 0) continue;  // the lowest id where a piece comes twice
+    const fingerprint& f = t.prints_[static_cast<std::size_t>(id)] = fingerprint::of(piece);
+    std::size_t at = f.sum & (t.table_.size() - 1);
+    while (t.table_[at] >= 0) at = (at + 1) & (t.table_.size() - 1);
+    t.table_[at] = id;
+  }
+  t.space_ = t.find(" ");
   return t;
 }
 
@@ -87,9 +161,8 @@ inline result<tokenizer> tokenizer::bpe(std::vector<std::string> pieces, std::ve
 inline std::vector<int> tokenizer::split(std::string_view text) const {
   std::vector<int> tokens;
   tokens.reserve(text.size() + 1);
-  std::string point;
   const auto add = [&](std::string_view bytes) {
-    const int id = find(point.assign(bytes));
+    const int id = find(bytes);
     if (id >= 0)
       tokens.push_back(id);
     else
@@ -132,13 +205,11 @@ inline std::vector<int> tokenizer::encode(std::string_view text) const {
   std::vector<link> links(tokens.size());
   for (std::size_t i = 0; i < links.size(); ++i) links[i] = {i - 1, i + 1 < links.size() ? i + 1 : none};
   std::priority_queue<candidate> queue;
-  std::string joined;
-  const auto piece = [&](int id) -> const std::string& { return pieces_[static_cast<std::size_t>(id)]; };
   const auto consider = [&](std::size_t left) {
     if (left == none || links[left].after == none) return;
     const int a = tokens[left], b = tokens[links[left].after];
-    if (piece(a).size() + piece(b).size() > longest_) return;
-    const int id = find(joined.assign(piece(a)).append(piece(b)));
+    if (is_byte(a) || is_byte(b)) return;
+    const int id = find_joined(a, b);
     // Neither NaN nor minus infinity is ever merged: llama2.c's search starts at -1e10.
     if (id >= 0 && scores_[static_cast<std::size_t>(id)] > -1e10f)
       queue.push({scores_[static_cast<std::size_t>(id)], left, a, b, id});
@@ -164,11 +235,15 @@ inline std::string tokenizer::decode(int token, int previous) const {
   if (token < 0 || token >= vocab_ || token == bos()) return {};
   if (is_bytes()) return std::string(1, static_cast<char>(token));
   if (token == 2) return {};  // EOS
-  const std::string& piece = pieces_[static_cast<std::size_t>(token)];
-  const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; };
-  if (piece.size() == 6 && piece.starts_with("<0x") && piece[5] == '>' && digit(piece[3]) >= 0 && digit(piece[4]) >= 0)
-    return std::string(1, static_cast<char>(digit(piece[3]) * 16 + digit(piece[4])));
-  return previous == bos() && piece.starts_with(' ') ? piece.substr(1) : piece;
+  // Without a piece for it, the space before a text is a byte.
+  const bool opens = previous == bos();
+  if (is_byte(token)) {
+    const char byte = static_cast<char>(token - first_byte);
+    return opens && space_ < 0 && byte == ' ' ? std::string() : std::string(1, byte);
+  }
+  const std::string& text = piece(token);
+  if (const int byte = spelt_byte(text); byte >= 0) return std::string(1, static_cast<char>(byte));
+  return opens && text.starts_with(' ') ? text.substr(1) : text;
 }
 
 }  // namespace multistate

@@ -83,8 +83,8 @@ template <class P>
 concept observes = requires(const P p, const lane_ref& lane, const rows& r) {
   { p.observe(lane, r) } noexcept;
 };
-/// enter(): key, value and query in float32 of a token that just entered, before storage; once for each KV head of the
-/// lane, in head order.
+/// enter(): key (un-rotated, where whoever runs it has it), value and query in float32 of a token that just entered,
+/// before storage; once for each KV head of the lane, in head order.
 template <class P>
 concept enters = requires(const P p, const lane_ref& lane, slot s, std::span<const float> x) {
   { p.enter(lane, s, x, x, x) } noexcept;

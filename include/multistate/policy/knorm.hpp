@@ -8,7 +8,8 @@ namespace multistate {
 
 /// Keeps the states with the lowest key norms (Devoto et al. 2024, "A Simple and Effective L2 Norm-Based Strategy for
 /// KV Cache Compression"; kvpress KnormPress at 8bb29b9). Needs no rows. Worth is minus the Euclidean norm of the key
-/// before storage, summed over the lane's heads; the newest is a candidate.
+/// before rotation and storage, summed over the lane's heads; the newest is a candidate. Equal keys tie, and the oldest
+/// goes: an engine that hands in rotated keys gets their ties decided by the rounding of the rotation.
 struct knorm {
   static constexpr std::string_view name = "knorm";
   static constexpr needs wants = needs::keys;
@@ -21,9 +22,9 @@ struct knorm {
   constexpr protect keeps(int) const { return {}; }
   void enter(const lane_ref& lane, slot s, std::span<const float> key, std::span<const float>,
              std::span<const float>) const noexcept {
-    float square = 0;
-    for (float x : key) square += x * x;
-    lane.column(0)[index(s)] -= std::sqrt(square);
+    double square = 0;  // of exact products: the same bits with and without fused multiplication
+    for (const float x : key) square += double{x} * double{x};
+    lane.column(0)[index(s)] -= static_cast<float>(std::sqrt(square));
   }
   std::span<const float> worth(const lane_ref& lane, const rows&) const noexcept { return lane.column(0); }
 };

@@ -34,6 +34,8 @@ struct step_io {
   int c = 1;
   phase when = phase::decode;
   bool unrotated = false;  ///< attention turns keys and queries itself: give it the ranks
+  /// [c][Hkv][dk] the keys before they were rotated, for policies that look at keys; null: k.
+  const float* k_pre = nullptr;
 };
 
 /// Attention as a callable: attend.template operator()<W, KeyFormat, ValueFormat>(tasks) attends all tasks and, where W
@@ -121,10 +123,11 @@ void enter_tokens(decider<P>& who, const shape& dims, const step_io& io) noexcep
   if constexpr (enters<P>) {
     const auto hkv = static_cast<std::size_t>(dims.kv_heads), group = static_cast<std::size_t>(dims.group());
     const auto dk = static_cast<std::size_t>(dims.dk), dv = static_cast<std::size_t>(dims.dv);
+    const float* keys = io.k_pre != nullptr ? io.k_pre : io.k;
     for (std::size_t j = 0; j < static_cast<std::size_t>(io.c); ++j)
       for (std::size_t h = 0; h < hkv; ++h)
         who.enter(lane_of(who.settings().scope, static_cast<int>(h)), static_cast<int>(j),
-                  {io.k + (j * hkv + h) * dk, dk}, {io.v + (j * hkv + h) * dv, dv},
+                  {keys + (j * hkv + h) * dk, dk}, {io.v + (j * hkv + h) * dv, dv},
                   {io.q + (j * hkv + h) * group * dk, group * dk});
   }
 }

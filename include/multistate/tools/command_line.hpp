@@ -26,14 +26,15 @@ struct usage_error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-template <class T>
-T value_or_usage(result<T>&& r) {
-  if (!r) throw usage_error(std::string(r.reason().message()));
-  return std::move(*r);
+inline void ok_or_usage(const error& e) {
+  if (e.code() == errc::ok) return;
+  throw usage_error(std::string(e.message()) + (e.code() == errc::overflow ? " (--format)" : ""));
 }
 
-inline void ok_or_usage(const error& e) {
-  if (e.code() != errc::ok) throw usage_error(std::string(e.message()));
+template <class T>
+T value_or_usage(result<T>&& r) {
+  if (!r) ok_or_usage(r.reason());
+  return std::move(*r);
 }
 
 inline int whole_number(std::string_view flag, std::string_view text, int least, int most = max_tokens) {

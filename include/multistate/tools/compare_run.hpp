@@ -35,21 +35,30 @@ struct compare_arguments {
   bool full = false, time = false, quiet = false;
 };
 
-/// One text as the model's tokens, the first `most` of them; tells how many there are.
+/// One text as the model's tokens, the first `most` of them, without the BOS that ids may begin with.
 inline token_text read_sample_text(const std::string& path, const opened_model& model, std::size_t most,
-                                   std::size_t& all) {
+                                   multistate::detail::report::text& about) {
+  const int bos = model.weights.config.bos;
   token_text t;
   t.name = path;
   const auto bytes = value_or_usage(file_bytes::open(path));
   t.hash = hash_bytes(bytes.bytes());
   if (std::filesystem::path(path).extension() == ".tokens") {
     t.tokens = value_or_usage(read_tokens(path, model.weights.config.vocab));
+    const auto text = std::find_if(t.tokens.begin(), t.tokens.end(), [bos](int id) { return bos < 0 || id != bos; });
+    about.bos_first = static_cast<std::size_t>(text - t.tokens.begin());
+    if (text == t.tokens.end() && about.bos_first > 0) throw usage_error(path + ": holds nothing but BOS");
+    t.tokens.erase(t.tokens.begin(), text);
   } else {
     if (!model.words) throw usage_error(model.no_words);
     t.tokens = model.words->encode({reinterpret_cast<const char*>(bytes.bytes().data()), bytes.size()});
   }
-  all = t.tokens.size();
-  t.tokens.resize(std::min(all, most));
+  about.tokens = t.tokens.size();
+  t.tokens.resize(std::min(about.tokens, most));
+  about.used = t.tokens.size();
+  about.bos_inside = bos < 0 ? 0 : static_cast<std::size_t>(std::count(t.tokens.begin(), t.tokens.end(), bos));
+  about.path = path;
+  about.hash = t.hash;
   if (model.words) t.bytes = model.words->text_bytes(t.tokens);
   t.characters = model.words && model.words->is_bytes();
   return t;
@@ -152,9 +161,7 @@ class compare_run {
       }
     }
     for (const std::string& path : paths) {
-      std::size_t all = 0;
-      texts_.push_back(read_sample_text(path, *model_, most, all));
-      r_.texts.push_back({path, texts_.back().hash, all, texts_.back().tokens.size()});
+      texts_.push_back(read_sample_text(path, *model_, most, r_.texts.emplace_back()));
     }
     sample_.emplace(value_or_usage(
         text_sample::make(texts_, window_, config.bos, a_.score == "all" ? scoring::all : scoring::tail)));
@@ -320,8 +327,10 @@ class compare_run {
     recall_settings asking{.rows = alone_request(), .full = a_.full, .progress = progress("recall")};
     asking.chunk = prompt_chunk();
     asking.questions = a_.full ? full_questions : default_questions;
-    recall_.emplace(recall_run<Registry, tool_executor>(model_->weights, *model_->words, texts_[0].tokens, *exec_,
-                                                        journal_, asking)());
+    std::vector<int> filler = texts_[0].tokens;
+    std::erase(filler, r_.bos);
+    recall_.emplace(
+        recall_run<Registry, tool_executor>(model_->weights, *model_->words, filler, *exec_, journal_, asking)());
     bar_.clear();
     r_.interrupted = recall_->interrupted;
     if (r_.interrupted) r_.notes.emplace_back("interrupted: recall is of the questions that were asked");
@@ -343,6 +352,12 @@ class compare_run {
     run("prompt modes", prompt_modes_, [this](auto& runs) { return runs.prompt_modes(prompt_chunk()); });
     run("free running", free_run_, [](auto& runs) { return runs.free_run(); });
     run("agreement", agreement_, [](auto& runs) { return runs.agreement(); });
+    for (const char* format : {"f16", "bf16"})
+      for (const json& row : agreement_)
+        if (row["alike"].contains(format) && row["alike"][format].is_null()) {
+          r_.notes.push_back("states in " + std::string(format) + " overflow: nothing is said of agreement with them");
+          break;
+        }
     for (json& row : prompt_modes_)
       if (recall_) row["recall"] = recall_->of(row, row["mode"].template get<std::string>().c_str());
   }
@@ -353,7 +368,32 @@ class compare_run {
 
   // -- what was found ------------------------------------------------------------------------------------------------
 
+  /// A model that has nothing to say of the text gives figures all the same.
+  void warn_of_an_unknown_text() {
+    const double full = r_.rows[0].measured->nll,
+                 counting = counting_nll(*sample_, r_.outcome.windows, model_->weights.config.vocab);
+    if (full > counting)
+      r_.notes.push_back(
+          multistate::detail::formatted(
+              "Full predicts the text worse (%.2f nats a token) than counting its tokens does (%.2f): ", full,
+              counting) +
+          "the model does not know such a text, or the ids are not those of its tokenizer; what policies "
+          "cost here says little");
+    if (!recall_) return;
+    bool asked = false, applies = false;
+    for (const json& cell : recall_->json["cells"])
+      if (cell["variant"] != "removed") {
+        asked = true;
+        applies = applies || !cell["not_applicable"];
+      }
+    if (asked && !applies)
+      r_.notes.emplace_back(
+          "recall says nothing of the policies: Full itself answers fewer than nine of ten questions everywhere; the "
+          "model does not look such facts up");
+  }
+
   void finish_notes() {
+    warn_of_an_unknown_text();
     if (!seats_[0]->no_table.empty())
       r_.notes.push_back(seats_[0]->no_table);
     else

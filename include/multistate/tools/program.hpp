@@ -57,12 +57,14 @@ inline opened_model open_model(const std::string& path, const std::string& token
   opened_model m{value_or_usage(load_model(path)), {}, {}};
   const int vocab = m.weights.config.vocab;
   auto words = tokenizer_path.empty() ? find_tokenizer_beside(path, vocab) : load_tokenizer(tokenizer_path, vocab);
-  if (words)
+  if (words) {
     m.words = std::move(*words);
-  else if (!tokenizer_path.empty())
+    if (m.weights.config.bos >= 0) m.weights.config.bos = m.words->bos();  // the one that its texts begin with
+  } else if (!tokenizer_path.empty()) {
     throw usage_error(std::string(words.reason().message()));
-  else
+  } else {
     m.no_words = words.reason().message();
+  }
   return m;
 }
 

@@ -6,8 +6,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <initializer_list>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include <multistate/attention/attention.hpp>
@@ -28,6 +32,8 @@ struct recording {
   std::vector<float> q;  ///< [T][H][dk]
   std::vector<float> k;  ///< [T][Hkv][dk]
   std::vector<float> v;  ///< [T][Hkv][dv]
+  /// [T][Hkv][dk] the keys before they were rotated, for policies that look at keys; empty: not recorded.
+  std::vector<float> k_pre;
 };
 
 /// What a policy made of it.
@@ -80,8 +86,42 @@ inline result<recording> read_recording(const std::string& path) {
   return r;
 }
 
+/// k_pre of the first of the files that has it, "" being none.
+inline error read_keys_before_rotation(recording& r, std::initializer_list<std::string_view> paths) {
+  for (const std::string_view path : paths) {
+    if (path.empty()) continue;
+    auto file = safetensors::open(path);
+    if (!file) return file.reason();
+    if (file->find("k_pre") == nullptr) continue;
+    const std::vector<std::size_t> dims{static_cast<std::size_t>(r.tokens), static_cast<std::size_t>(r.dims.kv_heads),
+                                        static_cast<std::size_t>(r.dims.dk)};
+    auto keys = file->floats("k_pre", &dims);
+    if (!keys) return keys.reason();
+    for (const float x : *keys)
+      if (!std::isfinite(x)) return error(errc::bad_input, path, ": tensor 'k_pre' holds a value that is not finite");
+    r.k_pre = std::move(*keys);
+    return {};
+  }
+  return {};
+}
+
+/// Error: a key or value that the format can't hold.
+template <class Format>
+error check_range(const recording& r) {
+  for (const auto& [name, x, width] : {std::tuple("key", &r.k, r.dims.dk), std::tuple("value", &r.v, r.dims.dv)}) {
+    const auto token = static_cast<std::size_t>(r.dims.kv_heads) * static_cast<std::size_t>(width);
+    for (std::size_t t = 0; t < static_cast<std::size_t>(r.tokens); ++t)
+      if (overflows<Format>(x->data() + t * token, token))
+        return error(errc::overflow, "states in ", Format::name, " overflow: the ", name, " of token ", t,
+                     " has a number beyond what ", Format::name, " holds; take --format f32",
+                     Format::name == f16::name ? " or bf16" : "");
+  }
+  return {};
+}
+
 template <class Format, policy P>
 result<outcome> run(const P& settings, const recording& r, const feeding& feed) {
+  if (const error e = check_range<Format>(r); e.code() != errc::ok) return e;
   const bool one_shot_prompt = feed.prompt > 0 && feed.chunk == 0;
   const int chunk = std::max(1, std::min(feed.chunk, r.tokens));
   const limits room{.chunk = chunk, .prompt = one_shot_prompt ? feed.prompt : 0};
@@ -117,7 +157,9 @@ result<outcome> run(const P& settings, const recording& r, const feeding& feed) 
                      .v = r.v.data() + at * kv_heads * dv,
                      .out = o.out.data() + at * heads * dv,
                      .c = c,
-                     .when = when};
+                     .when = when,
+                     .unrotated = false,
+                     .k_pre = r.k_pre.empty() ? nullptr : r.k_pre.data() + at * kv_heads * dk};
     if (in_prompt && one_shot_prompt)
       one_shot(layer, io, r.dims, scratch, attend);
     else
@@ -196,7 +238,10 @@ int replay_main(int argc, char** argv) {
   std::string input, policy_text, format = "f32", out_path, expect_path, json_path;
   detail::replay::feeding feed;
   double tolerance = 1e-5;
-  app.add_option("FILE", input, "safetensors with q [T,H,dk], k [T,Hkv,dk], v [T,Hkv,dv], already rotated")->required();
+  app.add_option("FILE", input,
+                 "safetensors with q [T,H,dk], k [T,Hkv,dk], v [T,Hkv,dv], already rotated; for policies that look at "
+                 "keys also k_pre, like k before its rotation")
+      ->required();
   app.add_option("--policy", policy_text, "name[+i]:budget[,key=value]..., for instance tova:64,scope=head; or full")
       ->required();
   auto* prompt =
@@ -229,6 +274,8 @@ int replay_main(int argc, char** argv) {
   if (!policy) return fail(policy.reason().message());
   auto recorded = detail::replay::read_recording(input);
   if (!recorded) return fail(recorded.reason().message());
+  if (const error e = detail::replay::read_keys_before_rotation(*recorded, {input, expect_path}); e.code() != errc::ok)
+    return fail(e.message());
   if (prompt->count() > 0 && (feed.prompt < 1 || feed.prompt > recorded->tokens))
     return fail("--prompt must be 1 to T = " + std::to_string(recorded->tokens) + "; got " +
                 std::to_string(feed.prompt));

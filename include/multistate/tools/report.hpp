@@ -25,9 +25,11 @@ namespace multistate::detail {
 struct report {
   struct text {
     std::string path;
-    std::uint64_t hash;
-    std::size_t tokens;  ///< of the whole text
-    std::size_t used;
+    std::uint64_t hash = 0;
+    std::size_t tokens = 0;  ///< of the whole text
+    std::size_t used = 0;
+    std::size_t bos_first = 0;   ///< BOS that its file begins with, for which that of the window stands
+    std::size_t bos_inside = 0;  ///< of the tokens used
   };
   std::vector<std::string> command_line;
   std::string model;
@@ -67,8 +69,22 @@ inline std::string_view mark_of(const entrant& row, int window) noexcept {
   return 2.0 * *row.budget >= window ? "k >= T/2" : 4.0 * *row.budget > window ? "k > T/4" : "";
 }
 
+/// What opens the windows, and what was done with the BOS that texts have themselves.
 inline std::string bos_rule(const report& r) {
-  return r.bos < 0 ? "no BOS: the model has none" : "BOS (token " + std::to_string(r.bos) + ") opens every window";
+  if (r.bos < 0) return "no BOS: the model has none";
+  std::string rule = "BOS (token " + std::to_string(r.bos) + ") opens every window";
+  std::string first;
+  std::size_t having = 0, inside = 0;
+  for (const auto& t : r.texts) {
+    inside += t.bos_inside;
+    if (t.bos_first == 0) continue;
+    first += (having++ == 0 ? "" : ", ") + t.path;
+  }
+  if (having > 0)
+    rule += having == r.texts.size() ? "; the ids begin with it, and it is read once"
+                                     : "; it is read once where the ids begin with it (" + first + ")";
+  if (inside > 0) rule += "; " + std::to_string(inside) + " inside the texts, which are no targets";
+  return rule;
 }
 
 inline std::string header_text(const report& r) {
@@ -85,8 +101,9 @@ inline std::string header_text(const report& r) {
   for (const auto& t : r.texts)
     out += formatted("text     %s   %s   %zu of %zu tokens\n", t.path.c_str(), hash_text(t.hash).c_str(), t.used,
                      t.tokens);
-  out += formatted("windows  %zu of %zu done, T = %d, stride %d; %s\n", windows.size(), s.windows().size(), s.window(),
-                   s.stride(), bos_rule(r).c_str());
+  out += formatted("windows  %zu of %zu done, T = %d, stride %d; ", windows.size(), s.windows().size(), s.window(),
+                   s.stride()) +
+         bos_rule(r) + "\n";
   std::string from = "every query";
   if (s.what() == scoring::tail && !windows.empty()) {
     from = "queries from " + std::to_string(windows[0].scored_from) + " on";
@@ -244,8 +261,12 @@ inline nlohmann::ordered_json to_json(const report& r) {
                   {"bytes_per_token", r.full_bytes_per_token}};
   out["texts"] = json::array();
   for (const auto& t : r.texts)
-    out["texts"].push_back(
-        {{"path", t.path}, {"hash", hash_text(t.hash)}, {"tokens", t.tokens}, {"tokens_used", t.used}});
+    out["texts"].push_back({{"path", t.path},
+                            {"hash", hash_text(t.hash)},
+                            {"tokens", t.tokens},
+                            {"tokens_used", t.used},
+                            {"bos_first", t.bos_first},
+                            {"bos_inside", t.bos_inside}});
   out["bos"] = r.bos >= 0 ? json(r.bos) : json(nullptr);
   out["bos_rule"] = bos_rule(r);
   out["window"] = s.window();

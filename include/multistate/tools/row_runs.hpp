@@ -131,8 +131,8 @@ class row_runs {
           const std::vector<int> tokens = sample_.inputs(sample_.windows()[w]);
           const auto prompt = std::span(tokens).first(static_cast<std::size_t>(third));
           const auto text = std::span(tokens).subspan(prompt.size(), prompt.size());
-          const auto score =
-              score_after(models_[worker], row.memories[0], prompt, text, mode, chunk, weights_.config.bos);
+          const auto score = score_after(models_[worker], row.memories[0], prompt, text, mode, chunk,
+                                         weights_.config.bos, weights_.config.bos);
           if (!score) return score.reason();
           nll.push_back(score->nll);
           most = std::max(most, score->states_attended_max);
@@ -162,7 +162,7 @@ class row_runs {
   }
 
   /// Share of the states seen in the second half of the first window that are seen too when they are stored in another
-  /// format: near ties fall otherwise, and then runs part.
+  /// format: near ties fall otherwise, and then runs part. Null where states overflow in it.
   json agreement() {
     const std::vector<int> tokens = sample_.inputs(sample_.windows()[0]);
     const auto queries = static_cast<int>(tokens.size());
@@ -188,8 +188,8 @@ class row_runs {
         memory.reset();
         const watching watched(memory, one);
         const error e = models_[worker].prompt(memory, tokens, prompt_mode::sequential, 1);
-        if (e.code() != errc::ok) return e;
-        if (f > 0) out[formats[f]] = seen_in_both(seen[0], one, queries / 2);
+        if (e.code() != errc::ok && (f == 0 || e.code() != errc::overflow)) return e;
+        if (f > 0) out[formats[f]] = e.code() == errc::ok ? json(seen_in_both(seen[0], one, queries / 2)) : json();
       }
       return out;
     });
@@ -305,7 +305,8 @@ class row_runs {
       });
       for (std::size_t i = 0; i < count; ++i) {
         if (errors[i].code() != errc::ok)
-          throw multistate::detail::usage_error(rows[open[at + i]].policy + ": " + std::string(errors[i].message()));
+          multistate::detail::ok_or_usage(
+              error(errors[i].code(), rows[open[at + i]].policy, ": ", errors[i].message()));
         journal_.keep(name(open[at + i]), out[open[at + i]]);
       }
       at += count;

@@ -21,7 +21,8 @@ enum class errc : std::uint8_t {
   bad_file,
   bad_input,
   out_of_memory,
-  not_supported
+  not_supported,
+  overflow  ///< a number that its format can't hold
 };
 
 /// A code and one line that says what was wrong, which value, and what would be right. Owns its text; never allocates.

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <string_view>
 
 namespace multistate {
@@ -61,12 +62,14 @@ struct f32 {
 struct f16 {
   using element = std::uint16_t;
   static constexpr std::string_view name = "f16";
+  static constexpr float overflow = 65520.0f;  ///< the smallest magnitude that becomes infinite
   static constexpr float load(element e) noexcept { return detail::half_to_float(e); }
   static constexpr element store(float f) noexcept { return detail::float_to_half(f); }
 };
 struct bf16 {
   using element = std::uint16_t;
   static constexpr std::string_view name = "bf16";
+  static constexpr float overflow = 0x1.ffp127f;  ///< the smallest magnitude that becomes infinite
   static constexpr float load(element e) noexcept { return detail::bfloat_to_float(e); }
   static constexpr element store(float f) noexcept { return detail::float_to_bfloat(f); }
 };
@@ -81,6 +84,18 @@ struct i8 {
 /// Whether rows of the format end with a scale.
 template <class Format>
 inline constexpr bool is_scaled = requires { requires Format::scaled; };
+
+/// Whether a finite one of the n floats becomes infinite when they are stored as a row.
+template <class Format>
+bool overflows([[maybe_unused]] const float* from, [[maybe_unused]] std::size_t n) noexcept {
+  bool any = false;
+  if constexpr (requires { Format::overflow; })
+    for (std::size_t i = 0; i < n; ++i) {
+      const float magnitude = std::fabs(from[i]);
+      any |= magnitude >= Format::overflow && magnitude <= std::numeric_limits<float>::max();
+    }
+  return any;
+}
 
 /// Bytes of a row of n elements, and its scale if it has one.
 template <class Format>

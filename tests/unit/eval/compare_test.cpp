@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <deque>
+#include <limits>
 #include <random>
 
 #include <multistate/eval/compare.hpp>
@@ -450,6 +452,82 @@ TEST(Compare, GoesOnFromWindowsThatWereKept) {
     EXPECT_EQ(a.window_differences, b.window_differences);
     EXPECT_EQ(a.deaths, b.deaths);
     EXPECT_EQ(a.mean_life, b.mean_life);
+  }
+}
+
+TEST(Compare, SaysWhichFormatOverflows) {
+  auto weights = tiny_model();
+  for (float& x : weights.layers[1].k) x *= 1e5f;
+  const auto texts = tiny_texts();
+  const auto sample = text_sample::make(texts, window_tokens, bos, scoring::tail).value();
+  serial alone;
+  auto model = decoder<>::make(weights, window_tokens, alone).value();
+  const auto run = [&]<class Format>(Format, int full_budget) {
+    std::vector<entrant> rows(2);
+    const memory_setup setup = setup_for(weights.config, {.chunk = 1});
+    rows[0].policy = "full";
+    rows[0].memories.push_back(make_memory<f32>(full{.budget = full_budget}, setup).value());
+    rows[1].policy = "tova";
+    rows[1].budget = 4;
+    rows[1].memories.push_back(make_memory<Format>(tova{.budget = 4}, setup).value());
+    const comparison_seat<decoder<>> seat{.model = &model, .rows = rows};
+    return compare(std::span(&seat, 1), alone, alone, sample, {});
+  };
+  const auto done = run(f16(), window_tokens);
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.code(), errc::overflow);
+  EXPECT_EQ(
+      done.reason().message(),
+      "tova: states in f16 overflow: layer 1 at position 0 has a number beyond what f16 holds; take format f32 or "
+      "bf16");
+  EXPECT_TRUE(run(bf16(), window_tokens));
+  EXPECT_TRUE(run(i8(), window_tokens));
+  weights = tiny_model();
+  weights.layers[1].k[3] = std::numeric_limits<float>::quiet_NaN();
+  const auto broken = run(f16(), window_tokens);
+  ASSERT_FALSE(broken);
+  EXPECT_EQ(broken.reason().message(), "full: logits are not finite at token 0 of window 0") << "of a broken model";
+}
+
+TEST(Compare, BosInsideATextIsNoTarget) {
+  const auto weights = tiny_model();
+  auto texts = tiny_texts();
+  for (const std::size_t i : {6u, 7u, 15u, 19u}) texts[0].tokens[i] = bos;
+  for (const scoring what : {scoring::tail, scoring::all}) {
+    const auto sample = text_sample::make(texts, window_tokens, bos, what).value();
+    std::deque<bench> benches;
+    benches.emplace_back(weights);
+    ASSERT_TRUE(run_all(benches, sample));
+    std::int64_t targets = 0;
+    double nll = 0;  // of Full, alone
+    serial alone;
+    auto model = decoder<>::make(weights, window_tokens, alone).value();
+    for (const text_window& w : sample.windows()) {
+      auto memory = make_memory(full{.budget = window_tokens}, setup_for(weights.config, limits{})).value();
+      const auto inputs = sample.inputs(w);
+      std::vector<float> logits(inputs.size() * vocab);
+      const batch_item item{.memory = &memory,
+                            .tokens = inputs,
+                            .mode = attend_mode::one_by_one,
+                            .want = logit_rows::all,
+                            .logits = logits.data()};
+      ASSERT_EQ(model.forward({&item, 1}).code(), errc::ok);
+      for (int j = w.scored_from; j < w.queries; ++j) {
+        if (sample.target(w, j) == bos) continue;
+        double log_p = 0;
+        ASSERT_TRUE(log_probability(std::span(logits).subspan(static_cast<std::size_t>(j) * vocab, vocab),
+                                    static_cast<std::size_t>(sample.target(w, j)), log_p));
+        nll -= log_p;
+        ++targets;
+      }
+    }
+    EXPECT_EQ(sample.scored(sample.windows().size()), targets);
+    for (const entrant& row : benches[0].rows) {
+      ASSERT_TRUE(row.measured) << row.policy;
+      EXPECT_TRUE(std::isfinite(row.measured->nll)) << row.policy;
+    }
+    EXPECT_NEAR(benches[0].rows[0].measured->nll, nll / static_cast<double>(targets), 1e-6);
+    EXPECT_NEAR(benches[0].rows[6].measured->nll_minus_full, 0, 1e-5) << "short with room for everything";
   }
 }
 

@@ -1,5 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include <multistate/eval/sample.hpp>
 
 namespace {
@@ -100,6 +103,62 @@ TEST(Sample, ScoredTargetsTileEachText) {
           for (int i = 0; i < n; ++i)
             EXPECT_EQ(times[static_cast<std::size_t>(i)], i >= from ? 1 : 0) << n << " " << window << " " << i;
         }
+}
+
+TEST(Sample, BosInsideATextIsReadOnceAndNeverATarget) {
+  for (const scoring what : {scoring::tail, scoring::all})
+    for (int window = 2; window <= 9; ++window)
+      for (int n = 2; n < 50; ++n)
+        for (const int every : {1, 2, 3, 4, 7}) {  // joined documents, the last text nothing but BOS
+          std::vector texts{text_of(n), text_of(17)};
+          for (std::size_t i = 0; i < texts[0].tokens.size(); i += static_cast<std::size_t>(every))
+            texts[0].tokens[i] = bos;
+          const auto s = text_sample::make(texts, window, bos, what);
+          ASSERT_TRUE(s);
+          std::vector<int> times(static_cast<std::size_t>(n));
+          std::int64_t bytes = 0, scored = 0;
+          for (const text_window& w : s->windows()) {
+            EXPECT_GT(w.scored(), 0);
+            EXPECT_LE(w.queries, window);
+            EXPECT_GE(w.scored_from, 0);
+            const auto inputs = s->inputs(w);
+            EXPECT_EQ(inputs[0], bos);
+            EXPECT_TRUE(inputs.size() < 2 || inputs[1] != bos);
+            std::int64_t here = 0;
+            for (int j = 0; j < w.queries; ++j) {
+              if (!s->scores(w, j)) continue;
+              EXPECT_GE(j, w.scored_from);
+              EXPECT_NE(s->target(w, j), bos);
+              ++here;
+              bytes += texts[w.text].bytes[s->target_index(w, j)];
+              if (w.text == 0) ++times[s->target_index(w, j)];
+            }
+            EXPECT_EQ(w.scored(), here);
+            scored += here;
+          }
+          EXPECT_EQ(s->scored(s->windows().size()), scored);
+          EXPECT_EQ(s->bytes(s->windows().size()), bytes);
+          const int from = what == scoring::all ? 0 : n < window ? n / 2 : window - window / 2;
+          for (int i = 0; i < n; ++i)
+            EXPECT_EQ(times[static_cast<std::size_t>(i)], i >= from && i % every != 0 ? 1 : 0);
+        }
+  std::vector only{text_of(9)};
+  std::fill(only[0].tokens.begin(), only[0].tokens.end(), bos);
+  EXPECT_FALSE(text_sample::make(only, 4, bos, scoring::all));
+  EXPECT_TRUE(text_sample::make(only, 4, -1, scoring::all)) << "a token like others where the model has no BOS";
+}
+
+TEST(Sample, CountingIsAYardstick) {
+  std::vector texts{text_of(40)};
+  for (std::size_t i = 0; i < 40; ++i) texts[0].tokens[i] = i == 20 ? 1 : 0;
+  const auto s = text_sample::make(texts, 40, -1, scoring::all).value();
+  double nll = 0;  // of 39 targets, the 20th of which is another
+  for (int t = 0, zeros = 0; t < 39; ++t) {
+    const bool other = t == 19;
+    nll -= std::log((other ? 0.5 : zeros + 0.5) / (t + 2.5));
+    zeros += other ? 0 : 1;
+  }
+  EXPECT_NEAR(counting_nll(s, 1, 5), nll / 39, 1e-12);
 }
 
 TEST(Sample, RefusesWhatCannotBeScored) {

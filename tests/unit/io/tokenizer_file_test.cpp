@@ -11,8 +11,11 @@ std::string tokenizer_bytes(int vocab, int longest = 6) {
   std::string bytes;
   put(bytes, longest);
   for (int i = 0; i < vocab; ++i) {
-    const std::string piece =
-        i < 259 ? "<x" + std::to_string(i) + ">" : std::string(1, static_cast<char>('a' + i - 259));
+    char byte[8];
+    std::snprintf(byte, sizeof byte, "<0x%02X>", static_cast<unsigned>(i - 3) & 0xffu);
+    const std::string piece = i < 3     ? "<x" + std::to_string(i) + ">"
+                              : i < 259 ? byte
+                                        : std::string(1, static_cast<char>('a' + i - 259));
     put(bytes, static_cast<float>(-i));
     put(bytes, static_cast<int>(piece.size()));
     bytes += piece;
@@ -66,6 +69,30 @@ TEST(io_tokenizer_file, finds_the_one_that_fits) {
   EXPECT_EQ(find_tokenizer_beside(folder / "model.bin", 300)->decode(299, 5), "!") << "tokenizer.bin comes first";
   expect_error(find_tokenizer_beside(folder / "model.bin", 301), errc::bad_file, folder.path());
   expect_error(find_tokenizer_beside(folder / "none/model.bin", 301), errc::bad_file, folder / "none");
+}
+
+TEST(io_tokenizer_file, says_what_to_do_with_a_hugging_face_tokenizer) {
+  const scratch folder;
+  for (const char* text : {"{}", "{\"version\": 1}", "\xef\xbb\xbf {\n}", "\n\t {"}) {
+    const auto path = folder.write("tokenizer.json", text);
+    expect_error(load_tokenizer(path, 300), errc::bad_file, path, {"is JSON", "not read yet", ".tokens", "python3 -c"});
+  }
+  expect_error(find_tokenizer_beside(folder.path(), 300), errc::bad_file, folder.path(),
+               {"tokenizer.json", "not read yet", "python3 -c", ".tofile(open('TEXT.tokens', 'wb'))\""});
+  folder.write("tokenizer.bin", tokenizer_bytes(300));
+  EXPECT_TRUE(find_tokenizer_beside(folder.path(), 300)) << "llama2.c's is read";
+  const auto path = folder.write("t.bin", tokenizer_bytes(262, '{'));  // begins with a brace, too
+  EXPECT_TRUE(load_tokenizer(path, 262));
+}
+
+TEST(io_tokenizer_file, a_text_that_spells_a_byte_keeps_its_bytes) {
+  const auto model = shared("faults/text_spells_a_byte_piece/model.bin");
+  if (!fs::exists(model)) GTEST_SKIP() << model << " is not there";
+  const auto t = find_tokenizer_beside(model, 279);
+  ASSERT_TRUE(t) << t.reason().message();
+  int sum = 0;
+  for (const int bytes : t->text_bytes(t->encode("ab<0x40>cd"))) sum += bytes;
+  EXPECT_EQ(sum, 10);
 }
 
 // The expected ids are what llama2.c's run.c gives for this text.

@@ -275,4 +275,50 @@ TEST_F(memory_of_a_sequence, says_what_it_can_not_be) {
   EXPECT_EQ(sequence_memory::make({}).code(), errc::bad_shape);
 }
 
+TEST_F(memory_of_a_sequence, notes_what_its_format_cannot_hold) {
+  const auto try_it = [&]<class Format>(Format, attend_mode mode, bool keys) {
+    model_weights large = m;
+    for (float& x : keys ? large.layers[1].k : large.layers[1].v) x *= 3e5f;
+    auto big = decoder<>::make(large, 60).value();
+    auto memory = make_memory<Format>(window{.budget = 7}, setup_for(m.config, {.chunk = 12, .prompt = 12})).value();
+    const std::span<const int> tokens = part(0, 12);
+    const batch_item item{.memory = &memory, .tokens = tokens, .mode = mode};
+    const error e = big.forward({&item, 1});
+    const auto what = memory.overflowed();
+    EXPECT_EQ(e.code() == errc::overflow, what.has_value());
+    if (!what) return position{-1};
+    EXPECT_EQ(what->layer, 1);
+    EXPECT_EQ(what->format, Format::name);
+    EXPECT_EQ(big.forward({&item, 1}).code(), errc::overflow) << "until it is reset";
+    auto fork = make_memory<Format>(window{.budget = 7}, setup_for(m.config, {.chunk = 12, .prompt = 12})).value();
+    EXPECT_TRUE(fork.copy_from(memory));
+    EXPECT_TRUE(fork.overflowed());
+    memory.reset();
+    EXPECT_FALSE(memory.overflowed());
+    const batch_item again{.memory = &memory, .tokens = tokens, .mode = mode};
+    EXPECT_EQ(d.forward({&again, 1}).code(), errc::ok) << "the same memory under a model that fits";
+    return what->at;
+  };
+  for (const bool keys : {true, false}) {
+    for (const attend_mode mode : {attend_mode::together, attend_mode::one_by_one})
+      EXPECT_EQ(try_it(f16(), mode, keys), 0);
+    EXPECT_EQ(try_it(f16(), attend_mode::one_shot, keys), 5) << "the first one that is kept";
+    EXPECT_EQ(try_it(f32(), attend_mode::together, keys), -1);
+    EXPECT_EQ(try_it(bf16(), attend_mode::together, keys), -1);
+    EXPECT_EQ(try_it(i8(), attend_mode::together, keys), -1);
+  }
+}
+
+TEST_F(memory_of_a_sequence, does_not_take_a_broken_model_for_an_overflow) {
+  for (const float bad : {HUGE_VALF, std::nanf("")}) {
+    model_weights broken = m;
+    broken.layers[0].k[0] = bad;
+    auto model = decoder<>::make(broken, 60).value();
+    auto memory = make_memory<f16>(window{.budget = 7}, setup_for(m.config, {})).value();
+    const batch_item item{.memory = &memory, .tokens = part(0, 1)};
+    EXPECT_EQ(model.forward({&item, 1}).code(), errc::ok);
+    EXPECT_FALSE(memory.overflowed());
+  }
+}
+
 }  // namespace

@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstdio>
 #include <limits>
 #include <random>
 
@@ -159,10 +161,74 @@ TEST(model_tokenizer, a_long_text_takes_no_square_time) {
   EXPECT_EQ(t->encode(std::string(400'000, 'a')).size(), 100'001u);  // minutes with a repeated scan
 }
 
+std::string random_text(std::mt19937& random, const std::vector<std::string>& parts) {
+  std::string text;
+  for (std::size_t n = random() % 30; n > 0; --n)
+    text += random() % 3 == 0 ? std::string(1, static_cast<char>(random() % 256)) : parts[random() % parts.size()];
+  return text;
+}
+
+TEST(model_tokenizer, text_spells_neither_marks_nor_bytes) {
+  std::vector<std::pair<std::string, float>> more = {{" ", 0}};
+  for (char c : std::string("<>/sunkpad0x4A\n")) more.emplace_back(std::string(1, c), 0.0f);
+  const std::vector<std::string> spelt = {"<unk>", "<s>", "</s>", "\n<s>\n", "\n</s>\n", "<pad>", "<0x40>", "<0x0A>"};
+  for (const auto& piece : spelt)  // all that leads to it, and itself
+    for (std::size_t n = 2; n <= piece.size(); ++n) more.emplace_back(piece.substr(0, n), static_cast<float>(n));
+  const auto t = make(more);
+  ASSERT_TRUE(t) << t.reason().message();
+  std::mt19937 random(3);
+  for (int round = 0; round < 300; ++round) {
+    const std::string text =
+        round < static_cast<int>(spelt.size()) ? spelt[static_cast<std::size_t>(round)] : random_text(random, spelt);
+    for (const int id : t->encode(text)) {
+      EXPECT_GE(id, 3);
+      if (id >= 259) {
+        EXPECT_EQ(std::find(spelt.begin(), spelt.end(), more[static_cast<std::size_t>(id - 259)].first), spelt.end())
+            << text;
+      }
+    }
+    expect_round_trip(*t, text);
+  }
+  // The vocabulary of a byte and five others: <0x40> stays 6 bytes of text.
+  EXPECT_EQ(t->encode("<0x40>").size(), 3u) << "space, <0x40, >";
+}
+
+TEST(model_tokenizer, any_text_comes_back_whatever_the_vocabulary) {
+  std::mt19937 random(5);
+  for (int round = 0; round < 400; ++round) {
+    std::vector<std::string> parts = {
+        "a", "b", " ", "  ", "\xc3\xa9", "\xe2\x96\x81", "<0x41>", "<s>", std::string(1, '\0')};
+    std::vector<std::pair<std::string, float>> more;
+    for (std::size_t n = random() % 40; n > 0; --n) {  // often without a space, with pieces twice, empty, not UTF-8
+      std::string piece;
+      for (std::size_t m = random() % 4; m > 0; --m) piece += parts[random() % parts.size()];
+      if (random() % 5 == 0) piece += static_cast<char>(random() % 256);
+      more.emplace_back(piece, static_cast<float>(random() % 7));
+    }
+    for (const auto& part : parts)
+      if (random() % 2 == 0) more.emplace_back(part, 0.0f);
+    const auto t = make(more);
+    ASSERT_TRUE(t);
+    for (int i = 0; i < 5; ++i) expect_round_trip(*t, random_text(random, parts));
+  }
+}
+
+TEST(model_tokenizer, long_pieces_take_no_square_time_either) {
+  for (const float rises : {1.0f, -1.0f}) {
+    std::vector<std::pair<std::string, float>> more = {{" ", 0}};
+    for (int n = 1; n <= 3000; ++n)
+      more.emplace_back(std::string(static_cast<std::size_t>(n), 'a'), rises * static_cast<float>(n));
+    const auto t = make(more);
+    EXPECT_LE(t->encode(std::string(1'000'000, 'a')).size(), 2000u);  // pieces that are written down take minutes
+  }
+}
+
 TEST(model_tokenizer, refuses_what_has_no_bytes) {
   EXPECT_EQ(tokenizer::bpe(std::vector<std::string>(258, "a"), std::vector<float>(258)).code(), errc::bad_input);
   EXPECT_EQ(tokenizer::bpe(std::vector<std::string>(300, "a"), std::vector<float>(299)).code(), errc::bad_input);
-  EXPECT_TRUE(tokenizer::bpe(std::vector<std::string>(300, ""), std::vector<float>(300)));
+  const auto text_for_a_byte = tokenizer::bpe(std::vector<std::string>(300, "the"), std::vector<float>(300));
+  EXPECT_EQ(text_for_a_byte.reason().message(),
+            "piece 3 of a tokenizer must be the byte <0x00>; it has 3 bytes of something else");
 }
 
 }  // namespace

@@ -291,6 +291,30 @@ TEST(one_shot, of_all_layers_at_scope_model) {
   EXPECT_EQ(a.states[1].live(0), 3);
 }
 
+// Norms 0, 1, ... of the keys before rotation, whatever the rotated ones have.
+TEST(step, hands_in_keys_before_their_rotation) {
+  sequence x(6);
+  std::vector<float> before(x.k.size());
+  for (int t = 0; t < x.count; ++t)
+    for (int h = 0; h < x.dims.kv_heads; ++h)
+      before[u((t * x.dims.kv_heads + h) * x.dims.dk)] = static_cast<float>(x.count - t);
+  const auto io = [&](int from, int c) {
+    step_io out = x.io(from, c);
+    out.k_pre = before.data() + u(from * x.dims.kv_heads * x.dims.dk);
+    return out;
+  };
+  const support::plain_attention attend(x.dims);
+  const std::vector<position> newest{8, 9, 10, 11};
+  memory<knorm> steps({.budget = 4}, x.dims), chunks({.budget = 4}, x.dims, {.chunk = 3}),
+      prompt({.budget = 4}, x.dims, {.prompt = 12});
+  for (int t = 0; t < 12; ++t) one(steps, io(t, 1), x.dims, attend);
+  for (int t = 0; t < 12; t += 3) one(chunks, io(t, 3), x.dims, attend);
+  std::vector<std::byte> scratch(step_scratch_bytes<knorm>(x.dims, 1, 12, 12));
+  one_shot(prompt.layer(), io(0, 12), x.dims, scratch, attend);
+  for (auto* m : {&steps, &chunks, &prompt})
+    for (int lane = 0; lane < 2; ++lane) EXPECT_EQ(kept(m->who, lane), newest);
+}
+
 TEST(one_shot, then_held_tokens) {
   sequence x(5);
   const support::plain_attention attend(x.dims);

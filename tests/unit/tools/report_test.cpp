@@ -90,6 +90,25 @@ TEST(Report, CsvQuotes) {
   EXPECT_NE(csv.find("\nfull,,1.25,"), csv.npos) << csv;
 }
 
+TEST(Report, SaysWhatWasDoneWithTheBosOfTexts) {
+  small_report x;
+  x.r.texts = {{.path = "a.tokens", .tokens = 40, .used = 40, .bos_first = 1}};
+  EXPECT_EQ(bos_rule(x.r), "BOS (token 5) opens every window; the ids begin with it, and it is read once");
+  x.r.texts.push_back({.path = "b.tokens", .bos_inside = 3});
+  x.r.texts.push_back({.path = "c.tokens", .bos_first = 2});
+  EXPECT_EQ(
+      bos_rule(x.r),
+      "BOS (token 5) opens every window; it is read once where the ids begin with it (a.tokens, c.tokens); 3 inside "
+      "the texts, which are no targets");
+  const auto json = to_json(x.r);
+  EXPECT_EQ(json["bos_rule"], bos_rule(x.r));
+  EXPECT_EQ(json["texts"][2]["bos_first"], 2);
+  EXPECT_EQ(json["texts"][1]["bos_inside"], 3);
+  EXPECT_NE(header_text(x.r).find(bos_rule(x.r) + "\n"), std::string::npos) << "in full";
+  x.r.bos = -1;
+  EXPECT_EQ(bos_rule(x.r), "no BOS: the model has none");
+}
+
 TEST(Report, HeaderSaysHowItWasDone) {
   const small_report x;
   const std::string head = header_text(x.r);

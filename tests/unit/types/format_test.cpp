@@ -17,6 +17,8 @@ namespace {
 using multistate::bf16;
 using multistate::f16;
 using multistate::f32;
+using multistate::i8;
+using multistate::overflows;
 
 /// A half or bfloat by its definition: `exponent_bits` and `mantissa_bits` of IEEE 754.
 double value_of(std::uint32_t bits, int exponent_bits, int mantissa_bits) {
@@ -155,6 +157,29 @@ TEST(format, i8_at_its_edges) {
 TEST(format, f32_keeps_all_bits) {
   for (const std::uint32_t bits : {0u, 0x80000000u, 1u, 0x7fc12345u, 0x3f800000u})
     EXPECT_EQ(std::bit_cast<std::uint32_t>(f32::load(f32::store(std::bit_cast<float>(bits)))), bits);
+}
+
+template <class Format>
+void overflow_begins_where_store_gives_infinity() {
+  const float first = Format::overflow, last = std::nextafter(first, 0.0f);
+  for (const float sign : {1.0f, -1.0f}) {
+    EXPECT_TRUE(std::isinf(Format::load(Format::store(sign * first))));
+    EXPECT_TRUE(std::isfinite(Format::load(Format::store(sign * last))));
+    const std::vector<float> over{0, sign * first}, fits{0, sign * last};
+    EXPECT_TRUE(overflows<Format>(over.data(), 2));
+    EXPECT_FALSE(overflows<Format>(over.data(), 1));
+    EXPECT_FALSE(overflows<Format>(fits.data(), 2));
+  }
+}
+
+TEST(format, overflow) {
+  overflow_begins_where_store_gives_infinity<f16>();
+  overflow_begins_where_store_gives_infinity<bf16>();
+  const float largest = std::numeric_limits<float>::max(), inf = std::numeric_limits<float>::infinity(),
+              nan = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_TRUE(overflows<f16>(&largest, 1) && overflows<bf16>(&largest, 1));
+  EXPECT_FALSE(overflows<f32>(&largest, 1) || overflows<i8>(&largest, 1));
+  for (const float broken : {inf, -inf, nan}) EXPECT_FALSE(overflows<f16>(&broken, 1)) << "was not finite before";
 }
 
 static_assert(f16::load(f16::store(0.5f)) == 0.5f && bf16::load(bf16::store(-2.0f)) == -2.0f,
