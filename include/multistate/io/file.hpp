@@ -51,6 +51,15 @@ inline error system_error(const std::filesystem::path& path, std::string_view wh
   return file_error(path, what, ": ", std::error_code(code, std::generic_category()).message());
 }
 
+/// What git leaves in the place of a large file that was not fetched.
+inline bool is_lfs_pointer(std::span<const std::byte> bytes) noexcept {
+  constexpr std::string_view beginning = "version https://git-lfs.github.com/spec/";
+  return bytes.size() >= beginning.size() && std::memcmp(bytes.data(), beginning.data(), beginning.size()) == 0;
+}
+inline error lfs_pointer(const std::filesystem::path& path) {
+  return file_error(path, "is a Git LFS pointer of a file that was not fetched; run `git lfs pull` in its folder");
+}
+
 /// A name out of a file, for messages: in one line, and not too long to leave room for the rest.
 inline std::string shown(std::string_view name) {
   std::string text(name.substr(0, 100));

@@ -2,6 +2,8 @@
 
 #include <concepts>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -9,10 +11,11 @@
 
 namespace multistate::detail {
 
-/// A value as it stands in the file, for messages. A template, so that nothing turns into JSON to get here.
+/// A value as it stands in the file, for messages; in ASCII, whatever the file holds. A template, so that nothing turns
+/// into JSON to get here.
 template <std::same_as<nlohmann::json> Json>
 std::string shown(const Json& value) {
-  std::string text = value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  std::string text = value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
   if (text.size() > 60) {
     text.resize(57);
     text += "...";
@@ -20,30 +23,95 @@ std::string shown(const Json& value) {
   return text;
 }
 
-/// Reads a file that holds one JSON object. Errors: longer than `most` bytes, not JSON, nested deeper than 64.
-inline result<nlohmann::json> read_json(const std::filesystem::path& path,
-                                        std::uint64_t most = std::uint64_t{16} << 20) {
+/// What the readers of JSON have in common: the depth is bounded, and the first fault ends the reading, which `what`
+/// then says.
+class json_events : public nlohmann::json_sax<nlohmann::json> {
+ public:
+  static constexpr int deepest = 64;
+  std::string what;
+
+  bool parse_error(std::size_t at, const std::string&, const nlohmann::detail::exception&) override {
+    return fail("is not JSON at byte " + std::to_string(at));
+  }
+
+ protected:
+  bool fail(std::string message) {
+    what = std::move(message);
+    return false;
+  }
+  bool deeper() {
+    return ++depth_ <= deepest || fail("is nested deeper than " + std::to_string(deepest) + ", which no such file is");
+  }
+  bool higher() { return --depth_ >= 0; }
+  int depth() const noexcept { return depth_; }
+
+ private:
+  int depth_ = 0;
+};
+
+/// Builds the value. A key that an object has twice is a fault: readers differ in which of the two they take.
+class json_builder final : public json_events {
+ public:
+  nlohmann::json root;
+
+  bool null() override { return put(nullptr); }
+  bool boolean(bool value) override { return put(value); }
+  bool number_integer(number_integer_t value) override { return put(value); }
+  bool number_unsigned(number_unsigned_t value) override { return put(value); }
+  bool number_float(number_float_t value, const string_t&) override { return put(value); }
+  bool string(string_t& value) override { return put(std::move(value)); }
+  bool binary(binary_t&) override { return fail("is not JSON"); }
+  bool start_object(std::size_t) override { return open(nlohmann::json::object()); }
+  bool start_array(std::size_t) override { return open(nlohmann::json::array()); }
+  bool end_object() override { return close(); }
+  bool end_array() override { return close(); }
+  bool key(string_t& name) override {
+    const auto [at, fresh] = open_.back()->get_ref<nlohmann::json::object_t&>().emplace(std::move(name), nullptr);
+    member_ = &at->second;
+    return fresh || fail("has the key " + shown(std::string_view(at->first)) + " twice, must have it once");
+  }
+
+ private:
+  nlohmann::json* place(nlohmann::json&& value) {
+    if (open_.empty()) return &(root = std::move(value));
+    if (!open_.back()->is_array()) return &(*member_ = std::move(value));
+    open_.back()->push_back(std::move(value));
+    return &open_.back()->back();
+  }
+  bool put(nlohmann::json value) { return place(std::move(value)) != nullptr; }
+  bool open(nlohmann::json value) {
+    if (!deeper()) return false;
+    open_.push_back(place(std::move(value)));
+    return true;
+  }
+  bool close() {
+    open_.pop_back();
+    return higher();
+  }
+
+  std::vector<nlohmann::json*> open_;  // from the root to where the next value goes
+  nlohmann::json* member_ = nullptr;   // of the object at the end of open_
+};
+
+/// Feeds a file to a reader. Errors: longer than `most` bytes, not JSON, whatever the reader refuses.
+inline error read_json_events(const std::filesystem::path& path, std::uint64_t most, json_events& reader) {
   const auto file = file_bytes::open(path, most);
   if (!file) return file.reason();
-  const std::string_view text(reinterpret_cast<const char*>(file->bytes().data()), file->size());
-  // The parser takes any depth and far more memory than text for it, so the depth is looked at first.
-  int depth = 0;
-  bool quoted = false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (quoted && c == '\\')
-      ++i;
-    else if (c == '"')
-      quoted = !quoted;
-    else if (!quoted && (c == '[' || c == '{') && ++depth > 64)
-      return file_error(path, "is nested deeper than 64 at byte ", i);
-    else if (!quoted && (c == ']' || c == '}'))
-      --depth;
-  }
-  auto json = nlohmann::json::parse(text, nullptr, false);
-  if (json.is_discarded()) return file_error(path, "is not JSON");
-  if (!json.is_object()) return file_error(path, "holds ", shown(json), ", must be a JSON object");
-  return json;
+  if (is_lfs_pointer(file->bytes())) return lfs_pointer(path);
+  const char* text = reinterpret_cast<const char*>(file->bytes().data());
+  if (file->size() == 0) return file_error(path, "is empty, must be JSON");
+  if (!nlohmann::json::sax_parse(text, text + file->size(), &reader)) return file_error(path, reader.what);
+  return {};
+}
+
+/// Reads a file that holds one JSON object; some forty times its length in memory at worst, hence `most`. Errors:
+/// longer than `most` bytes, not JSON, nested deeper than 64, an object with a key twice.
+inline result<nlohmann::json> read_json(const std::filesystem::path& path,
+                                        std::uint64_t most = std::uint64_t{1} << 20) {
+  json_builder built;
+  if (const error e = read_json_events(path, most, built); e.code() != errc::ok) return e;
+  if (!built.root.is_object()) return file_error(path, "holds ", shown(built.root), ", must be a JSON object");
+  return std::move(built.root);
 }
 
 }  // namespace multistate::detail

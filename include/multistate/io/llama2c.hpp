@@ -94,10 +94,13 @@ inline result<model_weights> load_llama2c(const std::filesystem::path& path) {
   right = plus(right, plus(times(layers, layer), times(c.tied ? 1 : 2, matrix(words))));
   const std::uint64_t angles = version == 0 ? times(times(at(6), static_cast<std::uint64_t>(c.head_dim)), 4) : 0;
   right = plus(right, angles);
-  if (right != bytes.size())
+  if (right != bytes.size()) {
+    const std::uint64_t other = c.tied ? plus(right, matrix(words)) : right - matrix(words);
     return detail::file_error(path, "has ", bytes.size(), " bytes, a llama2.c checkpoint of version ", version,
-                              " with dim ", n[0], ", ffn ", n[1], ", ", n[2], " layers, vocabulary ", n[5], " has ",
-                              right);
+                              " with dim ", n[0], ", ffn ", n[1], ", ", n[2], " layers, vocabulary ", n[5], ", ",
+                              c.tied ? "a shared" : "its own", " head has ", right,
+                              other == bytes.size() ? "; by its length the head is the other kind" : "");
+  }
 
   model_weights w;
   w.config = c;

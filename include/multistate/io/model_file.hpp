@@ -1,27 +1,51 @@
 #pragma once
 
+#include <new>
+
 #include <multistate/io/huggingface.hpp>
 #include <multistate/io/llama2c.hpp>
 
 namespace multistate {
 
-/// A model of any kind that can be read: a Hugging Face folder or .safetensors file, or a llama2.c checkpoint; told
-/// apart by what the file begins with. Errors: those of the kind; GGUF is not built yet.
-inline result<model_weights> load_model(const std::filesystem::path& path) {
+namespace detail {
+
+inline result<model_weights> load_by_content(const std::filesystem::path& path) {
   std::error_code code;
   if (std::filesystem::is_directory(path, code)) return load_huggingface(path);
-  bool named = path.extension() == ".safetensors";
+  const std::string name = path.filename().string();
+  if (name.ends_with(".index.json")) return load_huggingface(path);
+  if (name.ends_with(".json")) return file_error(path, "is no model; name its folder, or model.safetensors.index.json");
+  bool named = name.ends_with(".safetensors");
   {
     const auto file = file_bytes::open(path);
     if (!file) return file.reason();
     const auto bytes = file->bytes();
-    if (bytes.size() >= 4 && load_at<std::uint32_t>(bytes, 0) == 0x46554747)
+    const auto begins = [bytes](std::string_view text) {
+      return bytes.size() >= text.size() && std::memcmp(bytes.data(), text.data(), text.size()) == 0;
+    };
+    if (is_lfs_pointer(bytes)) return lfs_pointer(path);
+    if (begins("GGUF"))
       return error(errc::not_supported, path.string(),
-                   ": is a GGUF file, which is not built yet; must be Hugging Face safetensors or llama2.c");
+                   ": is a GGUF file, which is not read yet; must be Hugging Face safetensors or llama2.c");
+    if (begins("PK\3\4") || begins("\x80\x02"))
+      return error(errc::not_supported, path.string(), ": is PyTorch's own file, which may run code and is not read; ",
+                   "load it with transformers, then save_pretrained() writes safetensors");
     if (bytes.size() > 8 && bytes[8] == std::byte{'{'} && load_at<std::uint64_t>(bytes, 0) <= bytes.size() - 8)
       named = true;
   }
   return named ? load_huggingface(path) : load_llama2c(path);
+}
+
+}  // namespace detail
+
+/// A model of any kind that can be read: a Hugging Face folder, .safetensors file or index, or a llama2.c checkpoint;
+/// told apart by what the file begins with. Errors: those of the kind; GGUF is not read yet; out_of_memory.
+inline result<model_weights> load_model(const std::filesystem::path& path) {
+  try {
+    return detail::load_by_content(path);
+  } catch (const std::bad_alloc&) {
+    return error(errc::out_of_memory, path.native(), ": no memory for the model");
+  }
 }
 
 }  // namespace multistate

@@ -13,7 +13,27 @@
 namespace multistate {
 
 /// What a tensor file stores. Values are read from f32, f16, bf16 and i32; the others are known by size only.
-enum class tensor_type : std::uint8_t { f32, f16, bf16, f64, i8, u8, boolean, i16, u16, i32, u32, i64, u64 };
+enum class tensor_type : std::uint8_t {
+  f32,
+  f16,
+  bf16,
+  f64,
+  i8,
+  u8,
+  boolean,
+  i16,
+  u16,
+  i32,
+  u32,
+  i64,
+  u64,
+  f8_e4m3,
+  f8_e5m2,
+  f8_e8m0,
+  f8_e4m3_nuz,
+  f8_e5m2_nuz,
+  c64
+};
 
 namespace detail {
 
@@ -21,7 +41,7 @@ struct tensor_type_facts {
   std::string_view name;
   std::uint64_t bytes;
 };
-inline constexpr std::array<tensor_type_facts, 13> tensor_types = {{{"F32", 4},
+inline constexpr std::array<tensor_type_facts, 19> tensor_types = {{{"F32", 4},
                                                                     {"F16", 2},
                                                                     {"BF16", 2},
                                                                     {"F64", 8},
@@ -33,7 +53,13 @@ inline constexpr std::array<tensor_type_facts, 13> tensor_types = {{{"F32", 4},
                                                                     {"I32", 4},
                                                                     {"U32", 4},
                                                                     {"I64", 8},
-                                                                    {"U64", 8}}};
+                                                                    {"U64", 8},
+                                                                    {"F8_E4M3", 1},
+                                                                    {"F8_E5M2", 1},
+                                                                    {"F8_E8M0", 1},
+                                                                    {"F8_E4M3FNUZ", 1},
+                                                                    {"F8_E5M2FNUZ", 1},
+                                                                    {"C64", 8}}};
 constexpr const tensor_type_facts& facts(tensor_type t) noexcept { return tensor_types[static_cast<std::size_t>(t)]; }
 
 /// "[2, 3]"
@@ -96,6 +122,7 @@ namespace detail {
 /// seen. Stops at the first fault, which `what` then says.
 class safetensors_header final : public nlohmann::json_sax<nlohmann::json> {
  public:
+  static constexpr std::size_t most_metadata = 65536;  ///< entries, each of which takes far more memory than text
   std::string what;
   safetensors::tensors_type tensors;
   safetensors::metadata_type metadata;
@@ -103,9 +130,8 @@ class safetensors_header final : public nlohmann::json_sax<nlohmann::json> {
   bool start_object(std::size_t) override {
     if (level_ == 0) return ++level_ > 0;
     if (level_ == 1 && name_ == "__metadata__") {
-      if (metadata_seen_) return fail("__metadata__ comes twice");
-      metadata_seen_ = in_metadata_ = true;
-      return ++level_ > 0;
+      in_metadata_ = true;
+      return metadata_once() && ++level_ > 0;
     }
     if (level_ != 1) return unexpected("an object");
     const auto [at, fresh] = tensors.try_emplace(name_);
@@ -130,14 +156,18 @@ class safetensors_header final : public nlohmann::json_sax<nlohmann::json> {
   }
   bool string(string_t& s) override {
     if (level_ != 2 || (!in_metadata_ && field_ != "dtype")) return unexpected("a string");
-    if (in_metadata_)
+    if (in_metadata_) {
+      if (metadata.size() == most_metadata)
+        return fail("__metadata__ has more than " + std::to_string(most_metadata) + " entries");
       return metadata.emplace(field_, s).second || fail("__metadata__ has two entries " + shown(field_));
+    }
     for (std::size_t i = 0; i < tensor_types.size(); ++i)
       if (tensor_types[i].name == s) {
         tensor_->type = static_cast<tensor_type>(i);
         return has_type_ = true;
       }
-    return fail("tensor " + shown(name_) + " is of unknown type " + shown(s));
+    return fail("tensor " + shown(name_) + " is of unknown type " + shown(s) +
+                ", must be F32, F16, BF16 or another that whole bytes hold");
   }
   bool start_array(std::size_t) override {
     if (level_ != 2 || in_metadata_ || field_ == "dtype") return unexpected("a list");
@@ -160,7 +190,7 @@ class safetensors_header final : public nlohmann::json_sax<nlohmann::json> {
     }
     return true;
   }
-  bool null() override { return unexpected("null"); }
+  bool null() override { return level_ == 1 && name_ == "__metadata__" ? metadata_once() : unexpected("null"); }
   bool boolean(bool) override { return unexpected("a boolean"); }
   bool number_integer(number_integer_t) override { return unexpected("a negative number"); }
   bool number_float(number_float_t, const string_t&) override { return unexpected("a fraction"); }
@@ -174,6 +204,7 @@ class safetensors_header final : public nlohmann::json_sax<nlohmann::json> {
     what = std::move(message);
     return false;
   }
+  bool metadata_once() { return !std::exchange(metadata_seen_, true) || fail("__metadata__ comes twice"); }
   bool unexpected(std::string_view kind) {
     if (level_ == 0) return fail("the header must be a JSON object");
     return fail("the header has " + std::string(kind) + " that does not belong there, at " + shown(name_) +
@@ -195,6 +226,7 @@ inline result<safetensors> safetensors::open(const std::filesystem::path& path) 
   safetensors s;
   s.file_ = std::move(*opened);
   const auto all = s.file_.bytes();
+  if (detail::is_lfs_pointer(all)) return detail::lfs_pointer(path);
   if (all.size() < 8) return detail::file_error(path, "has ", all.size(), " bytes, a .safetensors file at least 8");
   const auto length = load_at<std::uint64_t>(all, 0);
   const std::uint64_t most = std::min<std::uint64_t>(all.size() - 8, 100'000'000);

@@ -4,10 +4,11 @@
 
 namespace multistate {
 
-/// A text as its bytes, whatever they are. Error: not a regular file.
+/// A text as its bytes, whatever they are. Errors: not a regular file, a Git LFS pointer in its place.
 inline result<std::string> read_text(const std::filesystem::path& path) {
   const auto file = file_bytes::open(path);
   if (!file) return file.reason();
+  if (detail::is_lfs_pointer(file->bytes())) return detail::lfs_pointer(path);
   return std::string(reinterpret_cast<const char*>(file->bytes().data()), file->size());
 }
 
@@ -15,6 +16,7 @@ inline result<std::string> read_text(const std::filesystem::path& path) {
 inline result<std::vector<int>> read_tokens(const std::filesystem::path& path, int vocab) {
   const auto file = file_bytes::open(path);
   if (!file) return file.reason();
+  if (detail::is_lfs_pointer(file->bytes())) return detail::lfs_pointer(path);
   if (file->size() % 4 != 0)
     return detail::file_error(path, "has ", file->size(), " bytes, must be int32 ids and so a multiple of 4");
   std::vector<int> tokens(file->size() / 4);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include <multistate/model/config.hpp>
@@ -24,9 +25,10 @@ struct model_weights {
   model_config config;
   std::vector<float> embedding;  ///< [vocab][hidden]
   std::vector<layer_weights> layers;
-  std::vector<float> final_norm;  ///< [hidden]
-  std::vector<float> head;        ///< [vocab][hidden]; empty when tied
-  std::uint64_t hash = 0;         ///< of the file's bytes: names the model in every output
+  std::vector<float> final_norm;   ///< [hidden]
+  std::vector<float> head;         ///< [vocab][hidden]; empty when tied
+  std::uint64_t hash = 0;          ///< of the file's bytes: names the model in every output
+  std::vector<std::string> notes;  ///< what the files say twice or for nothing, and what was taken; a line each
 
   const std::vector<float>& output_matrix() const noexcept { return config.tied ? embedding : head; }
 };

@@ -141,6 +141,7 @@ class compare_run {
     r_.model = a_.model.empty() ? demo("--model").string() : a_.model;
     model_.emplace(open_model(r_.model, a_.tokenizer));
     const model_config& config = model_->weights.config;
+    r_.notes = model_->weights.notes;
     r_.model_hash = model_->weights.hash;
     r_.trained_context = config.context;
     r_.bos = config.bos;

@@ -115,6 +115,7 @@ int run_generate(const generate_arguments& a) {
   const auto choice = value_or_usage(policy_choice<policies>::parse(a.policy));
 
   const opened_model model = open_model(a.model.empty() ? demo("--model").string() : a.model, a.tokenizer);
+  for (const std::string& note : model.weights.notes) std::fprintf(stderr, "note: %s\n", note.c_str());
   if (!model.words) throw usage_error(model.no_words + "; generate can't do without a tokenizer that it reads");
   const tokenizer& words = *model.words;
   const model_config& config = model.weights.config;

@@ -175,6 +175,22 @@ TEST(io_llama2c, refuses_other_headers) {
   }
 }
 
+TEST(io_llama2c, says_when_the_head_is_the_other_kind) {
+  const scratch folder;
+  for (bool tied : {false, true})
+    for (int version : {0, 1, 2}) {
+      std::string bytes = checkpoint_bytes(random_model(5, tied), version);
+      const int other = tied ? -40 : 40;  // version 0 says it by the vocabulary's sign, the others by a byte
+      if (version == 0)
+        std::memcpy(bytes.data() + 20, &other, 4);
+      else
+        bytes[36] = static_cast<char>(!tied);
+      const auto path = folder.write("m.bin", bytes);
+      expect_error(load_llama2c(path), errc::bad_file, path,
+                   {tied ? "its own head" : "a shared head", "the head is the other kind"});
+    }
+}
+
 TEST(io_llama2c, survives_damage) {
   const scratch folder;
   for (int version : {0, 1, 2})

@@ -33,6 +33,12 @@ TEST(io_model_file, says_what_it_is_not) {
   expect_error(load_model(folder.path()), errc::bad_file, folder / "config.json");
   auto path = folder.write("m.gguf", "GGUF and more");
   expect_error(load_model(path), errc::not_supported, path, {"GGUF"});
+  path = folder.write("m.bin", "PK\3\4 and more");
+  expect_error(load_model(path), errc::not_supported, path, {"PyTorch", "save_pretrained"});
+  path = folder.write("m.bin", "version https://git-lfs.github.com/spec/v1\n");
+  expect_error(load_model(path), errc::bad_file, path, {"Git LFS pointer"});
+  path = folder.write("tokenizer.json", "{}");
+  expect_error(load_model(path), errc::bad_file, path, {"name its folder"});
   path = folder.write("m.bin", "Call me Ishmael. Some years ago, never mind how long");
   expect_error(load_model(path), errc::bad_file, path, {"no llama2.c checkpoint"});
   path = folder.write("empty", "");

@@ -134,6 +134,9 @@ TEST(io_safetensors, says_what_is_wrong_with_a_header) {
       {R"({"__metadata__":"a"})", 0, "a string"},
       {R"({"__metadata__":{"a":"1","a":"1"}})", 0, "two entries a"},
       {R"({"__metadata__":{},"__metadata__":{}})", 0, "twice"},
+      {R"({"__metadata__":null,"__metadata__":{}})", 0, "twice"},
+      {R"({"__metadata__":{},"__metadata__":null})", 0, "twice"},
+      {R"({"__metadata__":{"a":null}})", 0, "null"},
       {"{\"two\\nlines\":3}", 0, "two?lines"},
   };
   for (const auto& c : cases) {
@@ -141,6 +144,25 @@ TEST(io_safetensors, says_what_is_wrong_with_a_header) {
     const auto path = folder.write("t", safetensors_bytes(c.header, c.data));
     expect_error(safetensors::open(path), errc::bad_file, path, {c.word});
   }
+}
+
+TEST(io_safetensors, reads_what_others_write) {
+  const scratch folder;
+  for (const char* header : {R"({"__metadata__":{}})", R"({"__metadata__":null})",
+                             R"({"a":{"dtype":"F8_E4M3","shape":[],"data_offsets":[0,1]}})",
+                             R"({"a":{"data_offsets":[0,8],"dtype":"I64","shape":[1]},"__metadata__":null}   )"}) {
+    SCOPED_TRACE(header);
+    const std::size_t data = std::string_view(header).find("F8") != std::string_view::npos    ? 1
+                             : std::string_view(header).find("I64") != std::string_view::npos ? 8
+                                                                                              : 0;
+    const auto got = safetensors::open(folder.write("t", safetensors_bytes(header, data)));
+    ASSERT_TRUE(got) << got.reason().message();
+    EXPECT_TRUE(got->metadata().empty());
+  }
+  std::string many = "{\"__metadata__\":{";
+  for (int i = 0; i <= 65536; ++i) many += (i > 0 ? ",\"" : "\"") + std::to_string(i) + "\":\"\"";
+  const auto path = folder.write("t", safetensors_bytes(many + "}}", 0));
+  expect_error(safetensors::open(path), errc::bad_file, path, {"more than 65536 entries"});
 }
 
 TEST(io_safetensors, believes_no_length) {

@@ -1,0 +1,233 @@
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include <multistate/io/json.hpp>
+#include <multistate/io/safetensors.hpp>
+
+namespace multistate::detail {
+
+/// Takes an index of shards event by event and calls entry(tensor, shard) for each line of its weight_map, so that an
+/// index of any length needs no memory. `entry` returns what is wrong with the line, "" where nothing is.
+class index_events final : public json_events {
+ public:
+  explicit index_events(std::function<std::string(const std::string& tensor, const std::string& shard)> entry)
+      : entry_(std::move(entry)) {}
+
+  bool map_seen() const noexcept { return map_seen_; }
+  std::uint64_t total_size() const noexcept { return total_size_; }  ///< of all tensors, as it says; 0: it does not
+
+  bool start_object(std::size_t) override {
+    if (!member("an object")) return false;
+    if (depth() == 1) in_map_ = outer_ == "weight_map";
+    if (depth() == 1 && in_map_ && std::exchange(map_seen_, true)) return fail("has two weight_map, must have one");
+    return deeper();
+  }
+  bool start_array(std::size_t) override { return member("a list") && deeper(); }
+  bool key(string_t& name) override {
+    if (depth() == 1) outer_.swap(name);
+    if (depth() == 2) inner_.swap(name);
+    return true;
+  }
+  bool end_object() override { return end(); }
+  bool end_array() override { return end(); }
+  bool string(string_t& value) override {
+    if (!in_map_) return member("a string");
+    if (depth() != 2) return fail("must have strings alone in its weight_map");
+    std::string wrong = entry_(inner_, value);
+    return wrong.empty() || fail(std::move(wrong));
+  }
+  bool number_unsigned(number_unsigned_t value) override {
+    if (depth() == 2 && outer_ == "metadata" && inner_ == "total_size") total_size_ = value;
+    return member(std::to_string(value));
+  }
+  bool null() override { return member("null"); }
+  bool boolean(bool) override { return member("true or false"); }
+  bool number_integer(number_integer_t) override { return member("a negative number"); }
+  bool number_float(number_float_t, const string_t&) override { return member("a fraction"); }
+  bool binary(binary_t&) override { return fail("is not JSON"); }
+
+ private:
+  /// Whether a value that is no shard's name may stand here.
+  bool member(std::string_view kind) {
+    if (depth() == 0 && kind != "an object") return fail("must be a JSON object");
+    if (in_map_)
+      return fail("puts " + shown(std::string_view(inner_)) + " in " + std::string(kind) +
+                  ", must be a .safetensors file beside it");
+    if (depth() == 1 && outer_ == "weight_map" && kind != "an object")
+      return fail("has " + std::string(kind) + " for its weight_map, must be an object");
+    return true;
+  }
+  bool end() {
+    const bool fine = higher();
+    if (depth() == 1) in_map_ = false;
+    return fine;
+  }
+
+  std::function<std::string(const std::string&, const std::string&)> entry_;
+  std::string outer_, inner_;  // the key at depth 1 and 2
+  bool in_map_ = false, map_seen_ = false;
+  std::uint64_t total_size_ = 0;
+};
+
+/// The tensors of a checkpoint, from one file or from the shards that an index names.
+class checkpoint {
+ public:
+  static constexpr std::uint64_t longest_index = std::uint64_t{64} << 20;
+  static constexpr std::size_t most_shards = 4096;
+
+  /// A .json index and all shards that it names, or one .safetensors file. Errors: those of the files; an index that
+  /// reaches outside its folder or puts a tensor where it is not; a tensor that two shards have with other values.
+  static result<checkpoint> open(const std::filesystem::path& path) {
+    checkpoint c;
+    c.path_ = path;
+    if (const error e = path.extension() == ".json" ? c.add_shards() : c.add(path); e.code() != errc::ok) return e;
+    if (path.extension() != ".json") c.hash_ = hash_bytes(c.files_.back().file());
+    return c;
+  }
+
+  bool has(std::string_view name) const { return places_.find(name) != places_.end(); }
+
+  /// Each tensor can be taken once. Errors: missing, of another type or shape.
+  result<std::vector<float>> take(const std::string& name, const std::vector<std::size_t>& shape) {
+    const auto at = places_.find(name);
+    if (at == places_.end())
+      return file_error(path_, "tensor ", name, " is missing, must be F32, F16 or BF16 ", shown(shape),
+                        " by config.json");
+    const std::size_t file = at->second.file;
+    places_.erase(at);
+    auto values = files_[file].floats(name, &shape);
+    if (values) return values;
+    error e = values.reason();
+    e.append(" by config.json");
+    return e;
+  }
+
+  /// Looks at the tensors that nobody took. Tables of angles, biases that are all zero, tensors of nothing and those of
+  /// whole numbers change nothing. Error: any other; the model computes something that the decoder does not.
+  error left_over(const std::string& kind) {
+    std::size_t markers = 0;
+    std::string first;
+    for (const auto& [name, at] : places_) {
+      const safetensors& file = files_[at.file];
+      const tensor_info& t = *file.find(name);
+      if (name.find("rotary_emb.") != std::string::npos) continue;
+      if (name.ends_with(".bias") && all_zero(file, name)) continue;
+      if (t.begin == t.end || is_whole(t.type) || (is_tiny(t.type) && t.end - t.begin == 1)) {
+        if (markers++ == 0) first = shown(std::string_view(name));
+        continue;
+      }
+      if (name.ends_with(".bias"))
+        return error(errc::not_supported, file.path().string(), ": tensor ", shown(std::string_view(name)),
+                     " is not zero; biases are not built");
+      return error(errc::not_supported, file.path().string(), ": tensor ", shown(std::string_view(name)),
+                   " is no part of ", kind);
+    }
+    if (markers > 0)
+      notes.push_back(path_.filename().string() + ": not used: " + std::to_string(markers) +
+                      " tensors that are no weights, the first of them " + first);
+    return {};
+  }
+  std::uint64_t hash() const noexcept { return hash_; }
+
+  std::vector<std::string> notes;  ///< what the files say twice or for nothing
+
+ private:
+  struct place {
+    std::size_t file;
+    bool listed;  // by the index
+  };
+
+  static bool is_whole(tensor_type t) noexcept {
+    return t == tensor_type::boolean || t == tensor_type::i8 || t == tensor_type::u8 || t == tensor_type::i16 ||
+           t == tensor_type::u16 || t == tensor_type::i32 || t == tensor_type::u32 || t == tensor_type::i64 ||
+           t == tensor_type::u64;
+  }
+  static bool is_tiny(tensor_type t) noexcept { return facts(t).bytes == 1; }
+  static bool all_zero(const safetensors& file, const std::string& name) {
+    const auto values = file.floats(name);
+    return values && std::all_of(values->begin(), values->end(),
+                                 [](float x) { return std::bit_cast<std::uint32_t>(x) << 1 == 0; });
+  }
+
+  /// Adds the tensors of a file. A tensor that another file has, too, must be the same there.
+  error add(const std::filesystem::path& path) {
+    auto file = safetensors::open(path);
+    if (!file) return file.reason();
+    for (const auto& [name, t] : file->tensors()) {
+      const auto [at, fresh] = places_.try_emplace(name, place{files_.size(), false});
+      if (fresh) continue;
+      const safetensors& other = files_[at->second.file];
+      const tensor_info& u = *other.find(name);
+      const auto a = file->data(t), b = other.data(u);
+      if (t.type != u.type || t.shape != u.shape || !std::equal(a.begin(), a.end(), b.begin(), b.end()))
+        return file_error(path, "has another tensor ", shown(std::string_view(name)), " than ",
+                          other.path().filename().string(), " beside it; only one of them can be meant");
+    }
+    files_.push_back(std::move(*file));
+    return {};
+  }
+
+  error add_shards() {
+    // By name, so that the hash does not hang on the index's order.
+    std::map<std::string, std::size_t, std::less<>> shards;
+    index_events names([&](const std::string& tensor, const std::string& shard) -> std::string {
+      // A plain name: an index must not reach outside its folder.
+      if (std::filesystem::path(shard).filename() != shard || !shard.ends_with(".safetensors"))
+        return "puts " + shown(std::string_view(tensor)) + " in " + shown(std::string_view(shard)) +
+               ", must be a .safetensors file beside it";
+      shards.emplace(shard, shards.size());
+      return shards.size() <= most_shards ? "" : "names more than " + std::to_string(most_shards) + " files";
+    });
+    if (const error e = read_json_events(path_, longest_index, names); e.code() != errc::ok) return e;
+    if (shards.empty())
+      return file_error(path_, "must have an object weight_map that says which file has which tensor");
+    for (auto& [name, number] : shards) {
+      number = files_.size();
+      if (const error e = add(path_.parent_path() / name); e.code() != errc::ok) return e;
+      hash_ = mix(hash_ ^ hash_bytes(files_.back().file()));
+    }
+    // Once more, now that it is known what lies where.
+    index_events places([&](const std::string& tensor, const std::string& shard) -> std::string {
+      const auto at = shards.find(shard);
+      if (at == shards.end() || files_[at->second].find(tensor) == nullptr)
+        return "puts " + shown(std::string_view(tensor)) + " in " + shown(std::string_view(shard)) +
+               ", which has no such tensor";
+      places_.find(tensor)->second.listed = true;
+      return "";
+    });
+    if (const error e = read_json_events(path_, longest_index, places); e.code() != errc::ok) return e;
+    say_what_differs(places.total_size());
+    return {};
+  }
+
+  /// Of the index and its files, where the files are right in any case.
+  void say_what_differs(std::uint64_t total_size) {
+    std::uint64_t bytes = 0, unlisted = 0;
+    std::string first;
+    for (const auto& [name, at] : places_) {
+      const tensor_info& t = *files_[at.file].find(name);
+      bytes += t.end - t.begin;
+      if (!at.listed && unlisted++ == 0) first = shown(std::string_view(name));
+    }
+    const std::string index = path_.filename().string() + ": ";
+    if (unlisted > 0)
+      notes.push_back(index + "does not list " + std::to_string(unlisted) + " tensors that its files have, the first " +
+                      first + "; they are read too, as transformers does");
+    if (total_size != 0 && total_size != bytes)
+      notes.push_back(index + "metadata.total_size is " + std::to_string(total_size) + ", its files have tensors of " +
+                      std::to_string(bytes) + " bytes; the files are taken");
+  }
+
+  std::filesystem::path path_;
+  std::vector<safetensors> files_;
+  std::map<std::string, place, std::less<>> places_;
+  std::uint64_t hash_ = 0;
+};
+
+}  // namespace multistate::detail
