@@ -139,4 +139,18 @@ void load_row(float* to, const std::byte* row, int n) noexcept {
   }
 }
 
+/// Whether a row of n elements holds neither NaN nor infinities.
+template <class Format>
+bool finite_row(const std::byte* row, int n) noexcept {
+  const auto count = static_cast<std::size_t>(n);
+  if constexpr (is_scaled<Format>) return is_finite(row_scale<Format>(row, count));
+  bool all = true;
+  for (std::size_t i = 0; i < count; ++i) {
+    typename Format::element e;
+    std::memcpy(&e, row + i * sizeof e, sizeof e);
+    all = all && is_finite(Format::load(e));
+  }
+  return all;
+}
+
 }  // namespace multistate
