@@ -216,8 +216,7 @@ HWY_INLINE float round_query(const float* q, std::size_t dk, float scale, std::i
   const std::size_t N = hn::Lanes(d);
   const whole_tag bits;  // of floats without a sign they order like the floats, NaN above infinity
   auto largest = hn::Zero(bits);
-  for (std::size_t i = 0; i < dk; i += N)
-    largest = hn::Max(largest, hn::BitCast(bits, hn::Abs(hn::Load(d, q + i))));
+  for (std::size_t i = 0; i < dk; i += N) largest = hn::Max(largest, hn::BitCast(bits, hn::Abs(hn::Load(d, q + i))));
   const auto magnitude = std::bit_cast<float>(hn::GetLane(hn::MaxOfLanes(bits, largest)));
   if (!is_finite(magnitude)) {
     std::fill_n(to, rounded_stride(dk), std::int16_t{0});

@@ -70,8 +70,8 @@ HWY_INLINE void end_column(float* x, std::size_t n) {
   hn::Store(hn::IfThenElse(hn::FirstN(d, rest), hn::Load(d, last), lowest), d, last);
 }
 
-/// x [n] (room for whole vectors) to exp(x - max). With NaN or +inf the sum is NaN; states at -inf are none: the largest
-/// is a finite number, so that all of them are below it.
+/// x [n] (room for whole vectors) to exp(x - max). With NaN or +inf the sum is NaN; states at -inf are none: the
+/// largest is a finite number, so that all of them are below it.
 HWY_INLINE softmax_part soften(float* HWY_RESTRICT x, std::size_t n) {
   const lanes_tag d;
   const std::size_t N = hn::Lanes(d);
