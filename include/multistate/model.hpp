@@ -2,6 +2,8 @@
 
 /// Models: the reference decoder with bounded memories, sampling, tokenizers, files of them, and comparing policies.
 
+#include <multistate/types/language.hpp>  // first: says what is missing
+
 #include <multistate/eval/compare.hpp>
 #include <multistate/eval/figures.hpp>
 #include <multistate/eval/oracle.hpp>

@@ -2,6 +2,8 @@
 
 /// The library without a model: policies, multi-states, rotary positions, SIMD attention, the step that joins them.
 
+#include <multistate/types/language.hpp>  // first: says what is missing
+
 #include <multistate/attention/attention.hpp>
 #include <multistate/policies.hpp>
 #include <multistate/policy/registry.hpp>

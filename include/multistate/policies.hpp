@@ -2,6 +2,8 @@
 
 /// Deciding alone, for engines with an attention and a cache of their own: policies, ranking, bookkeeping.
 
+#include <multistate/types/language.hpp>  // first: says what is missing
+
 #include <multistate/decider/decider.hpp>
 #include <multistate/policy/full.hpp>
 #include <multistate/policy/h2o.hpp>

@@ -1,10 +1,10 @@
 # One source compiled twice, so that a broken include can't look like success.
-set(command ${compiler} -std=c++20 -fsyntax-only -I${include} ${source})
+set(command ${compiler} -std=c++20 -fsyntax-only -I${include} ${source} ${options})
 execute_process(COMMAND ${command} RESULT_VARIABLE good ERROR_VARIABLE messages)
 if(NOT good EQUAL 0)
   message(FATAL_ERROR "the good twin does not compile:\n${messages}")
 endif()
-execute_process(COMMAND ${command} -DBAD RESULT_VARIABLE bad ERROR_VARIABLE messages)
+execute_process(COMMAND ${command} -DBAD ${bad_options} RESULT_VARIABLE bad ERROR_VARIABLE messages)
 if(bad EQUAL 0)
   message(FATAL_ERROR "compiles, but must not")
 endif()

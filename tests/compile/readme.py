@@ -12,7 +12,7 @@ loop, policy = blocks
 includes = "".join(line + "\n" for line in loop.splitlines() if line.startswith("#include"))
 body = "\n".join(line for line in loop.splitlines() if not line.startswith("#include"))
 snippets = {
-    "the loop": includes + "void engine(const float* q, float** weights, void (*my_attention)(const float*, int, float**)) {\n" + body + "\n(void)what; }\n",
+    "the loop": includes + "void engine(const float* q, float* weights, void (*my_attention)(int, const float*, int, float*)) {\n" + body + "\n(void)what; }\n",
     "the policy": policy,
 }
 for name, code in snippets.items():

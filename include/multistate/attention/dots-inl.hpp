@@ -10,6 +10,7 @@
 #include <hwy/highway.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -18,6 +19,7 @@
 
 #include <multistate/attention/elements-inl.hpp>
 #include <multistate/attention/options.hpp>
+#include <multistate/types/finite.hpp>
 #include <multistate/types/format.hpp>
 
 HWY_BEFORE_NAMESPACE();
@@ -212,14 +214,11 @@ HWY_INLINE void prepare_query(float* q, std::size_t dk, float scale) {
 HWY_INLINE float round_query(const float* q, std::size_t dk, float scale, std::int16_t* to) {
   const lanes_tag d;
   const std::size_t N = hn::Lanes(d);
-  lanes largest = hn::Zero(d), poison = hn::Zero(d);
-  for (std::size_t i = 0; i < dk; i += N) {
-    const lanes x = hn::Load(d, q + i);
-    largest = hn::Max(largest, hn::Abs(x));
-    poison = hn::MulAdd(x, hn::Zero(d), poison);
-  }
-  const float magnitude = hn::GetLane(hn::MaxOfLanes(d, largest));
-  if (!(hn::GetLane(hn::SumOfLanes(d, poison)) == 0.0f)) {
+  const whole_tag bits;  // of floats without a sign they order like the floats, NaN above infinity
+  auto largest = hn::Zero(bits);
+  for (std::size_t i = 0; i < dk; i += N) largest = hn::Max(largest, hn::BitCast(bits, hn::Abs(hn::Load(d, q + i))));
+  const auto magnitude = std::bit_cast<float>(hn::GetLane(hn::MaxOfLanes(bits, largest)));
+  if (!is_finite(magnitude)) {
     std::fill_n(to, rounded_stride(dk), std::int16_t{0});
     return std::numeric_limits<float>::quiet_NaN();
   }

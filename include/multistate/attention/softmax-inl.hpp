@@ -38,11 +38,12 @@ HWY_INLINE void cap_logits(float* HWY_RESTRICT logits, std::size_t n, float soft
 HWY_INLINE lanes exp_down(lanes x) {
   const lanes_tag d;
   const hn::RebindToSigned<lanes_tag> bits;
-  // The sum leaves n = round(x / ln 2), with the bias of an exponent, in the low bits.
+  // The sum leaves n = round(x / ln 2), with the bias of an exponent, in the low bits. It is taken off again as a whole
+  // number: of two floats that cancel -ffast-math leaves neither, and n would not be rounded.
   const lanes magic = hn::Set(d, 12582912.0f + 127.0f);
-  const lanes shifted = hn::MulAdd(x, hn::Set(d, 1.44269504f), magic);
-  const lanes n = hn::Sub(shifted, magic);
-  const lanes power = hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(bits, shifted)));
+  const auto shifted = hn::BitCast(bits, hn::MulAdd(x, hn::Set(d, 1.44269504f), magic));
+  const lanes n = hn::ConvertTo(d, hn::Sub(shifted, hn::BitCast(bits, magic)));
+  const lanes power = hn::BitCast(d, hn::ShiftLeft<23>(shifted));
   const lanes r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x));
   lanes p = hn::Set(d, 1.3814466074109077e-3f);  // minimax on [-ln 2 / 2, ln 2 / 2]
   p = hn::MulAdd(p, r, hn::Set(d, 8.368780836462975e-3f));
@@ -68,17 +69,17 @@ HWY_INLINE void end_column(float* x, std::size_t n) {
   const lanes lowest = hn::Set(d, -std::numeric_limits<float>::infinity());
   hn::Store(hn::IfThenElse(hn::FirstN(d, rest), hn::Load(d, last), lowest), d, last);
 }
-HWY_INLINE float shift_of(float max) { return max == -std::numeric_limits<float>::infinity() ? 0.0f : max; }
 
-/// x [n] (room for whole vectors) to exp(x - max). With NaN or +inf the sum is NaN; states at -inf are none.
+/// x [n] (room for whole vectors) to exp(x - max). With NaN or +inf the sum is NaN; states at -inf are none: the
+/// largest is a finite number, so that all of them are below it.
 HWY_INLINE softmax_part soften(float* HWY_RESTRICT x, std::size_t n) {
   const lanes_tag d;
   const std::size_t N = hn::Lanes(d);
   end_column(x, n);
-  lanes highest = hn::Set(d, -std::numeric_limits<float>::infinity());
+  lanes highest = hn::Set(d, std::numeric_limits<float>::lowest());
   for (std::size_t i = 0; i < n; i += N) highest = hn::Max(highest, hn::Load(d, x + i));
   const float max = hn::GetLane(hn::MaxOfLanes(d, highest));
-  const lanes shift = hn::Set(d, shift_of(max));
+  const lanes shift = hn::Set(d, max);
   lanes sum = hn::Zero(d);
   for (std::size_t i = 0; i < n; i += N) {
     const lanes e = exp_down(hn::Sub(hn::Load(d, x + i), shift));
@@ -93,7 +94,7 @@ HWY_INLINE void soften_four(float* x, std::size_t stride, std::size_t n, softmax
   const lanes_tag d;
   const std::size_t N = hn::Lanes(d);
   for (std::size_t c = 0; c < 4; ++c) end_column(x + c * stride, n);
-  lanes highest = hn::Set(d, -std::numeric_limits<float>::infinity());
+  lanes highest = hn::Set(d, std::numeric_limits<float>::lowest());
   lanes a = highest, b = highest, c = highest, e = highest;
   float* y = x + stride;
   float* z = y + stride;
@@ -108,8 +109,8 @@ HWY_INLINE void soften_four(float* x, std::size_t stride, std::size_t n, softmax
   parts[1].max = hn::GetLane(hn::MaxOfLanes(d, b));
   parts[2].max = hn::GetLane(hn::MaxOfLanes(d, c));
   parts[3].max = hn::GetLane(hn::MaxOfLanes(d, e));
-  const lanes xs = hn::Set(d, shift_of(parts[0].max)), ys = hn::Set(d, shift_of(parts[1].max));
-  const lanes zs = hn::Set(d, shift_of(parts[2].max)), ws = hn::Set(d, shift_of(parts[3].max));
+  const lanes xs = hn::Set(d, parts[0].max), ys = hn::Set(d, parts[1].max);
+  const lanes zs = hn::Set(d, parts[2].max), ws = hn::Set(d, parts[3].max);
   a = b = c = e = hn::Zero(d);
   const auto step = [d](float* at, lanes shift, lanes& sum) HWY_ATTR {
     const lanes power = exp_down(hn::Sub(hn::Load(d, at), shift));

@@ -5,6 +5,7 @@
 #include <multistate/decider/decider.hpp>
 #include <multistate/types/bytes.hpp>
 #include <multistate/types/hash.hpp>
+#include <multistate/types/save_header.hpp>
 
 namespace multistate {
 
@@ -14,7 +15,7 @@ std::uint64_t decider<P>::fingerprint() const noexcept {
   std::uint64_t h = 0;
   const auto add = [&](std::uint64_t word) { h = mix(h ^ word); };
   for (char c : std::string_view(P::name)) add(static_cast<unsigned char>(c));
-  std::apply([&](const auto&... o) { (add(static_cast<std::uint64_t>(settings_.*o.member)), ...); }, P::options);
+  std::apply([&](const auto&... o) { (add(detail::setting_bits(settings_.*o.member)), ...); }, P::options);
   add(static_cast<std::uint64_t>(settings_.scope));
   for (int amount : {where_.kv_heads, where_.layer, where_.layers, room_.chunk, room_.hold, room_.undo, room_.every,
                      room_.prompt, room_.window})
@@ -25,8 +26,7 @@ std::uint64_t decider<P>::fingerprint() const noexcept {
 
 template <policy P>
 bool decider<P>::copy_from(const decider& other) noexcept {
-  MULTISTATE_ASSERT(!open_ && !other.open_);
-  if (fingerprint() != other.fingerprint()) return false;
+  if (other.open_ || other.fault_ != fault_kind::none || fingerprint() != other.fingerprint()) return false;
   const auto copy = []<class T>(buffer<T>& to, const buffer<T>& from) {
     for (std::size_t i = 0; i < from.size(); ++i) to[i] = from[i];
   };
@@ -45,13 +45,23 @@ bool decider<P>::copy_from(const decider& other) noexcept {
   first_cycle_ = other.first_cycle_;
   cycles_ = other.cycles_;
   undoable_tokens_ = other.undoable_tokens_;
-  settle();
+  begin_at(other.moment_);
   return true;
+}
+
+/// Between cycles, without a fault.
+template <policy P>
+void decider<P>::begin_at(std::uint64_t moment) noexcept {
+  open_ = false;
+  appended_ = 0;
+  fault_ = fault_kind::none;
+  moment_ = moment;
+  settle();
 }
 
 template <policy P>
 void decider<P>::restart(int layer) noexcept {
-  MULTISTATE_ASSERT(!open_ && layer >= 0);
+  MULTISTATE_ASSERT(layer >= 0);
   where_.layer = layer;
   for (int i = 0; i < lanes_; ++i) {
     lane_state& s = lane_[l(i)];
@@ -63,13 +73,13 @@ void decider<P>::restart(int layer) noexcept {
   for (auto& p : pin_) p = {};
   next_position_ = 0;
   forget_cycles();
-  settle();
+  begin_at(0);
 }
 
 template <policy P>
 template <policy Q>
 bool decider<P>::take_over(const decider<Q>& other) noexcept {
-  MULTISTATE_ASSERT(!open_ && !other.open_);
+  if (other.open_ || other.fault_ != fault_kind::none) return false;
   if (lanes_ != other.lanes_ || where_.kv_heads != other.where_.kv_heads) return false;
   const std::span<const position_range> pins(other.pin_, u(other.pins_));
   int pending = 0;
@@ -108,13 +118,14 @@ bool decider<P>::take_over(const decider<Q>& other) noexcept {
   next_position_ = other.next_position_;
   pending_ = pending;
   forget_cycles();
-  settle();
+  begin_at(other.moment_);
   return true;
 }
 
 template <policy P>
 std::size_t decider<P>::save_bytes() const noexcept {
-  std::size_t bytes = sizeof(std::uint64_t) + sizeof(position) + 2 * sizeof(std::int32_t) + sizeof pin_;
+  std::size_t bytes =
+      detail::save_header_bytes + 2 * sizeof(std::uint64_t) + sizeof(position) + 2 * sizeof(std::int32_t) + sizeof pin_;
   for (int i = 0; i < lanes_; ++i)
     bytes += sizeof(std::int32_t) + sizeof(slot) + lane_bytes(lane_[l(i)].live, lane_[l(i)].hole);
   return bytes;
@@ -129,9 +140,11 @@ std::size_t decider<P>::lane_bytes(int live, slot hole) noexcept {
 
 template <policy P>
 void decider<P>::save(std::span<std::byte> out) const noexcept {
-  MULTISTATE_ASSERT(!open_ && out.size() == save_bytes());
+  MULTISTATE_ASSERT(out.size() == save_bytes());
   byte_writer to(out);
+  detail::put_save_header(to, open_ ? "a cycle!" : detail::decider_save);
   to.put(fingerprint());
+  to.put(moment_);
   to.put(next_position_);
   to.put(std::int32_t{pending_});
   to.put(std::int32_t{pins_});
@@ -148,14 +161,15 @@ void decider<P>::save(std::span<std::byte> out) const noexcept {
 
 template <policy P>
 error decider<P>::load(std::span<const std::byte> in) noexcept {
-  MULTISTATE_ASSERT(!open_);
   const auto broken = [](std::string_view what) {
     return error(errc::bad_input, P::name, ": saved state can't be used: ", what);
   };
   for (const bool commit : {false, true}) {  // read without touching anything, then again to take it over
     byte_reader from(in);
+    if (const error e = detail::take_save_header(from, detail::decider_save, P::name); e.code() != errc::ok) return e;
     if (from.get<std::uint64_t>() != fingerprint())
       return broken("it was made with another policy, other settings or sizes");
+    const auto moment = from.get<std::uint64_t>();
     const auto next_position = from.get<position>();
     const auto pending = from.get<std::int32_t>();
     const auto pins = from.get<std::int32_t>();
@@ -170,6 +184,7 @@ error decider<P>::load(std::span<const std::byte> in) noexcept {
     }
     if (commit) {
       next_position_ = next_position;
+      moment_ = moment;
       pending_ = pending;
       pins_ = pins;
       for (int i = 0; i < max_pins; ++i) pin_[i] = pin[i];
@@ -213,7 +228,7 @@ error decider<P>::load(std::span<const std::byte> in) noexcept {
     }
     if (from.failed() || from.left() != 0) return broken(from.failed() ? "it is cut short" : "it is too long");
   }
-  settle();
+  begin_at(moment_);
   return {};
 }
 

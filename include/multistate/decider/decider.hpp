@@ -7,6 +7,7 @@
 #include <multistate/types/buffer.hpp>
 #include <multistate/types/decision.hpp>
 #include <multistate/types/error.hpp>
+#include <multistate/types/hash.hpp>
 #include <multistate/types/prefetch.hpp>
 
 namespace multistate {
@@ -24,6 +25,9 @@ struct placement {
 ///   decider.append(c)          places for c tokens, the same number in every lane; execute its moves, write states
 ///   decider.observe(lane, r)   the weights of each KV head (and each layer, at scope model), in head order
 ///   decider.reduce()           drops down to the budget; execute its moves
+///
+/// A call that breaks these rules changes nothing, in every build: its decision has a fault, which all that follow
+/// repeat until clear_fault().
 template <policy P>
 class decider {
  public:
@@ -39,7 +43,9 @@ class decider {
   /// empty lane. `full` is given no more tokens than its budget.
   const decision& append(int c, phase when = phase::decode, bool held = false) noexcept;
   /// Places of the appended tokens, oldest first.
-  std::span<const slot> slots(int lane) const noexcept { return fresh_.span(lane_[l(lane)].fresh, u(appended_)); }
+  std::span<const slot> slots(int lane) const noexcept {
+    return fresh_.span(lane_[l(lane)].fresh, fault_ == fault_kind::none ? u(appended_) : 0);
+  }
   /// Hands key, value and query of appended token j of one KV head, in float32 and before storage, to a policy that
   /// asks.
   void enter(int lane, int j, std::span<const float> key, std::span<const float> value,
@@ -53,6 +59,8 @@ class decider {
   /// Ends the cycle: forgets appended tokens past `accepted` (-1: all stay) and their rows, then drops down to the
   /// budget. Precondition of accepted < c: the cycle is held. accepted = 0 leaves everything as before the cycle.
   const decision& reduce(int accepted = -1) noexcept;
+  /// Whether undo(tokens) would.
+  bool can_undo(int tokens) const noexcept { return cycles_of(tokens) > 0; }
   /// Takes back whole cycles that hold exactly `tokens` accepted tokens, at most limits.undo: afterwards everything is
   /// bit for bit as if they had never happened. The moves to execute are in last(). False changes nothing. A one-shot
   /// prompt can't be taken back. Pins go back too: to what they were when the oldest of these cycles began.
@@ -62,12 +70,25 @@ class decider {
   /// What the last append, reduce, undo or close did.
   const decision& last() const noexcept { return decision_; }
 
+  // ---- faults
+
+  fault_kind fault() const noexcept { return fault_; }
+  /// Goes on where the fault came up. Of a reduce() without all rows: observe what is missing, and reduce again.
+  void clear_fault() noexcept {
+    fault_ = fault_kind::none;
+    decision_.fault = fault_;
+  }
+  /// Why append() would not take the tokens.
+  fault_kind refusal(int c, bool held = false) const noexcept;
+  /// For who executes decisions and can't: changes nothing, and lets all decisions repeat the fault.
+  const decision& fail(fault_kind why) noexcept;
+
   // ---- protection at run time
 
   /// Positions [first, last) are not dropped until unpin; they count against the budget. False, and nothing changed,
-  /// when more than some lane's budget would be protected or there are `max_pins` ranges already.
+  /// when more than some lane's budget would be protected, there are `max_pins` ranges already, or within a cycle.
   bool pin(position first, position last) noexcept;
-  /// False when there is no such pin.
+  /// False when there is no such pin, or within a cycle.
   bool unpin(position first, position last) noexcept;
   static constexpr int max_pins = 8;
 
@@ -79,6 +100,8 @@ class decider {
   const limits& room() const noexcept { return room_; }
   const placement& where() const noexcept { return where_; }
   int lanes() const noexcept { return lanes_; }
+  /// Which lane holds the states of a KV head.
+  int lane_of(int kv_head) const noexcept { return multistate::lane_of(settings_.scope, kv_head); }
   int budget(int lane) const noexcept { return lane_[l(lane)].budget; }
   int capacity(int lane) const noexcept { return lane_[l(lane)].capacity; }
   int live(int lane) const noexcept { return lane_[l(lane)].live; }
@@ -88,6 +111,8 @@ class decider {
   }
   /// The next token's.
   position next_position() const noexcept { return next_position_; }
+  /// Names what was decided so far: states that have executed it are at the same moment.
+  std::uint64_t moment() const noexcept { return moment_; }
   /// Slots by increasing position; returns the number of live states, fills at most out.size().
   std::size_t rank_order(int lane, std::span<slot> out) const noexcept;
   /// Rank of each slot, [n] by slot: angles of in-cache positions.
@@ -110,7 +135,8 @@ class decider {
 
   // ---- copies
 
-  /// Becomes a copy that goes on independently, undo included. False when the two were not made alike.
+  /// Becomes a copy that goes on independently, undo included. False, and nothing changed, when the two were not made
+  /// alike, and of one with a fault or within a cycle.
   bool copy_from(const decider& other) noexcept;
   /// Forgets everything; from now on decides for this layer.
   void restart(int layer) noexcept;
@@ -119,11 +145,11 @@ class decider {
   /// over (the same policy keeps its memory). Undo ends here. False, and nothing changed, when they do not fit.
   template <policy Q>
   bool take_over(const decider<Q>& other) noexcept;
-  /// Bytes that save() fills now, between cycles.
+  /// Bytes that save() fills now, between cycles. What is saved within one is no save: load() refuses it.
   std::size_t save_bytes() const noexcept;
   void save(std::span<std::byte> out) const noexcept;
   /// Restores what save() wrote of a decider made alike; undo starts anew. Anything else is refused and changes
-  /// nothing.
+  /// nothing. The states' save comes after it: states.load(saved, last()) refuses one of another moment.
   error load(std::span<const std::byte> in) noexcept;
 
  private:
@@ -165,6 +191,7 @@ class decider {
     int tokens;
     int pending;
     int pins;
+    std::uint64_t moment;
     position_range pin[max_pins];
   };
 
@@ -202,6 +229,10 @@ class decider {
   /// Place of a cycle that can be taken back; one more than `undo`, for the cycle under way.
   std::size_t ring(int age) const noexcept { return u((first_cycle_ + age) % (room_.undo + 1)); }
   std::size_t journal_size() const noexcept { return room_.undo > 0 ? 2 * u(room_.undo + room_.slack()) : 0; }
+  fault_kind refusal(int lane, const rows& r, bool each, bool sum) const noexcept;
+  fault_kind fault_or_order() const noexcept { return fault_ == fault_kind::none ? fault_kind::out_of_order : fault_; }
+  /// How many cycles hold exactly `tokens`; 0: none do.
+  int cycles_of(int tokens) const noexcept;
   void begin_cycle() noexcept;
   void end_cycle(int accepted) noexcept;
   void note(int lane, const reversal& how) noexcept;
@@ -211,6 +242,7 @@ class decider {
     return cycle_marks_.bytes() + operations_.bytes() + old_columns_.bytes() + journal_.bytes() + undo_moves_.bytes();
   }
   void settle() noexcept;
+  void begin_at(std::uint64_t moment) noexcept;
   std::uint64_t fingerprint() const noexcept;
   static std::size_t lane_bytes(int live, slot hole) noexcept;
 
@@ -225,7 +257,11 @@ class decider {
   phase phase_ = phase::decode;
   bool open_ = false;  ///< between append and reduce
   bool held_ = false;  ///< this cycle's rows wait one by one
+  fault_kind fault_ = fault_kind::none;
   position next_position_ = 0;
+  std::uint64_t before_ = 0;        ///< moment before the last decision
+  std::uint64_t moment_ = 0;        ///< after it: a hash of what was decided since the lanes were empty
+  std::uint64_t cycle_moment_ = 0;  ///< before the cycle under way
 
   buffer<lane_state> lane_;
   buffer<int> budgets_;         ///< [lane]

@@ -71,6 +71,7 @@ result<decider<P>> decider<P>::make(const P& settings, const placement& where, c
 
 template <policy P>
 void decider<P>::settle() noexcept {
+  before_ = moment_;
   for (int i = 0; i < lanes_; ++i) report(i, 0, 0);
 }
 
@@ -134,13 +135,36 @@ void decider<P>::report(int lane, int dropped, int moves) noexcept {
                               .dropped_positions = dropped_positions_.span(s.drops, u(dropped)),
                               .moves = moves_.span(s.drops, u(moves)),
                               .live = s.live,
-                              .hole = s.hole};
-  decision_.lanes = lane_decisions_.span(0, lane_decisions_.size());
+                              .hole = s.hole,
+                              .before = before_,
+                              .moment = moment_};
+  decision_ = {lane_decisions_.span(0, lane_decisions_.size()), fault_};
+}
+
+template <policy P>
+const decision& decider<P>::fail(fault_kind why) noexcept {
+  fault_ = why;
+  settle();
+  return decision_;
+}
+
+template <policy P>
+fault_kind decider<P>::refusal(int c, bool held) const noexcept {
+  if (fault_ != fault_kind::none) return fault_;
+  if (open_) return fault_kind::out_of_order;
+  if (c < 1 || (held ? c > room_.hold : c > room_.chunk && (c > room_.prompt || next_position_ > 0)))
+    return fault_kind::wrong_count;
+  for (int i = 0; i < lanes_; ++i)
+    if (live(i) + c > (has_no_budget<P> ? budget(i) : capacity(i))) return fault_kind::wrong_count;
+  return fault_kind::none;
 }
 
 template <policy P>
 const decision& decider<P>::close() noexcept {
-  MULTISTATE_ASSERT(!open_);
+  if (fault_ != fault_kind::none || open_) return fail(fault_or_order());
+  before_ = moment_;
+  for (int i = 0; i < lanes_; ++i)
+    if (lane_[l(i)].hole != no_slot) moment_ = mix(before_ + 1);
   for (int i = 0; i < lanes_; ++i) {
     int moves = 0;
     close_hole(lane_[l(i)], moves);
@@ -151,9 +175,10 @@ const decision& decider<P>::close() noexcept {
 
 template <policy P>
 const decision& decider<P>::append(int c, phase when, bool held) noexcept {
-  MULTISTATE_ASSERT(!open_ && c >= 1);
-  MULTISTATE_ASSERT(held ? c <= room_.hold : c <= room_.chunk || (c <= room_.prompt && next_position_ == 0));
+  if (const fault_kind why = refusal(c, held); why != fault_kind::none) return fail(why);
   if (room_.undo > 0) begin_cycle();
+  before_ = cycle_moment_ = moment_;
+  moment_ = mix(moment_ ^ static_cast<std::uint64_t>(c));
   open_ = true;
   held_ = held;
   appended_ = c;
@@ -163,7 +188,6 @@ const decision& decider<P>::append(int c, phase when, bool held) noexcept {
     s.observations = s.observed_heads = 0;
     s.judged = false;
     s.chosen = 0;
-    MULTISTATE_ASSERT(s.live + c <= s.capacity && (!has_no_budget<P> || s.live + c <= s.budget));
     int moves = 0;
     if (c > 1) close_hole(s, moves);
     for (int j = 0; j < c; ++j) {
@@ -185,14 +209,15 @@ template <policy P>
 void decider<P>::enter(int lane, int j, std::span<const float> key, std::span<const float> value,
                        std::span<const float> query) noexcept {
   if constexpr (enters<P>) {
-    MULTISTATE_ASSERT(open_ && j < appended_);
+    if (fault_ != fault_kind::none) return;
+    MULTISTATE_ASSERT(open_ && j >= 0 && j < appended_);
     settings_.enter(view(lane), slots(lane)[u(j)], key, value, query);
   }
 }
 
 template <policy P>
 bool decider<P>::needs_rows() const noexcept {
-  MULTISTATE_ASSERT(open_);
+  if (!open_ || fault_ != fault_kind::none) return false;
   if constexpr (!sees_rows) return false;
   if constexpr (observes<P>) return true;
   if (!due(appended_)) return false;
@@ -201,18 +226,28 @@ bool decider<P>::needs_rows() const noexcept {
   return false;
 }
 
+/// `each`: every row is wanted; `sum`: theirs.
+template <policy P>
+fault_kind decider<P>::refusal(int lane, const rows& r, bool each, bool sum) const noexcept {
+  if (!open_) return fault_kind::out_of_order;
+  if (lane < 0 || lane >= lanes_ || r.n != live(lane) || r.queries < 1 || r.queries > appended_)
+    return fault_kind::wrong_row;
+  if ((each || sum) && r.queries != appended_) return fault_kind::wrong_row;
+  if (!sum && r.summed && r.queries > 1) return fault_kind::wrong_row;  // a sum does not hold the last query's row
+  return lane_[l(lane)].judged ? fault_kind::lane_observed_twice : fault_kind::none;
+}
+
 template <policy P>
 void decider<P>::observe(int lane, const rows& r) noexcept {
   if constexpr (sees_rows) {
+    if (fault_ != fault_kind::none) return;
+    const bool each = held_ || any(P::wants & needs::each_row), sum = !each && any(P::wants & needs::row_sum);
+    if (const fault_kind why = refusal(lane, r, each, sum); why != fault_kind::none) return void(fail(why));
     lane_state& s = lane_[l(lane)];
-    MULTISTATE_ASSERT(open_ && !s.judged && r.n == s.live && r.queries >= 1 && r.queries <= appended_);
     const bool first = s.observations++ == 0;
     const std::size_t n = u(r.n), stride = u(s.capacity);
     const std::size_t at = u(waiting_rows(room_)) * s.base;
     s.observed_heads += r.heads;
-    const bool each = held_ || any(P::wants & needs::each_row), sum = !each && any(P::wants & needs::row_sum);
-    MULTISTATE_ASSERT(!(each || sum) || r.queries == appended_);
-    MULTISTATE_ASSERT(sum || !r.summed || r.queries == 1);  // a sum over queries does not hold the last one's row
     // A lane of one KV head gets no other row: this one need not be copied to wait.
     if (settings_.scope == scope_kind::head && !each && (!sum || r.summed || r.queries == 1))
       return judge(lane, {.data = r.last().data(), .n = r.n, .queries = appended_, .heads = r.heads, .summed = true},
@@ -313,12 +348,18 @@ void decider<P>::drop_chosen(int lane, int& moves) noexcept {
 
 template <policy P>
 const decision& decider<P>::reduce(int accepted) noexcept {
-  MULTISTATE_ASSERT(open_);
+  if (fault_ != fault_kind::none || !open_) return fail(fault_or_order());
   if (accepted < 0) accepted = appended_;
-  MULTISTATE_ASSERT(accepted <= appended_ && (accepted == appended_ || held_));
+  if (accepted > appended_ || (accepted < appended_ && !held_)) return fail(fault_kind::wrong_count);
   const bool rows_matter = accepted > 0 && needs_rows();
+  for (int i = 0; rows_matter && i < lanes_; ++i)
+    if (const int seen = lane_[l(i)].observations;
+        seen == 0 || (settings_.scope == scope_kind::model && seen % where_.layers != 0))
+      return fail(fault_kind::lane_not_observed);
   open_ = false;
   next_position_ -= appended_ - accepted;
+  before_ = moment_;
+  std::uint64_t gone = 0;
   for (int i = 0; i < lanes_; ++i) {
     lane_state& s = lane_[l(i)];
     for (int j = appended_; j > accepted; --j) {  // no holes where tokens can be refused: they lie on top
@@ -328,13 +369,15 @@ const decision& decider<P>::reduce(int accepted) noexcept {
     }
     int moves = 0;
     if (accepted > 0) {
-      MULTISTATE_ASSERT(!rows_matter || (s.observations > 0 && (settings_.scope != scope_kind::model ||
-                                                                s.observations % where_.layers == 0)));
       if (!s.judged) judge(i, rows_matter ? waiting(i, accepted) : rows{}, accepted);
       drop_chosen(i, moves);
     }
     report(i, s.chosen, moves);
+    for (const position p : lane_decisions_[l(i)].dropped_positions)
+      gone += mix(static_cast<std::uint64_t>(p) ^ static_cast<std::uint64_t>(i) << 56);
   }
+  moment_ = accepted == 0 ? cycle_moment_ : mix(cycle_moment_ ^ mix(gone + static_cast<std::uint64_t>(accepted)));
+  for (lane_decision& x : lane_decisions_.span(0, lane_decisions_.size())) x.moment = moment_;
   pending_ = due(accepted) ? 0 : pending_ + accepted;
   if (room_.undo > 0 && accepted > 0) end_cycle(accepted);
   return decision_;
@@ -362,7 +405,7 @@ std::int64_t decider<P>::reserved(const lane_state& s, std::span<const position_
 
 template <policy P>
 bool decider<P>::pin(position first, position last) noexcept {
-  MULTISTATE_ASSERT(!open_);
+  if (open_ || fault_ != fault_kind::none) return false;
   if (first < 0 || last <= first || pins_ == max_pins) return false;
   pin_[pins_] = {first, last};
   const std::span<const position_range> pins(pin_, u(pins_ + 1));
@@ -382,7 +425,7 @@ bool decider<P>::pin(position first, position last) noexcept {
 
 template <policy P>
 bool decider<P>::unpin(position first, position last) noexcept {
-  MULTISTATE_ASSERT(!open_);
+  if (open_ || fault_ != fault_kind::none) return false;
   for (int i = 0; i < pins_; ++i)
     if (pin_[i] == position_range{first, last}) {
       for (--pins_; i < pins_; ++i) pin_[i] = pin_[i + 1];

@@ -12,6 +12,7 @@ void decider<P>::begin_cycle() noexcept {
   cycle_mark& mark = cycle_marks_[at];
   mark.pending = pending_;
   mark.pins = pins_;
+  mark.moment = moment_;
   for (int i = 0; i < max_pins; ++i) mark.pin[i] = pin_[i];
   for (int i = 0; i < lanes_; ++i) {
     const lane_state& s = lane_[l(i)];
@@ -59,11 +60,19 @@ void decider<P>::reverse(int lane, const reversal& how) noexcept {
 }
 
 template <policy P>
-bool decider<P>::undo(int tokens) noexcept {
-  MULTISTATE_ASSERT(!open_);
+int decider<P>::cycles_of(int tokens) const noexcept {
+  if (open_ || fault_ != fault_kind::none) return 0;
   int cycles = 0, held = 0;
   while (held < tokens && cycles < cycles_) held += cycle_marks_[ring(cycles_ - ++cycles)].tokens;
-  if (tokens < 1 || held != tokens) return false;
+  return held == tokens ? cycles : 0;
+}
+
+template <policy P>
+bool decider<P>::undo(int tokens) noexcept {
+  const int cycles = cycles_of(tokens);
+  if (cycles == 0) return false;
+  before_ = moment_;
+  moment_ = cycle_marks_[ring(cycles_ - cycles)].moment;
   const std::size_t first = ring(cycles_ - cycles);
   for (int i = 0; i < lanes_; ++i) {
     lane_state& s = lane_[l(i)];

@@ -11,6 +11,7 @@
 
 #include <multistate/eval/lives.hpp>
 #include <multistate/eval/statistics.hpp>
+#include <multistate/types/finite.hpp>
 
 namespace multistate {
 
@@ -23,7 +24,7 @@ struct softmax_scale {
 inline bool find_scale(std::span<const float> logits, softmax_scale& out) noexcept {
   double top = -HUGE_VAL, sum = 0;
   for (const float x : logits) {
-    if (!std::isfinite(x)) return false;
+    if (!is_finite(x)) return false;
     top = std::max(top, double{x});
   }
   for (const float x : logits) sum += std::exp(double{x} - top);

@@ -159,10 +159,10 @@ class policy_memory final : public layer_memory {
     for (state& s : states_) s.apply(what);
     if (observer != nullptr) observer->decided(first_layer_ + static_cast<int>(states_.size()) - 1, what);
   }
-  bool undo(int tokens) noexcept override {
-    if (!who_.undo(tokens)) return false;
+  bool can_undo(int tokens) const noexcept override { return who_.can_undo(tokens); }
+  void undo(int tokens) noexcept override {
+    who_.undo(tokens);
     for (state& s : states_) s.apply(who_.last());
-    return true;
   }
   bool pin(position first, position last) noexcept override { return who_.pin(first, last); }
   bool unpin(position first, position last) noexcept override { return who_.unpin(first, last); }

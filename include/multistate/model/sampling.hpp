@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <multistate/types/assert.hpp>
+#include <multistate/types/finite.hpp>
 #include <multistate/types/hash.hpp>
 
 namespace multistate {
@@ -18,7 +19,7 @@ inline int greedy(std::span<const float> logits) noexcept {
   MULTISTATE_ASSERT(!logits.empty());
   std::size_t best = 0;
   for (std::size_t i = 1; i < logits.size(); ++i)
-    if (logits[i] > logits[best] || (std::isnan(logits[best]) && !std::isnan(logits[i]))) best = i;
+    if (logits[i] > logits[best] || (is_nan(logits[best]) && !is_nan(logits[i]))) best = i;
   return static_cast<int>(best);
 }
 
@@ -53,14 +54,14 @@ class sampler {
     MULTISTATE_ASSERT(logits.size() == ranked_.size());
     const double draw = draws_();
     const float max = logits[static_cast<std::size_t>(greedy(logits))];
-    if (!(settings_.temperature > 0.0f) || !(settings_.top_p > 0.0f) || !std::isfinite(max)) return greedy(logits);
+    if (!(settings_.temperature > 0.0f) || !(settings_.top_p > 0.0f) || !is_finite(max)) return greedy(logits);
     double total = 0.0;
     for (std::size_t i = 0; i < logits.size(); ++i) {
       const double weight = std::exp((double{logits[i]} - double{max}) / double{settings_.temperature});
       ranked_[i] = {weight, static_cast<int>(i)};
       total += weight;
     }
-    if (!std::isfinite(total)) return greedy(logits);
+    if (!is_finite(total)) return greedy(logits);
     return settings_.top_p < 1.0f ? among_the_best(draw, total) : by_id(draw * total);
   }
 

@@ -87,7 +87,9 @@ class layer_memory {
   virtual void attend(int layer, const step_io& io, attend_mode mode, memory_observer* observer,
                       std::span<std::byte> scratch) noexcept = 0;
   virtual void reduce(int accepted, memory_observer* observer) noexcept = 0;
-  virtual bool undo(int tokens) noexcept = 0;
+  virtual bool can_undo(int tokens) const noexcept = 0;
+  /// Precondition: can_undo(tokens).
+  virtual void undo(int tokens) noexcept = 0;
   virtual bool pin(position first, position last) noexcept = 0;
   virtual bool unpin(position first, position last) noexcept = 0;
   virtual void reset() noexcept = 0;
@@ -207,17 +209,13 @@ class sequence_memory {
     return true;
   }
   /// Takes back the newest `tokens`, in all layers, as if they had never been. False, and nothing changed, when that is
-  /// more than limits::undo holds or not a whole number of calls.
+  /// more than limits::undo of some layer holds or not a whole number of calls.
   bool undo(int tokens) noexcept {
     if (held_ != 0) return false;
-    bool done = false;
-    for (const auto& p : parts_) {
-      const bool one = p->undo(tokens);
-      MULTISTATE_ASSERT(p == parts_[0] || one == done);
-      if (!one && !done) return false;
-      done = one;
-    }
-    return done;
+    for (const auto& p : parts_)
+      if (!p->can_undo(tokens)) return false;
+    for (const auto& p : parts_) p->undo(tokens);
+    return true;
   }
   /// Positions [first, last) stay until unpin, in every layer. False, and nothing changed, where they don't fit.
   bool pin(position first, position last) noexcept {

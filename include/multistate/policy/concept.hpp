@@ -2,6 +2,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string_view>
 #include <tuple>
@@ -31,7 +32,13 @@ struct lane_ref {
   }
 };
 
-/// One `key=value` of a policy's string form: bool, int, unsigned 64-bit or scope_kind. The key "+" (an int) is the
+/// What a setting in a policy's string form can be.
+template <class T>
+concept setting = std::same_as<T, bool> || std::same_as<T, int> || std::same_as<T, std::uint64_t> ||
+                  std::same_as<T, unsigned long long> || std::same_as<T, float> || std::same_as<T, double> ||
+                  std::same_as<T, scope_kind>;
+
+/// One `key=value` of a policy's string form. The key "+" (an int) is the
 /// number in `name+N`.
 template <class P, class T>
 struct option {
@@ -62,8 +69,14 @@ template <class P>
 concept has_scope = requires(const P p) {
   { p.scope } -> std::convertible_to<scope_kind>;
 };
+namespace detail {
+template <class T>
+inline constexpr bool is_options = false;
+template <class... P, class... T>
+inline constexpr bool is_options<std::tuple<option<P, T>...>> = (setting<T> && ...);
+}  // namespace detail
 template <class P>
-concept has_options = requires { std::tuple_size<std::remove_cvref_t<decltype(P::options)>>::value; };
+concept has_options = detail::is_options<std::remove_cvref_t<decltype(P::options)>>;
 template <class P>
 concept has_check = requires(const P p, int budget) {
   { p.check(budget) } -> std::same_as<const char*>;
@@ -130,7 +143,10 @@ consteval bool diagnose_policy() {
                 "a policy needs: static constexpr int columns, its numbers per slot (docs/write-a-policy.md)");
   static_assert(has_budget<P>, "a policy needs: int budget, in states (docs/write-a-policy.md)");
   static_assert(has_scope<P>, "a policy needs: scope_kind scope (docs/write-a-policy.md)");
-  static_assert(has_options<P>, "a policy needs: static constexpr auto options, a std::tuple (docs/write-a-policy.md)");
+  static_assert(
+      has_options<P>,
+      "a policy needs: static constexpr auto options, a std::tuple of option{\"key\", &P::member}; members are "
+      "bool, int, std::uint64_t, float, double or scope_kind (docs/write-a-policy.md)");
   static_assert(
       has_check<P>,
       "a policy needs: const char* check(int budget) const, the broken rule or nullptr (docs/write-a-policy.md)");

@@ -120,8 +120,16 @@ class any_policy<registry<P...>> {
   static bool read(std::string_view text, T& to) {
     T value{};
     const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (code != std::errc() || end != text.data() + text.size() || text.empty() || value < 0) return false;
+    if (code != std::errc() || end != text.data() + text.size() || text.starts_with('-')) return false;
     if (std::is_same_v<T, int> && std::cmp_greater(value, max_tokens)) return false;
+    to = value;
+    return true;
+  }
+  template <std::floating_point T>
+  static bool read(std::string_view text, T& to) {
+    T value{};
+    const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (code != std::errc() || end != text.data() + text.size() || !is_finite(value)) return false;
     to = value;
     return true;
   }
@@ -133,6 +141,8 @@ class any_policy<registry<P...>> {
       return "true or false";
     else if constexpr (std::is_same_v<T, int>)
       return "a whole number from 0 to 2^28";
+    else if constexpr (std::floating_point<T>)
+      return "a finite number such as 0.5 or 1e-3";
     else
       return "a whole number from 0 to 2^64 - 1";
   }
@@ -178,7 +188,8 @@ class any_policy<registry<P...>> {
       if (!assign(suffix, name)) return wrong(Q::name, " takes no '+", name, "'");
     }
     std::vector<std::string_view> seen;
-    while (!rest.empty() && bad.code() == errc::ok) {
+    for (bool more = whole.find(',') != whole.npos; more && bad.code() == errc::ok;) {
+      more = rest.find(',') != rest.npos;
       std::string_view text = cut(rest, ',');
       const bool assigned = text.find('=') != text.npos;
       const std::string_view key = cut(text, '=');
@@ -197,7 +208,7 @@ class any_policy<registry<P...>> {
     return visit([&]<class Q>(const Q& p) {
       std::string text(Q::name), settings;
       each_option<Q>([&](const auto& o) {
-        if (p.*o.member == Q{}.*o.member) return;
+        if (detail::setting_bits(p.*o.member) == detail::setting_bits(Q{}.*o.member)) return;
         error value;
         detail::append_value(value, p.*o.member);
         if (o.key == suffix)
@@ -213,11 +224,13 @@ class any_policy<registry<P...>> {
   std::variant<P...> settings_;
 };
 
-/// Cuts a list of policies at its commas: an item with '=' belongs to the one before.
+/// Cuts a list of policies at its commas: an item with '=' belongs to the one before. Two commas, or one at an end,
+/// have an empty item between them, which is no policy.
 inline std::vector<std::string> split_policies(std::string_view list) {
   std::vector<std::string> out;
-  while (!list.empty()) {
+  for (bool more = !list.empty(); more;) {
     const std::size_t at = list.find(',');
+    more = at != list.npos;
     const std::string_view item = list.substr(0, at);
     list.remove_prefix(at == list.npos ? list.size() : at + 1);
     if (!out.empty() && item.find('=') != item.npos)

@@ -1,11 +1,13 @@
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <tuple>
 #include <type_traits>
 
 #include <multistate/policy/concept.hpp>
 #include <multistate/types/error.hpp>
+#include <multistate/types/finite.hpp>
 
 namespace multistate {
 
@@ -21,15 +23,28 @@ void append_value(error& e, const T& value) noexcept {
     e.append(value);
 }
 
-/// A number may be the default, whatever that is, or a count.
+/// A setting as a word: equal for equal ones, and of numbers only for the same bits.
+template <setting T>
+constexpr std::uint64_t setting_bits(T value) noexcept {
+  if constexpr (std::is_same_v<T, float>)
+    return std::bit_cast<std::uint32_t>(value);
+  else if constexpr (std::is_same_v<T, double>)
+    return std::bit_cast<std::uint64_t>(value);
+  else
+    return static_cast<std::uint64_t>(value);
+}
+
+/// Null where it is in range: a whole number may be the default, whatever that is, or a count.
 template <class P, class Option>
-bool in_range(const P& settings, const Option& o) noexcept {
-  if constexpr (std::is_same_v<std::remove_cvref_t<decltype(settings.*o.member)>, int>) {
-    const int value = settings.*o.member;
-    return value == P{}.*o.member || (value >= 0 && value <= max_tokens);
-  } else {
-    return true;
-  }
+const char* broken_range(const P& settings, const Option& o) noexcept {
+  const auto value = settings.*o.member;
+  using T = std::remove_const_t<decltype(value)>;
+  if constexpr (std::is_same_v<T, int>)
+    return value == P{}.*o.member || (value >= 0 && value <= max_tokens) ? nullptr : "settings >= 0 and not above 2^28";
+  else if constexpr (std::is_floating_point_v<T>)
+    return is_finite(value) ? nullptr : "finite settings";
+  else
+    return nullptr;
 }
 
 }  // namespace detail
@@ -40,11 +55,8 @@ error check_settings(const P& settings, int lane_budget) noexcept {
   if (lane_budget < 1 || lane_budget > max_tokens)
     return error(errc::bad_budget, P::name, ": budget must be 1 to ", max_tokens, " states; got ", lane_budget);
   const char* rule = nullptr;
-  std::apply(
-      [&](const auto&... o) {
-        ((rule = detail::in_range(settings, o) ? rule : "settings >= 0 and not above 2^28"), ...);
-      },
-      P::options);
+  std::apply([&](const auto&... o) { ((rule = rule != nullptr ? rule : detail::broken_range(settings, o)), ...); },
+             P::options);
   if (rule == nullptr) rule = settings.check(lane_budget);
   if (rule == nullptr) return {};
   error e(errc::bad_policy, P::name, ": needs ", std::string_view(rule), "; got budget=", lane_budget);

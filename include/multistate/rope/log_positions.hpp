@@ -21,7 +21,8 @@ inline void log_positions(std::span<const position> positions, std::span<const s
                           std::span<double> by_rank) noexcept {
   const std::size_t n = by_rank.size();
   MULTISTATE_ASSERT(positions.size() >= n && ranks.size() >= n);
-  for (std::size_t s = 0; s < n; ++s) by_rank[ranks[s]] = static_cast<double>(positions[s]);
+  for (std::size_t s = 0; s < n; ++s)  // from one of them on: doubles hold whole numbers up to 2^53
+    by_rank[ranks[s]] = static_cast<double>(positions[s] - positions[0]);
   double neighbour = n > 0 ? by_rank[0] : 0.0, sum = 0.0;
   for (double& x : by_rank) {
     sum += log_gap(x - neighbour);

@@ -10,6 +10,7 @@
 #include <multistate/types/assert.hpp>
 #include <multistate/types/buffer.hpp>
 #include <multistate/types/error.hpp>
+#include <multistate/types/finite.hpp>
 
 namespace multistate {
 
@@ -22,7 +23,7 @@ inline error bad_rope(std::string_view what, double value, std::string_view righ
                std::string_view(digits, static_cast<std::size_t>(end - digits)), std::string_view(", must be "), right);
 }
 
-inline bool positive(double value) noexcept { return value > 0.0 && std::isfinite(value); }
+inline bool positive(double value) noexcept { return value > 0.0 && is_finite(value); }
 
 }  // namespace detail
 
@@ -40,7 +41,7 @@ class rope {
     if (config.scaling == rope_scaling::llama3) {
       if (!detail::positive(config.low_freq_factor))
         return detail::bad_rope("low_freq_factor", config.low_freq_factor, "positive and finite");
-      if (!(config.high_freq_factor > config.low_freq_factor) || !std::isfinite(config.high_freq_factor))
+      if (!(config.high_freq_factor > config.low_freq_factor) || !is_finite(config.high_freq_factor))
         return detail::bad_rope("high_freq_factor", config.high_freq_factor, "finite and above low_freq_factor");
       if (!detail::positive(config.original_context))
         return detail::bad_rope("original_context", config.original_context, "positive and finite");

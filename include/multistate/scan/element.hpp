@@ -7,6 +7,7 @@
 #include <span>
 
 #include <multistate/types/assert.hpp>
+#include <multistate/types/finite.hpp>
 
 namespace multistate {
 
@@ -51,7 +52,7 @@ void scan_merge(scan_element<T>& into, const scan_element<T>& from) noexcept {
 template <std::floating_point T>
 void scan_add(scan_element<T>& e, T logit, std::span<const T> value) noexcept {
   MULTISTATE_ASSERT(value.empty() || value.size() == e.value.size());
-  if (logit == -std::numeric_limits<T>::infinity()) return;
+  if (is_minus_infinity(logit)) return;
   const bool first = e.sum == T(0);
   const T max = e.max < logit ? logit : e.max;
   const T old = first ? T(0) : std::exp(e.max - max);

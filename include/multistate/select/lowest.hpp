@@ -107,14 +107,16 @@ lowest_key find_lowest(std::size_t n, const Key& key) noexcept {
   return best;
 }
 
-/// lowest() for one state, no pins and positions below 2^31, which is every step of most decodes: over 32-bit numbers,
-/// first for the lowest worth, then for the oldest that has it. Positions may be far from the processor: where nothing
-/// is protected they are read only to tell equals apart.
-inline std::size_t lowest_one(std::span<const float> worth, std::span<const position> positions, const protection& kept,
-                              slot& out) noexcept {
-  const std::int32_t first = kept.structural.first, last = static_cast<std::int32_t>(kept.now) - kept.structural.newest;
+/// lowest() for one state and no pins, which is every step of most decodes: first for the lowest worth, then for the
+/// oldest that has it. Number: what holds every position; twice as many of 32 bits are compared at once. Positions may
+/// be far from the processor: where nothing is protected they are read only to tell equals apart.
+template <class Number>
+std::size_t lowest_one(std::span<const float> worth, std::span<const position> positions, const protection& kept,
+                       slot& out) noexcept {
+  const auto first = static_cast<Number>(kept.structural.first);
+  const auto last = static_cast<Number>(kept.now - kept.structural.newest);
   const auto open = [&](std::size_t i) {
-    const auto p = static_cast<std::int32_t>(positions[i]);
+    const auto p = static_cast<Number>(positions[i]);
     return (p >= first) & (p <= last);
   };
   const auto take = [&](const lowest_key& best, const auto& candidate) -> std::size_t {
@@ -127,7 +129,7 @@ inline std::size_t lowest_one(std::span<const float> worth, std::span<const posi
     }
     return taken;
   };
-  if (first == 0 && kept.structural.newest == 0)
+  if (kept.structural.first == 0 && kept.structural.newest == 0)
     return take(find_lowest(worth.size(), [&](std::size_t i) { return worth_key(worth[i]); }),
                 [](std::size_t) { return true; });
   return take(find_lowest(worth.size(),
@@ -148,9 +150,10 @@ inline std::size_t lowest(std::span<const float> worth, std::span<const position
                           std::span<slot> out) noexcept {
   MULTISTATE_ASSERT(worth.size() == positions.size());
   if (out.empty()) return 0;
-  constexpr position fits = 0x7fffffff;
-  if (out.size() == 1 && kept.pins.empty() && kept.now < fits)
-    return detail::lowest_one(worth, positions, kept, out[0]);
+  constexpr position narrow = 0x7fffffff;
+  if (out.size() == 1 && kept.pins.empty())
+    return kept.now <= narrow ? detail::lowest_one<std::int32_t>(worth, positions, kept, out[0])
+                              : detail::lowest_one<position>(worth, positions, kept, out[0]);
   const auto at = [&](slot s) { return detail::candidate{detail::worth_key(worth[index(s)]), positions[index(s)]}; };
   const auto less = [&](slot a, slot b) { return at(a) < at(b); };
   std::size_t taken = 0;

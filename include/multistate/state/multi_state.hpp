@@ -11,6 +11,7 @@
 #include <multistate/types/error.hpp>
 #include <multistate/types/format.hpp>
 #include <multistate/types/hash.hpp>
+#include <multistate/types/save_header.hpp>
 #include <multistate/types/shape.hpp>
 #include <multistate/types/task.hpp>
 
@@ -104,10 +105,12 @@ class multi_state {
     return m;
   }
 
-  /// Executes what a decider decided. on_drop(kv_head, position, key [dk], value [dv]) is told of every state that
-  /// leaves, in float32; with undo, also of one that comes back later.
+  /// Executes what a decider decided. False, and nothing done, when a decision before it was not executed, or others
+  /// were: then these are the states of another moment. on_drop(kv_head, position, key [dk], value [dv]) is told of
+  /// every state that leaves, in float32; with undo, also of one that comes back later.
   template <class OnDrop = forget>
-  void apply(const decision& what, OnDrop&& on_drop = {}) noexcept {
+  bool apply(const decision& what, OnDrop&& on_drop = {}) noexcept {
+    if (!executed(what.lanes[0].before)) return false;
     for (int h = 0; h < dims_.kv_heads; ++h) {
       head& x = heads_[u(h)];
       const lane_decision& lane = what.lanes[u(lane_of(scope_, h))];
@@ -130,10 +133,21 @@ class multi_state {
       MULTISTATE_ASSERT(lane.live + (lane.hole == no_slot ? 0 : 1) <= x.capacity);
       x.live = lane.live;
       x.hole = lane.hole;
+      x.moment = lane.moment;
     }
+    return true;
   }
 
-  /// Stores new states of one KV head, converting: token j from k + j * k_stride and v + j * v_stride (in floats).
+  /// Whether these are the states at a decider's moment(), or may become it: lanes are empty at 0, whatever lies in
+  /// them.
+  bool executed(std::uint64_t moment) const noexcept {
+    bool all = true;
+    for (std::size_t h = 0; h < heads_.size(); ++h) all = all && heads_[h].moment == moment;
+    return all || moment == 0;
+  }
+
+  /// Stores new states of one KV head, converting; what a format can't hold, finite() tells: token j from k + j *
+  /// k_stride and v + j * v_stride (in floats).
   void write(int kv_head, std::span<const slot> slots, const float* k, const float* v, std::size_t k_stride,
              std::size_t v_stride) noexcept {
     for (std::size_t j = 0; j < slots.size(); ++j)
@@ -147,6 +161,7 @@ class multi_state {
     head& x = heads_[u(kv_head)];
     x.live = what.live;
     x.hole = what.hole;
+    x.moment = what.moment;
     MULTISTATE_ASSERT(positions.size() == u(extent_of(x)) && extent_of(x) <= x.capacity);
     for (std::size_t s = 0; s < positions.size(); ++s)
       if (positions[s] >= 0)
@@ -162,6 +177,22 @@ class multi_state {
     where = {
         .k = x.keys, .v = x.values, .k_stride = key_row_bytes(dims_), .v_stride = value_row_bytes(dims_), .n = x.live};
     return {.extents = {&where, 1}, .positions = {}, .ranks = {}, .n = x.live};
+  }
+
+  /// Whether keys and values of these slots hold no NaN and no infinity: one such state spoils what all that see it
+  /// attend. Numbers that are too large for a format become infinite in it: above 65,504 in f16.
+  bool finite(int kv_head, std::span<const slot> slots) const noexcept {
+    bool all = true;
+    for (const slot s : slots) all = all && finite_row(heads_[u(kv_head)], index(s));
+    return all;
+  }
+  /// All live states of one KV head.
+  bool finite(int kv_head) const noexcept {
+    const head& x = heads_[u(kv_head)];
+    bool all = true;
+    for (std::size_t s = 0; s < u(extent_of(x)); ++s)
+      all = all && (slot{static_cast<std::uint32_t>(s)} == x.hole || finite_row(x, s));
+    return all;
   }
 
   const shape& dims() const noexcept { return dims_; }
@@ -183,6 +214,7 @@ class multi_state {
       const head& from = other.heads_[h];
       x.live = from.live;
       x.hole = from.hole;
+      x.moment = from.moment;
       x.next_aside = from.next_aside;
       copy_rows(x.keys, from.keys, key_row_bytes(dims_), u(extent_of(x)));
       copy_rows(x.values, from.values, value_row_bytes(dims_), u(extent_of(x)));
@@ -196,33 +228,45 @@ class multi_state {
 
   /// Bytes that save() fills now. States kept aside for undo are not saved.
   std::size_t save_bytes() const noexcept {
-    std::size_t bytes = sizeof(std::uint64_t);
+    std::size_t bytes = detail::save_header_bytes + sizeof(std::uint64_t);
     for (std::size_t h = 0; h < heads_.size(); ++h)
-      bytes += sizeof(std::int32_t) + sizeof(slot) + u(extent_of(heads_[h])) * state_bytes(dims_);
+      bytes +=
+          sizeof(std::uint64_t) + sizeof(std::int32_t) + sizeof(slot) + u(extent_of(heads_[h])) * state_bytes(dims_);
     return bytes;
   }
   void save(std::span<std::byte> out) const noexcept {
     MULTISTATE_ASSERT(out.size() == save_bytes());
     byte_writer to(out);
+    detail::put_save_header(to, detail::states_save);
     to.put(fingerprint());
     for (std::size_t h = 0; h < heads_.size(); ++h) {
       const head& x = heads_[h];
+      to.put(x.moment);
       to.put(std::int32_t{x.live});
       to.put(x.hole);
       to.put(std::span<const std::byte>(x.keys, u(extent_of(x)) * key_row_bytes(dims_)));
       to.put(std::span<const std::byte>(x.values, u(extent_of(x)) * value_row_bytes(dims_)));
     }
   }
-  /// Restores what save() wrote of a multi-state made alike. Anything else is refused and changes nothing.
-  error load(std::span<const std::byte> in) noexcept {
+  /// Restores what save() wrote of a multi-state made alike. Anything else is refused and changes nothing. `of`: the
+  /// last() of the decider that goes with it, loaded before; a save of another moment than its own is refused, too.
+  /// Without it that is noticed by the next apply() or step().
+  error load(std::span<const std::byte> in, const decision& of) noexcept { return load_at(in, &of); }
+  error load(std::span<const std::byte> in) noexcept { return load_at(in, nullptr); }
+
+ private:
+  error load_at(std::span<const std::byte> in, const decision* of) noexcept {
     const auto broken = [](std::string_view what) {
       return error(errc::bad_input, "multi_state: saved state can't be used: ", what);
     };
     for (const bool commit : {false, true}) {  // read without touching anything, then again to take it over
       byte_reader from(in);
+      if (const error e = detail::take_save_header(from, detail::states_save, "multi_state"); e.code() != errc::ok)
+        return e;
       if (from.get<std::uint64_t>() != fingerprint()) return broken("it was made with other shapes, formats or sizes");
       for (std::size_t h = 0; h < heads_.size(); ++h) {
         head& x = heads_[h];
+        const auto moment = from.get<std::uint64_t>();
         const auto live = from.get<std::int32_t>();
         const auto hole = from.get<slot>();
         if (live < 0 || live > x.capacity - (hole == no_slot ? 0 : 1)) return broken("it holds more states than fit");
@@ -230,7 +274,11 @@ class multi_state {
         const std::size_t slots = u(live) + (hole == no_slot ? 0 : 1);
         const auto keys = from.take(slots * key_row_bytes(dims_)), values = from.take(slots * value_row_bytes(dims_));
         if (from.failed()) return broken("it is cut short");
+        const auto lane = static_cast<std::size_t>(lane_of(scope_, static_cast<int>(h)));
+        if (of != nullptr && (lane >= of->lanes.size() || moment != of->lanes[lane].moment))
+          return broken("it was saved at another moment than the decider");
         if (!commit) continue;
+        x.moment = moment;
         x.live = live;
         x.hole = hole;
         copy_rows(x.keys, keys.data(), 1, keys.size());
@@ -241,7 +289,6 @@ class multi_state {
     return {};
   }
 
- private:
   /// One KV head: rows [0, capacity) are slots, behind them lie the rows kept aside for undo, a ring.
   struct head {
     std::byte* keys = nullptr;
@@ -251,6 +298,7 @@ class multi_state {
     int next_aside = 0;
     int live = 0;
     slot hole = no_slot;
+    std::uint64_t moment = 0;  ///< of the last decision executed
   };
 
   static constexpr std::size_t block_alignment_bytes = 64;
@@ -281,6 +329,11 @@ class multi_state {
     MULTISTATE_ASSERT(s < u(x.capacity));
     store_row<KeyFormat>(x.keys + s * key_row_bytes(dims_), k, dims_.dk);
     store_row<ValueFormat>(x.values + s * value_row_bytes(dims_), v, dims_.dv);
+  }
+  bool finite_row(const head& x, std::size_t s) const noexcept {
+    MULTISTATE_ASSERT(s < u(x.capacity));
+    return multistate::finite_row<KeyFormat>(x.keys + s * key_row_bytes(dims_), dims_.dk) &&
+           multistate::finite_row<ValueFormat>(x.values + s * value_row_bytes(dims_), dims_.dv);
   }
   void decode(const head& x, std::size_t s) noexcept {
     load_row<KeyFormat>(decoded_.data(), x.keys + s * key_row_bytes(dims_), dims_.dk);

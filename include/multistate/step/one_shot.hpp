@@ -26,7 +26,8 @@ void store_survivors(const layer_of<P, State>& layer, const step_io& io, const s
 
 /// A whole prompt at once, into an empty memory: full causal attention over the caller's own keys and values, one
 /// reduction (the authors' released code). io.c <= limits.prompt of the decider; the states need no room for the
-/// prompt. Scratch: step_scratch_bytes with states = queries = io.c.
+/// prompt. Does nothing where the decider has a fault or io.c gives it one. Scratch: step_scratch_bytes with states =
+/// queries = io.c.
 template <policy P, class State, class Attend, class OnDrop = forget>
 void one_shot(const layer_of<P, State>& layer, const step_io& io, const shape& dims, std::span<std::byte> scratch,
               const Attend& attend, OnDrop&& on_drop = {}) noexcept {
@@ -38,6 +39,10 @@ void one_shot(const layer_of<P, State>& layer, const step_io& io, const shape& d
              dv = static_cast<std::size_t>(dims.dv);
   const auto tasks = memory.template take<attention_task>(hkv);
   const auto extents = memory.template take<extent>(hkv);
+  if (const fault_kind why = layer.first() ? layer.who->refusal(io.c) : layer.who->fault(); why != fault_kind::none) {
+    layer.who->fail(why);
+    return;
+  }
   if (layer.first()) layer.who->append(io.c, io.when);
   detail::enter_tokens(*layer.who, dims, io);
   detail::make_tasks<want>(

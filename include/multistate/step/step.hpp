@@ -132,13 +132,26 @@ void enter_tokens(decider<P>& who, const shape& dims, const step_io& io) noexcep
   }
 }
 
+/// Whether a step can begin: every decider takes the tokens, all states are at its moment. Where not, the decider gets
+/// the fault.
+template <policy P, class State>
+bool ready(const layer_of<P, State>& layer, int c, bool held) noexcept {
+  decider<P>& who = *layer.who;
+  fault_kind why = layer.first() ? who.refusal(c, held) : who.fault();
+  if (why == fault_kind::none && !layer.here().executed(layer.first() ? who.moment() : who.last().lanes[0].before))
+    why = fault_kind::other_moment;
+  if (why != fault_kind::none) who.fail(why);
+  return why == fault_kind::none;
+}
+
 }  // namespace detail
 
 /// One layer of any number of sequences in the paper's order (Oren et al. 2024, section 4): append, attend over all
 /// states with the new ones and those about to go, observe, drop. Sequences may have different chunks. Hold: rows wait
 /// and nothing is dropped; once it is known how many of the c <= limits.hold tokens are accepted the caller executes
-/// states.apply(who.reduce(accepted)) in every layer. on_drop as in multi_state::apply. Precondition: scratch of
-/// step_scratch_bytes; io.c <= limits.chunk.
+/// states.apply(who.reduce(accepted)) in every layer. on_drop as in multi_state::apply. Where a decider has a fault, or
+/// gets one because of its states or of io.c, the step does nothing for anyone. Precondition: scratch of
+/// step_scratch_bytes.
 template <bool Hold = false, policy P, class State, class Attend, class OnDrop = forget>
 void step(std::span<const layer_of<P, State>> layers, std::span<const step_io> io, const shape& dims,
           std::span<std::byte> scratch, const Attend& attend, OnDrop&& on_drop = {}) noexcept {
@@ -149,6 +162,9 @@ void step(std::span<const layer_of<P, State>> layers, std::span<const step_io> i
                 "the attention callable can't give the rows that this policy needs");
   MULTISTATE_ASSERT(layers.size() == io.size());
   detail::scratch memory(scratch);
+  bool ready = true;
+  for (std::size_t i = 0; i < layers.size(); ++i) ready = detail::ready(layers[i], io[i].c, Hold) && ready;
+  if (!ready) return;
   const auto hkv = static_cast<std::size_t>(dims.kv_heads);
   const auto tasks = memory.template take<attention_task>(layers.size() * hkv);
   const auto extents = memory.template take<extent>(layers.size() * hkv);

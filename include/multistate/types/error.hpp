@@ -1,5 +1,6 @@
 #pragma once
 
+#include <charconv>
 #include <concepts>
 #include <cstdint>
 #include <exception>
@@ -30,7 +31,7 @@ class error {
  public:
   error() = default;
 
-  /// The message is the parts one after another; a part is text or a whole number. Longer than 511 bytes is cut.
+  /// The message is the parts one after another; a part is text or a number. Longer than 511 bytes is cut.
   template <class... Part>
   explicit error(errc code, const Part&... parts) noexcept : code_(code) {
     (append(parts), ...);
@@ -53,6 +54,13 @@ class error {
     while ((rest /= 10) != 0);
     if (negative) append("-");
     while (n > 0) append(std::string_view(&digits[--n], 1));
+  }
+  /// In as few digits as tell it from every other number of its type.
+  template <std::floating_point Float>
+  void append(Float value) noexcept {
+    char digits[32];
+    const auto end = std::to_chars(digits, digits + sizeof digits, value).ptr;
+    append(std::string_view(digits, static_cast<std::size_t>(end - digits)));
   }
 
  private:

@@ -8,6 +8,8 @@
 #include <limits>
 #include <string_view>
 
+#include <multistate/types/finite.hpp>
+
 namespace multistate {
 
 namespace detail {
@@ -117,14 +119,14 @@ void store_row(std::byte* row, const float* from, int n) noexcept {
   const auto count = static_cast<std::size_t>(n);
   float scale = 1.0f;
   if constexpr (is_scaled<Format>) {
-    float largest = 0.0f;
-    bool finite = true;
+    std::uint32_t bits = 0;  // of the largest magnitude: they order like the numbers, NaN above infinity
     for (std::size_t i = 0; i < count; ++i) {
-      const float magnitude = std::fabs(from[i]);
-      finite = finite && std::isfinite(magnitude);
-      largest = magnitude > largest ? magnitude : largest;
+      const std::uint32_t magnitude = std::bit_cast<std::uint32_t>(from[i]) & 0x7fffffffu;
+      bits = magnitude > bits ? magnitude : bits;
     }
-    scale = finite ? largest / 127.0f : std::bit_cast<float>(0x7fc00000u);
+    const auto largest = std::bit_cast<float>(bits);
+    const bool finite = is_finite(largest);
+    scale = std::bit_cast<float>(finite ? std::bit_cast<std::uint32_t>(largest / 127.0f) : 0x7fc00000u);
     const float inverse = largest > 1e-30f ? 127.0f / largest : 0.0f;  // smaller ones are zeros
     for (std::size_t i = 0; i < count; ++i) {
       const float scaled = finite ? from[i] * inverse : 1.0f;
@@ -150,6 +152,20 @@ void load_row(float* to, const std::byte* row, int n) noexcept {
     std::memcpy(&e, row + i * sizeof e, sizeof e);
     to[i] = is_scaled<Format> ? Format::load(e) * scale : Format::load(e);
   }
+}
+
+/// Whether a row of n elements holds neither NaN nor infinities.
+template <class Format>
+bool finite_row(const std::byte* row, int n) noexcept {
+  const auto count = static_cast<std::size_t>(n);
+  if constexpr (is_scaled<Format>) return is_finite(row_scale<Format>(row, count));
+  bool all = true;
+  for (std::size_t i = 0; i < count; ++i) {
+    typename Format::element e;
+    std::memcpy(&e, row + i * sizeof e, sizeof e);
+    all = all && is_finite(Format::load(e));
+  }
+  return all;
 }
 
 }  // namespace multistate

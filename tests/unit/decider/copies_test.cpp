@@ -125,6 +125,8 @@ TYPED_TEST(copies, a_broken_file_is_refused_and_changes_nothing) {
   EXPECT_EQ(saved(b), before);
 }
 
+constexpr std::size_t names_end = 24;
+
 /// Any file: loaded or not, the decider works on.
 TYPED_TEST(copies, hostile_files_do_no_harm) {
   generator g(5);
@@ -136,8 +138,7 @@ TYPED_TEST(copies, hostile_files_do_no_harm) {
   for (int round = 0; round < 3000; ++round) {
     bytes hostile = file;
     for (int i = g.between(1, 3); i > 0; --i) {
-      const auto at =
-          sizeof(std::uint64_t) + g.next() % (hostile.size() - sizeof(std::uint64_t));  // the fingerprint stays
+      const auto at = names_end + g.next() % (hostile.size() - names_end);  // header and fingerprint stay
       hostile[at] = static_cast<std::byte>(
           g.chance(50) ? g.next() & 0xff : std::to_integer<std::uint64_t>(hostile[at]) ^ (1u << (g.next() & 7)));
     }
@@ -158,6 +159,24 @@ TYPED_TEST(copies, hostile_files_do_no_harm) {
   EXPECT_GT(loaded, 0);
 }
 
+TEST(copies, files_of_other_kinds_versions_and_byte_orders_are_refused) {
+  auto a = make<tova>(), b = make<tova>();
+  const bytes file = saved(a);
+  const auto with = [&](std::size_t at, std::initializer_list<int> values) {
+    bytes other = file;
+    for (const int v : values) other[at++] = static_cast<std::byte>(v);
+    return std::string(b.load(other).message());
+  };
+  const std::string begin = "tova: saved state can't be used: ";
+  EXPECT_EQ(with(0, {'m', 's', 'S', 'T', 'A', 'T', 'E', 'S'}), begin + "it does not begin with msDECIDE");
+  EXPECT_EQ(with(12, {2, 0, 0, 0}), begin + "its format is version 2, this library reads version 1");
+  EXPECT_EQ(with(12, {0, 0, 0, 0}), begin + "its format is version 0, this library reads version 1");
+  EXPECT_EQ(with(8, {9}), begin + "its byte order is none");
+  bytes swapped = file;
+  for (const std::size_t at : {8u, 12u}) std::reverse(swapped.begin() + at, swapped.begin() + at + 4);
+  EXPECT_EQ(b.load(swapped).message(), begin + "it was saved on a machine of the other byte order");
+}
+
 TEST(copies, refused_when_not_made_alike) {
   auto a = make<tova>();
   EXPECT_FALSE((a.copy_from(make<tova>({.chunk = 4}))));
@@ -171,9 +190,9 @@ TEST(copies, refused_when_not_made_alike) {
   EXPECT_EQ(make<knorm>().load(saved(make<h2o>())).code(), errc::bad_input);
 }
 
-// What a file of `window`, one lane, holds: fingerprint, next position, pending, pins, 8 ranges, then live, hole,
-// positions by slot, slots by rank.
-constexpr std::size_t next_at = 8, pending_at = 16, pins_at = 20, ranges_at = 24, live_at = ranges_at + 8 * 16;
+// What a file of `window`, one lane, holds: header, fingerprint, moment, next position, pending, pins, 8 ranges, then
+// live, hole, positions by slot, slots by rank.
+constexpr std::size_t next_at = 32, pending_at = 40, pins_at = 44, ranges_at = 48, live_at = ranges_at + 8 * 16;
 
 decider<window> one_lane(const limits& room, int budget = 4) {
   return decider<window>::make({.budget = budget}, {}, room).value();

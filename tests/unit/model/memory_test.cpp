@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -81,6 +82,24 @@ TEST_F(memory_of_a_sequence, undo_equals_never_happened) {
       expect_same_states(undone, never);
       EXPECT_EQ(feed(d, undone, part(25, 20)), feed(d, never, part(25, 20)));
     }
+}
+
+TEST_F(memory_of_a_sequence, undo_changes_all_layers_or_none) {
+  for (const std::vector<int>& undo : {std::vector{4, 0, 4}, {0, 4, 4}, {4, 4, 0}, {4, 2, 3}}) {
+    std::vector<std::unique_ptr<layer_memory>> parts;
+    for (int l = 0; l < m.config.layers; ++l)
+      parts.push_back(make_layer_memory(tova{.budget = 6}, setup_for(m.config, {.undo = undo[u(l)]}), l).value());
+    auto memory = sequence_memory::make(std::move(parts)).value();
+    feed(d, memory, part(0, 10));
+    std::vector<std::vector<position>> before;
+    for (int l = 0; l < memory.layers(); ++l) before.push_back(kept(memory, l, 0));
+    const int least = *std::min_element(undo.begin(), undo.begin() + m.config.layers);
+    EXPECT_FALSE(memory.undo(least + 1));
+    for (int l = 0; l < memory.layers(); ++l) EXPECT_EQ(kept(memory, l, 0), before[u(l)]) << l;
+    EXPECT_EQ(memory.next_position(), 10);
+    EXPECT_EQ(memory.undo(least), least > 0);
+    for (int l = 0; l < memory.layers(); ++l) EXPECT_EQ(kept(memory, l, 0).back(), 9 - least) << l;
+  }
 }
 
 TEST_F(memory_of_a_sequence, held_tokens_count_once_they_are_accepted) {

@@ -1,7 +1,9 @@
+#include <multistate/decider/decider.hpp>
 #include <multistate/policy/registry.hpp>
 
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -78,7 +80,32 @@ TEST(parse, refuses_in_one_line_that_lists_what_there_is) {
                                  "window+5:4",
                                  "tova :4",
                                  "TOVA:4",
-                                 "tova:4, scope=head"}) {
+                                 "tova:4, scope=head",
+                                 "tova:64,",
+                                 "tova,",
+                                 "tova,,",
+                                 ",tova",
+                                 ",",
+                                 "full,",
+                                 "tova:64,,scope=head",
+                                 "tova:64,scope=head,",
+                                 "tova:64,=",
+                                 "tova:64,scope",
+                                 "tova::64",
+                                 "tova:64:8",
+                                 "tova:+64",
+                                 "tova:64 ",
+                                 " tova:64",
+                                 "tova:64,pinned=+1",
+                                 "tova:64,pinned=-0",
+                                 "tova:64,pinned==1",
+                                 "window+",
+                                 "window+:64",
+                                 "window++4:64",
+                                 "window+4+4:64",
+                                 "window+-0:64",
+                                 "+4:64",
+                                 ":64"}) {
     const auto p = any::parse(text);
     EXPECT_FALSE(p) << text;
     if (!p) {
@@ -95,6 +122,44 @@ TEST(parse, a_policy_from_outside_joins) {
   EXPECT_EQ(mine::parse("busy:1,newest=2").code(), errc::bad_string);
 }
 
+/// A policy of numbers.
+struct fading {
+  static constexpr std::string_view name = "fading";
+  static constexpr needs wants = needs::nothing;
+  static constexpr int columns = 0;
+  int budget = 0;
+  scope_kind scope = scope_kind::layer;
+  float decay = 0.9f;
+  double floor = 0;
+  static constexpr auto options = std::tuple{option{"decay", &fading::decay}, option{"floor", &fading::floor}};
+  constexpr const char* check(int) const { return decay < 1 ? nullptr : "decay < 1"; }
+  constexpr protect keeps(int) const { return {}; }
+};
+
+TEST(parse, settings_may_be_numbers) {
+  using mine = any_policy<registry<fading>>;
+  const auto canonical_number = [](const std::string& text) {
+    const auto p = mine::parse(text);
+    return p ? p->str() : std::string(p.reason().message());
+  };
+  EXPECT_EQ(canonical_number("fading:4,decay=0.5"), "fading:4,decay=0.5");
+  EXPECT_EQ(canonical_number("fading:4,decay=0.90"), "fading:4");
+  EXPECT_EQ(canonical_number("fading:4,decay=5e-1,floor=-0.1"), "fading:4,decay=0.5,floor=-0.1");
+  EXPECT_EQ(canonical_number("fading:4,decay=0.1,floor=1e-300"), "fading:4,decay=0.1,floor=1e-300");
+  EXPECT_EQ(canonical_number("fading:4,floor=0.30000000000000004"), "fading:4,floor=0.30000000000000004");
+  for (const std::string text : {"x", "", "nan", "inf", "-inf", "1e999", "+1", "0,5", "1 ", "0x1p3", "1f"})
+    EXPECT_FALSE(mine::parse("fading:4,floor=" + text)) << text;
+  EXPECT_EQ(canonical_number("fading:4,decay=half"),
+            "policy 'fading:4,decay=half': decay=half: 'half' is not a finite number such as 0.5 or 1e-3");
+  EXPECT_EQ(mine::parse("fading,decay=1.5").value().with_budget(4).reason().message(),
+            "fading: needs decay < 1; got budget=4, decay=1.5, floor=0");
+  const auto made = [](const fading& p) { return decider<fading>::make(p, {}); };
+  EXPECT_EQ(made({.budget = 4, .floor = std::numeric_limits<double>::infinity()}).code(), errc::bad_policy);
+  auto a = made({.budget = 4, .decay = 0.25f}).value();
+  EXPECT_FALSE(a.copy_from(made({.budget = 4, .decay = 0.125f}).value()));
+  EXPECT_TRUE(a.copy_from(made({.budget = 4, .decay = 0.25f}).value()));
+}
+
 TEST(split_policies, at_commas_between_policies) {
   EXPECT_EQ(split_policies("tova:64,scope=head,window:64"),
             (std::vector<std::string>{"tova:64,scope=head", "window:64"}));
@@ -102,6 +167,8 @@ TEST(split_policies, at_commas_between_policies) {
   EXPECT_EQ(split_policies(""), std::vector<std::string>{});
   EXPECT_EQ(split_policies("h2o,recent=4,normalised=true,full"),
             (std::vector<std::string>{"h2o,recent=4,normalised=true", "full"}));
+  EXPECT_EQ(split_policies("tova,"), (std::vector<std::string>{"tova", ""}));
+  EXPECT_EQ(split_policies(",tova,,full"), (std::vector<std::string>{"", "tova", "", "full"}));
 }
 
 }  // namespace

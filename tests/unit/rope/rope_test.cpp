@@ -138,6 +138,19 @@ TEST(log_positions, gaps_above_ten_shrink) {
   EXPECT_NEAR(log_gap(70000), 2.412000, 1e-6);  // ln 70000 = 11.156251
 }
 
+TEST(log_positions, do_not_depend_on_where_a_text_stands) {
+  const std::vector<std::uint32_t> ranks{2, 0, 1, 3};
+  std::vector<double> near(4), far(4);
+  const std::vector<position> positions{7, 3, 4, 60};
+  log_positions(positions, ranks, near);
+  for (const position shift : {position{1} << 31, position{1} << 32, position{1} << 53, position{1} << 62}) {
+    std::vector<position> shifted;
+    for (const position p : positions) shifted.push_back(p + shift);
+    log_positions(shifted, ranks, far);
+    EXPECT_EQ(far, near) << shift;
+  }
+}
+
 TEST(log_positions, are_sums_of_gaps_in_rank_order) {
   const std::vector<position> positions{1030, 7, 18, 53, 17, 19};  // by slot; by age: 7 17 18 19 53 1030
   const std::vector<std::uint32_t> ranks{5, 0, 2, 4, 1, 3};

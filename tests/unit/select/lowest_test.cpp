@@ -38,6 +38,34 @@ TEST(lowest, takes_the_smallest_by_increasing_position) {
   EXPECT_EQ(lowest_of({3, 1, 2}, {0, 1, 2}, 0), (ints{}));
 }
 
+TEST(lowest, does_not_depend_on_where_a_text_stands) {
+  support::generator g(3);
+  for (const int n : {5, 40, 70, 300})
+    for (const protect keep : {protect{}, protect{0, 3}, protect{2, 0}, protect{2, 3}})
+      for (const bool sinks : {false, true}) {
+        std::vector<float> worth;
+        std::vector<position> positions;
+        for (int i = 0; i < n; ++i) {
+          worth.push_back(static_cast<float>(g.between(0, 9)));
+          positions.push_back(sinks && i < 2 ? i : 10 + i);
+        }
+        const auto at = [&](position shift) {
+          std::vector<position> moved = positions;
+          for (position& p : moved) p += p >= 10 ? shift : 0;
+          ints taken;
+          for (const std::size_t count : {1u, 2u}) {
+            const ints some = lowest_of(worth, moved, count, {.structural = keep, .now = moved.back(), .pins = {}});
+            taken.insert(taken.end(), some.begin(), some.end());
+          }
+          return taken;
+        };
+        const ints here = at(0);
+        for (int bit : {30, 31, 32, 33, 53, 62})
+          for (position before : {0, 7, 40})
+            ASSERT_EQ(at((position{1} << bit) - before), here) << n << " " << bit << " " << before;
+      }
+}
+
 TEST(lowest, of_equals_takes_the_oldest) {
   EXPECT_EQ(lowest_of({1, 1, 1, 1}, {3, 0, 2, 1}, 1), (ints{1}));
   EXPECT_EQ(lowest_of({1, 1, 1, 1}, {3, 0, 2, 1}, 3), (ints{1, 3, 2}));

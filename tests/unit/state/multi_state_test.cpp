@@ -1,9 +1,13 @@
+#include <multistate/policies.hpp>
 #include <multistate/state/multi_state.hpp>
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <limits>
+#include <algorithm>
+#include <string>
+#include <type_traits>
 #include <vector>
 
 #include <support/random.hpp>
@@ -225,7 +229,7 @@ TYPED_TEST(multi_state_of, saves_loads_and_forks) {
   for (int s = 0; s < 2; ++s) write(a, 1, s, static_cast<float>(10 + s));
   std::vector<std::byte> file(a.save_bytes());
   a.save(file);
-  EXPECT_EQ(file.size(), 8 + 2 * 8 + 5 * state::state_bytes(dims));
+  EXPECT_EQ(file.size(), 24 + 2 * 16 + 5 * state::state_bytes(dims));
   ASSERT_EQ(b.load(file).code(), errc::ok);
   EXPECT_EQ(held(b, 0), (floats{0, 1, 2}));
   EXPECT_EQ(held(b, 1), (floats{10, 11}));
@@ -243,7 +247,7 @@ TYPED_TEST(multi_state_of, saves_loads_and_forks) {
   support::generator g(1);
   for (int round = 0; round < 3000; ++round) {
     auto hostile = file;
-    hostile[8 + g.next() % (hostile.size() - 8)] = static_cast<std::byte>(g.next() & 0xff);
+    hostile[24 + g.next() % (hostile.size() - 24)] = static_cast<std::byte>(g.next() & 0xff);
     auto d = make<state>(dims, scope_kind::head, {3, 2});
     if (d.load(hostile).code() != errc::ok) {
       ASSERT_EQ(d.live(0) + d.live(1), 0);
@@ -345,6 +349,104 @@ TEST(multi_state, refuses_sizes_whose_product_overflows) {
   EXPECT_NE(refusal<state>({16, 16, most, most}, scope_kind::layer, {most}, {.chunk = 1, .every = most}, {&one, 1}),
             "");
   EXPECT_NE(refusal<state>({1, 1, most, most}, scope_kind::layer, {most}), "");
+}
+
+/// A decider and its states, token by token.
+struct pair_of {
+  decider<tova> who = decider<tova>::make({.budget = 4}, {}, {.undo = 2}).value();
+  multi_state<f32> states = multi_state<f32>::make({1, 1, 1, 1}, who.plan()).value();
+
+  void token() {
+    const float key = static_cast<float>(who.next_position()), row[5] = {.3f, .1f, .2f, .4f, .5f};
+    ASSERT_TRUE(states.apply(who.append(1)));
+    states.write(0, who.slots(0), &key, &key, 1, 1);
+    who.observe(0, {.data = row, .n = who.live(0)});
+    ASSERT_TRUE(states.apply(who.reduce()));
+  }
+  template <class T>
+  static std::vector<std::byte> saved(const T& x) {
+    std::vector<std::byte> file(x.save_bytes());
+    x.save(file);
+    return file;
+  }
+};
+
+TEST(multi_state, saves_of_two_moments_do_not_go_together) {
+  pair_of a;
+  std::vector<std::vector<std::byte>> deciders, states;
+  for (int t = 0; t < 12; ++t) {
+    deciders.push_back(pair_of::saved(a.who));
+    states.push_back(pair_of::saved(a.states));
+    a.token();
+  }
+  for (std::size_t i = 1; i < deciders.size(); ++i)
+    for (std::size_t j = 1; j < states.size(); ++j) {
+      pair_of b;
+      ASSERT_EQ(b.who.load(deciders[i]).code(), errc::ok);
+      const error e = b.states.load(states[j], b.who.last());
+      ASSERT_EQ(e.code() == errc::ok, i == j) << i << " " << j;
+      if (i == j) {
+        b.token();
+        continue;
+      }
+      EXPECT_EQ(e.message(), "multi_state: saved state can't be used: it was saved at another moment than the decider");
+      ASSERT_EQ(b.states.load(states[j]).code(), errc::ok);  // not told of the decider
+      const int live = b.states.live(0);
+      EXPECT_FALSE(b.states.apply(b.who.append(1)));
+      EXPECT_EQ(b.states.live(0), live);
+    }
+}
+
+TEST(multi_state, undone_tokens_leave_no_mark_on_the_moment) {
+  pair_of a, b;
+  for (int t = 0; t < 7; ++t) a.token(), b.token();
+  b.token(), b.token();
+  EXPECT_NE(a.who.moment(), b.who.moment());
+  ASSERT_TRUE(b.who.undo(2));
+  ASSERT_TRUE(b.states.apply(b.who.last()));
+  EXPECT_EQ(pair_of::saved(a.who), pair_of::saved(b.who));
+  EXPECT_EQ(pair_of::saved(a.states), pair_of::saved(b.states));
+}
+
+TEST(multi_state, decisions_are_executed_once_and_all) {
+  pair_of a;
+  for (int t = 0; t < 6; ++t) a.token();
+  const decision& first = a.who.append(1);
+  EXPECT_TRUE(a.states.apply(first));
+  EXPECT_FALSE(a.states.apply(first));
+  a.who.restart(0);  // empty lanes: whatever the states hold is of no account
+  a.token();
+}
+
+TEST(multi_state, says_which_other_files_it_was_given) {
+  pair_of a;
+  auto file = pair_of::saved(a.states);
+  const std::string begin = "multi_state: saved state can't be used: ";
+  EXPECT_EQ(a.states.load(pair_of::saved(a.who)).message(), begin + "it does not begin with msSTATES");
+  std::reverse(file.begin() + 8, file.begin() + 12);
+  EXPECT_EQ(a.states.load(file).message(), begin + "it was saved on a machine of the other byte order");
+  std::reverse(file.begin() + 8, file.begin() + 12);
+  file[12] = std::byte{7};
+  EXPECT_EQ(a.states.load(file).message(), begin + "its format is version 7, this library reads version 1");
+}
+
+TYPED_TEST(multi_state_of, tells_states_that_are_not_finite) {
+  using state = typename TestFixture::type;
+  const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  for (const float bad : {nan, inf, -inf, 1e5f}) {
+    const bool holds = bad == 1e5f && !std::is_same_v<typename state::key_format, f16>;  // too much for f16
+    auto m = make<state>({2, 2, 2, 1}, scope_kind::head, {3, 3});
+    execute(m, {{.live = 2}, {.live = 2}});
+    const float good[2] = {1, 2}, key[2] = {1, bad};
+    const slot one[] = {slot{0}}, two[] = {slot{1}};
+    for (int h = 0; h < 2; ++h) m.write(h, one, good, good, 2, 1), m.write(h, two, good, good, 2, 1);
+    EXPECT_TRUE(m.finite(0) && m.finite(1));
+    m.write(1, two, key, good, 2, 1);
+    EXPECT_TRUE(m.finite(0));
+    EXPECT_TRUE(m.finite(1, one));
+    EXPECT_EQ(m.finite(1, two), holds) << bad;
+    EXPECT_EQ(m.finite(1), holds) << bad;
+  }
 }
 
 }  // namespace

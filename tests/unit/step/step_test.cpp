@@ -345,4 +345,48 @@ TEST(step, allocates_nothing) {
   EXPECT_EQ(support::allocations(), before);
 }
 
+TEST(step, does_nothing_over_states_of_another_moment) {
+  sequence s;
+  memory<tova> m({.budget = 3}, s.dims), other({.budget = 3}, s.dims);
+  const support::plain_attention attend(s.dims);
+  for (int t = 0; t < 6; ++t) one(m, s.io(t, 1), s.dims, attend);
+  for (int t = 0; t < 7; ++t) one(other, s.io(t, 1), s.dims, attend);
+  std::swap(m.states, other.states);
+  const std::vector<float> out = s.out;
+  const auto before = kept(m.who);
+  one(m, s.io(6, 1), s.dims, attend);
+  EXPECT_EQ(m.who.fault(), fault_kind::other_moment);
+  EXPECT_EQ(kept(m.who), before);
+  EXPECT_EQ(s.out, out);
+  one(m, s.io(6, 1), s.dims, attend);  // and again
+  EXPECT_EQ(m.who.last().fault, fault_kind::other_moment);
+
+  std::swap(m.states, other.states);
+  m.who.clear_fault();
+  one(m, s.io(6, 1), s.dims, attend);
+  EXPECT_EQ(m.who.fault(), fault_kind::none);
+  EXPECT_EQ(kept(m.who), kept(other.who));
+}
+
+TEST(step, does_nothing_for_anyone_where_one_can_not_go_on) {
+  sequence s;
+  memory<tova> a({.budget = 3}, s.dims), b({.budget = 3}, s.dims);
+  const support::plain_attention attend(s.dims);
+  for (int t = 0; t < 2; ++t) one(a, s.io(t, 1), s.dims, attend), one(b, s.io(t, 1), s.dims, attend);
+  const layer_of<tova, state> layers[] = {a.layer(), b.layer()};
+  const step_io ios[] = {s.io(2, 1), s.io(2, 2)};  // two tokens are more than limits.chunk
+  std::vector<std::byte> scratch(step_scratch_bytes<tova>(s.dims, 2, 8, 2));
+  step(std::span<const layer_of<tova, state>>(layers), std::span<const step_io>(ios), s.dims, scratch, attend);
+  EXPECT_EQ(a.who.fault(), fault_kind::none);
+  EXPECT_EQ(b.who.fault(), fault_kind::wrong_count);
+  EXPECT_EQ(a.who.next_position(), 2);
+  EXPECT_EQ(b.who.next_position(), 2);
+  memory<tova> p({.budget = 3}, s.dims, {.prompt = 5});
+  const auto where = p.layer();
+  std::vector<std::byte> more(step_scratch_bytes<tova>(s.dims, 1, 6, 6));
+  one_shot(where, s.io(0, 6), s.dims, more, attend);
+  EXPECT_EQ(p.who.fault(), fault_kind::wrong_count);
+  EXPECT_EQ(p.who.next_position(), 0);
+}
+
 }  // namespace
