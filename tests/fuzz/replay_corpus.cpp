@@ -1,6 +1,6 @@
-// replay_corpus FOLDER [MUTATIONS]: runs a fuzzer's entry point over the files of its corpus and over seeded mutations of
-// each, so that every test run does a little of what libFuzzer does when asked (-D MULTISTATE_FUZZ=ON). Where an input
-// ends the program, its name and the number of the mutation are printed: the same arguments make it again.
+// replay_corpus FOLDER [MUTATIONS]: runs a fuzzer's entry point over the files of its corpus and over seeded mutations
+// of each, so that every test run does a little of what libFuzzer does when asked (-D MULTISTATE_FUZZ=ON). Where an
+// input ends the program, its name and the number of the mutation are printed: the same arguments make it again.
 
 #include <algorithm>
 #include <chrono>
@@ -31,8 +31,8 @@ struct random_numbers {
 
 /// One to four changes: bits, bytes, cuts, repeats, numbers of extreme size, and the end of another file.
 bytes mutated(bytes input, const bytes& other, random_numbers& random) {
-  constexpr std::uint64_t extremes[] = {0, 1, 0x7f, 0x80, 0xff, 0x7fffffff, 0x80000000, 0xffffffff,
-                                        std::uint64_t{1} << 62, ~std::uint64_t{0}};
+  constexpr std::uint64_t extremes[] = {
+      0, 1, 0x7f, 0x80, 0xff, 0x7fffffff, 0x80000000, 0xffffffff, std::uint64_t{1} << 62, ~std::uint64_t{0}};
   for (std::size_t changes = 1 + random.below(4); changes > 0; --changes) {
     const std::size_t at = random.below(input.size() + 1);
     const auto here = input.begin() + static_cast<std::ptrdiff_t>(at);
@@ -41,8 +41,12 @@ bytes mutated(bytes input, const bytes& other, random_numbers& random) {
       case 0:
         if (at < input.size()) input[at] ^= static_cast<std::uint8_t>(1u << random.below(8));
         break;
-      case 1: input.insert(here, static_cast<std::uint8_t>(random.below(256))); break;
-      case 2: input.erase(here, here + static_cast<std::ptrdiff_t>(length)); break;
+      case 1:
+        input.insert(here, static_cast<std::uint8_t>(random.below(256)));
+        break;
+      case 2:
+        input.erase(here, here + static_cast<std::ptrdiff_t>(length));
+        break;
       case 3: {
         const bytes piece(here, here + static_cast<std::ptrdiff_t>(length));
         input.insert(here, piece.begin(), piece.end());

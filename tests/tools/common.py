@@ -35,6 +35,12 @@ def works(program, *arguments, **options):
     return done
 
 
+def leaves(folder, *names):
+    """The folder holds these files and no other."""
+    found = sorted(p.name for p in pathlib.Path(folder).iterdir())
+    check(found == sorted(names), f"{folder} should hold {sorted(names)}; holds {found}")
+
+
 def temporary():
     return tempfile.TemporaryDirectory(prefix="multistate-")
 

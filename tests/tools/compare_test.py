@@ -5,12 +5,13 @@ import csv
 import json
 import math
 import pathlib
+import shutil
 import signal
 import struct
 import subprocess
 import time
 
-from common import arguments, check, finish, refuses, run, temporary, works
+from common import arguments, check, finish, leaves, refuses, run, temporary, works
 
 FIGURES = ["nll", "nll_minus_full", "perplexity", "bits_per_byte", "kl_mean", "kl_median", "kl_p99", "top1_agreement", "states_attended_mean", "states_attended_max",
            "mean_life", "bytes_allocated", "bytes_live"]
@@ -225,19 +226,257 @@ def narrow(compare, folder):
         check(not warned, f"{target} is all that there is: no warning")
 
 
+DATA = pathlib.Path(__file__).resolve().parents[2] / "examples" / "data"
+
+
+def quick(compare, folder, *arguments):
+    """A comparison of some tenths of a second."""
+    text = folder / "quick.txt"
+    if not text.exists():
+        text.write_bytes((DATA / "story.txt").read_bytes()[:700])
+    return [compare, "--text", text, "--window", "64", "--budgets", "8", "--policies", "tova,short", "--threads", "1", "--quiet", *map(str, arguments)]
+
+
+def journals(folder):
+    return sorted(folder.glob("*.partial"))
+
+
+def records(path):
+    return path.read_text(errors="replace").count("\n") - 1
+
+
+def when_kept(command, folder, least, signals, **options):
+    """Sends the signals when so many parts are kept; the finished process."""
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    while running.poll() is None and not any(records(p) >= least for p in journals(folder)):
+        time.sleep(0.002)
+    for how in signals:
+        if running.poll() is None:
+            running.send_signal(how)
+            time.sleep(0.001)
+    running.out, running.err = running.communicate(timeout=120)
+    return running
+
+
+def numbers(path):
+    report = json.loads(path.read_text())
+    report.pop("command_line")
+    report["notes"] = [n for n in report["notes"] if "went on from" not in n]
+    return report
+
+
 def interrupt(compare, folder):
-    out = folder / "stopped.json"
-    running = subprocess.Popen([compare, "--window", "64", "--full", "--json", str(out), "--policies", "tova:16"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(2)
-    early = running.poll() is not None
-    running.send_signal(signal.SIGINT)
-    stdout, stderr = running.communicate(timeout=60)
-    check(not early, "the long run is long")
-    check(running.returncode == 0, f"Ctrl-C ends with what is done: {running.returncode} {stderr[:300]}")
-    report = json.loads(out.read_text())
-    check(report["interrupted"] and 0 < len(report["windows"]) < 1600, "whole windows only")
-    check(len(report["rows"][1]["window_differences"]) == len(report["windows"]), "and the rows have as many")
-    check("interrupted" in stdout, "the table says so")
+    """What is done goes to a part beside the output, which stays as it was; the same command goes on, and takes the parts away."""
+    here = folder / "interrupt"
+    here.mkdir()
+    out = here / "x.json"
+    command = quick(compare, folder, "--json", out, "--html", here / "x", "--csv", here / "x.csv")
+    whole = run(*command)
+    check(whole.returncode == 0 and whole.stdout == "" and whole.stderr == "", f"a quick run: {whole.stderr}")
+    before, names = numbers(out), ["x", "x.csv", "x.json"]
+    leaves(here, *names)
+    for how in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        old = {n: (here / n).read_bytes() for n in names}
+        part = when_kept(command, here, 12, [how])
+        check(part.returncode == 3, f"interrupted: status 3; got {part.returncode} {part.err[:300]}")
+        check(len(part.err.splitlines()) == 1 and "x.part.json" in part.err and ".partial" in part.err, f"one line says where the part is: {part.err}")
+        check(all((here / n).read_bytes() == old[n] for n in names), "the older results are as they were")
+        left = [p.name for p in journals(here)]
+        leaves(here, *names, "x.part.json", "x.part.csv", "x.part", *left)
+        report = json.loads((here / "x.part.json").read_text())
+        check(report["interrupted"] and 0 < len(report["windows"]) < len(before["windows"]), "a part says that it is one")
+        check(len(report["rows"][1]["window_differences"]) == len(report["windows"]), "and has whole windows")
+        check("<strong>A part:</strong>" in (here / "x.part").read_text().split("</p>")[0], "the page says so first")
+        again = run(*command)
+        check(again.returncode == 0 and numbers(out) == before, "the same command goes on to the same numbers")
+        leaves(here, *names)
+    early = when_kept(command, here, 0, [signal.SIGINT])
+    check(early.returncode == 3 and len(early.err.splitlines()) == 1 and "before the first window" in early.err, f"before anything is done: {early.returncode} {early.err}")
+    twice = when_kept(command, here, 3, [signal.SIGINT, signal.SIGINT])
+    check(twice.returncode in (-signal.SIGINT, 3), f"a second one ends at once: {twice.returncode}")
+    nohup = when_kept(command, here, 3, [signal.SIGHUP], preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    check(nohup.returncode == 0 and numbers(out) == before, "nohup is respected")
+    (here / "x.part.json").unlink(missing_ok=True)
+    (here / "x.part").unlink(missing_ok=True)
+    (here / "x.part.csv").unlink(missing_ok=True)
+    table = [w for w in command if w != "--quiet"]
+    shown = when_kept(table, here, 12, [signal.SIGINT])
+    check(shown.returncode == 3 and "interrupted: this is a part" in shown.out.splitlines()[-1], f"the table's last line says so: {shown.out[-200:]}")
+    run(*command)
+    leaves(here, *names)
+    other = here / "other.json"
+    piped = when_kept(quick(compare, folder, "--json", "-", "--csv", other), here, 12, [signal.SIGINT])
+    check(piped.returncode == 3 and json.loads(piped.out)["interrupted"], "on standard output the part is what there is, with status 3")
+
+
+def outputs(compare, folder):
+    """Outputs are looked at before any work; what can't be is refused, and nothing is touched."""
+    here = folder / "outputs"
+    here.mkdir()
+    text, model = here / "text.txt", here / "model"
+    text.write_bytes((DATA / "story.txt").read_bytes()[:300])
+    shutil.copytree(DATA / "demo_model", model)
+    (here / "link").symlink_to("text.txt")
+    (here / "hard").hardlink_to(text)
+    (here / "ring").symlink_to("ring")
+    (here / "x.part.json").write_text("old")
+    was = sorted(p.name for p in here.iterdir())
+    base = ["--model", model, "--text", text, "--window", 64, "--budgets", 8, "--policies", "tova", "--quiet"]
+    for arguments, says in [
+        (["--json", "-", "--csv", "-"], "--csv and --json cannot both go to standard output"),
+        (["--html", "-", "--csv", "/dev/stdout"], "cannot both go to standard output"),
+        (["--json", here / "a", "--html", here / "a"], "a file of --json too"),
+        (["--json", here / "a", "--html", f"{here}/./model/../a"], "a file of --json too"),
+        (["--json", here / "a.json", "--html", here / "a.part.json"], "a file of --json too"),
+        (["--json", text], "a file of --text too"),
+        (["--json", here / "link"], "a file of --text too"),
+        (["--csv", here / "hard"], "a file of --text too"),
+        (["--json", model / "config.json"], "a file of --model too"),
+        (["--json", here / "x.json", "--against", here / "x.part.json"], "a file of --against too"),
+        (["--json", here], "is a directory"),
+        (["--json", f"{here}/"], "names no file"),
+        (["--json", here / "ring"], "ring"),
+        (["--json", here / "no" / "x"], "No such file"),
+        (["--json", text / "x"], "Not a directory"),
+    ]:
+        refuses(compare, *base, *arguments, says=says)
+        check(sorted(p.name for p in here.iterdir()) == was, f"{arguments}: nothing is made")
+    check(text.read_bytes() == (DATA / "story.txt").read_bytes()[:300], "and the text is as it was")
+    (here / "x.part.json").unlink()
+    for name in ("link", "hard", "ring"):
+        (here / name).unlink()
+
+    command = [compare, *map(str, base)]
+    for more in (["--json", "-"], ["--html", "-"], ["--csv", "/dev/stdout"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([*command, *more], stdout=full, stderr=subprocess.PIPE, text=True)
+        check(done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "standard output" in done.stderr and "No space left" in done.stderr, f"{more} on a full disk: {done.returncode} {done.stderr}")
+    shell = lambda line: subprocess.run(["bash", "-c", line, "-", *command], capture_output=True, text=True, cwd=here)
+    for line, says in [('"${@:1:11}" >/dev/full', "No space left"), ('"$@" --json - >&-', "standard output"), ('"$1" --help >/dev/full', "No space left"), ('"$1" --version >&-', "standard output")]:
+        done = shell(line)
+        check(done.returncode == 2 and says in done.stderr and len(done.stderr.splitlines()) == 1, f"{line}: {done.returncode} {done.stderr}")
+    done = shell('"$@" --json closed.json <&- >&- 2>&-')
+    check(done.returncode == 0 and json.loads((here / "closed.json").read_text())["rows"], "closed standard streams do not break outputs")
+    done = shell('"$@" --json - | head -c 10; echo ${PIPESTATUS[0]}')
+    check(done.stderr == "" and done.stdout[:1] == "{" and done.stdout.splitlines()[-1][-1] in "02", f"a reader that goes away is no fault to tell: {done.stdout[-20:]} {done.stderr}")
+    done = shell('"$@" --json /dev/null && "$@" --csv /dev/stdout && "$@" --json r.json --csv /dev/fd/3 3>three.csv && head -1 three.csv')
+    check(done.returncode == 0 and done.stdout.count("policy,budget") == 2, f"devices are written as they are: {done.stderr}")
+    done = shell('mkfifo pipe; cat pipe > got.json & "$@" --json pipe; wait; test -p pipe')
+    check(done.returncode == 0 and json.loads((here / "got.json").read_text())["rows"], f"and so are pipes: {done.stderr}")
+    (here / "r.json").chmod(0o600)
+    (here / "dangling").symlink_to("target.json")
+    done = shell('"$@" --json r.json --html dangling; : > r.json.part-$$-0; exec "$@" --json r.json')
+    check(done.returncode == 0 and (here / "r.json").stat().st_mode & 0o777 == 0o600, f"rights stay: {done.stderr}")
+    check((here / "dangling").is_symlink() and (here / "target.json").is_file(), "a link stays a link")
+    check(not list(here.glob(".multistate*")) and not journals(here), "nothing else is left")
+
+
+def hash_bytes(data):
+    """The library's hash, so that forged records look right."""
+    m = (1 << 64) - 1
+
+    def mix(z):
+        z = (z + 0x9E3779B97F4A7C15) & m
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & m
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & m
+        return z ^ (z >> 31)
+
+    lane, at = [1, 2, 3, 4], 0
+    while len(data) - at >= 32:
+        for i in range(4):
+            lane[i] = mix(lane[i] ^ struct.unpack_from("<Q", data, at + 8 * i)[0])
+        at += 32
+    for i in range(0, (len(data) - at + 7) // 8):
+        lane[i] = mix(lane[i] ^ int.from_bytes(data[at + 8 * i : at + 8 * i + 8], "little"))
+    h = mix(len(data))
+    for x in lane:
+        h = mix(h ^ x)
+    return h
+
+
+def forged(compare, folder):
+    """A journal whose records are right by their hash and say other things is refused by name, and stays as it is."""
+    here = folder / "forged"
+    here.mkdir()
+    out = here / "x.json"
+    command = quick(compare, folder, "--json", out)
+    killed = when_kept(command, here, 8, [signal.SIGKILL])
+    check(killed.returncode == -signal.SIGKILL and len(journals(here)) == 1, "killed in the middle")
+    journal = journals(here)[0]
+    good = journal.read_bytes()
+    head, *lines = good.decode().split("\n")[:-1]
+    line = lambda body: f"{hash_bytes(body.encode()):016x} {body}"
+    check(all(line(l[17:]) == l for l in lines), "the hash is known")
+
+    def mutate(change):
+        out = []
+        for l in lines:
+            name, value = json.loads(l[17:])
+            out.append(line(json.dumps([name, change(name, value)], separators=(",", ":"))))
+        return "\n".join([head, *out, ""]).encode()
+
+    def in_windows(change):
+        def apply(name, value):
+            if name.count("/") == 1:
+                for row in value:
+                    for w in row:
+                        change(w)
+            return value
+        return mutate(apply)
+
+    lists = lambda w, f: [w["lived"].update({k: f(v)}) for k, v in w["lived"].items() if isinstance(v, list)]
+    forgeries = {
+        "better": in_windows(lambda w: w.update(nll=w["nll"] * 0.5, difference=w["difference"] - 1)),
+        "short places": in_windows(lambda w: w.update(differences=w["differences"][:1], counts=w["counts"][:1])),
+        "long places": in_windows(lambda w: w.update(differences=w["differences"] * 50, counts=w["counts"] * 50)),
+        "short lives": in_windows(lambda w: lists(w, lambda v: v[:1])),
+        "long lives": in_windows(lambda w: lists(w, lambda v: v * 50)),
+        "deaths": in_windows(lambda w: w.update(deaths=[10**9] * 3)),
+        "no divergences": in_windows(lambda w: w.update(kls=[])),
+        "counts": in_windows(lambda w: w.update(scored=0, attending=0, steps=0)),
+        "strings": in_windows(lambda w: w.update(nll="x")),
+        "no rows": mutate(lambda name, value: [] if name.count("/") == 1 else value),
+        "null": mutate(lambda name, value: None),
+        "fresh": mutate(lambda name, value: dict(value, next=10**6) if name.count("/") == 2 else value),
+        "deep": good + (line('["window/9",' + "[" * 10**6 + "]" * 10**6 + "]") + "\n").encode(),
+        "doubled": good + good,
+        "foreign": b"precious",
+        "damaged": good[: len(good) // 3] + b"#" + good[len(good) // 3 + 1 :],
+    }
+    for what, content in forgeries.items():
+        journal.write_bytes(content)
+        done = run(*command)
+        check(done.returncode == 2 and len(done.stderr.splitlines()) == 1 and journal.name in done.stderr, f"{what}: {done.returncode} {done.stderr[:300]}")
+        check(journal.read_bytes() == content and not out.exists(), f"{what}: nothing is touched")
+    journal.unlink()
+    (here / "precious").write_text("precious")
+    journal.symlink_to("precious")
+    done = run(*command)
+    check(done.returncode == 2 and "is a link" in done.stderr and (here / "precious").read_text() == "precious", f"a link in its place: {done.stderr}")
+    journal.unlink()
+    journal.write_bytes(good)
+    first = subprocess.Popen(command)
+    while first.poll() is None and journal.exists() and journal.stat().st_size == len(good):
+        time.sleep(0.002)
+    second = run(*command)
+    check(first.wait(timeout=60) == 0, "the first of two runs ends well")
+    check(second.returncode == 2 and "another run" in second.stderr or second.returncode == 0, f"the second is refused: {second.stderr}")
+    leaves(here, "precious", "x.json")
+
+
+def killed(compare, folder):
+    """Killed again and again at any moment: the same numbers, and nothing is left lying about."""
+    here = folder / "killed"
+    here.mkdir()
+    out = here / "x.json"
+    command = quick(compare, folder, "--json", out, "--html", here / "x.html")
+    works(*command)
+    whole = numbers(out)
+    for least in (1, 4, 9, 14, 20):
+        when_kept(command, here, least, [signal.SIGKILL])
+    works(*command)
+    check(numbers(out) == whole, "the same numbers as in one go")
+    leaves(here, "x.json", "x.html")
 
 
 def going_on(compare, folder):
@@ -254,9 +493,10 @@ def going_on(compare, folder):
         finished = finished or running.poll() is not None
         running.send_signal(how)
         running.communicate(timeout=120)
+        check(running.returncode == (3 if how == signal.SIGINT else -how), f"status of a part: {running.returncode}")
     check(not finished and len(pieces()) == 1, f"what was done is kept: {pieces()}")
     works(*command, parts)
-    check(not pieces(), "and taken away when all is done")
+    check(not pieces() and not list(folder.glob("parts.part*")), "and taken away when all is done")
     a, b = (json.loads(path.read_text()) for path in (whole, parts))
     check(any("went on from" in note for note in b["notes"]), "the output says that it went on")
     for report in (a, b):
@@ -314,6 +554,9 @@ def main():
         options(compare, folder)
         narrow(compare, folder)
         interrupt(compare, folder)
+        outputs(compare, folder)
+        forged(compare, folder)
+        killed(compare, folder)
         going_on(compare, folder)
         if shared:
             stories(compare, shared, folder)

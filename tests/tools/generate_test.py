@@ -11,6 +11,9 @@ import time
 from common import arguments, check, finish, refuses, run, temporary, works
 
 
+DATA = pathlib.Path(__file__).resolve().parents[2] / "examples" / "data"
+
+
 def bad_usage(generate):
     for arguments, says in [
         (["--policy", "nonsense:3"], "no policy is called 'nonsense'"),
@@ -75,6 +78,43 @@ def without_end(generate):
     check(late <= early + 256, f"memory stays as it is: {early} kB, then {late} kB")
 
 
+def ends(generate, folder):
+    """Interrupted before its end: a part, status 3. Ended by its reader or a full disk: at once."""
+    out = folder / "end.json"
+    out.write_text("old")
+    running = subprocess.Popen([generate, "--policy", "tova:16", "--tokens", "100000000", "--json", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    running.stdout.read(50)
+    running.send_signal(signal.SIGINT)
+    stderr = running.communicate(timeout=30)[1].decode()
+    report = json.loads((folder / "end.part.json").read_text())
+    check(running.returncode == 3 and out.read_text() == "old", f"--tokens N interrupted: status 3, the older output stays; {running.returncode}")
+    check(report["interrupted"] and 0 < report["tokens_made"] < 10**8 and len(report["tokens"]) == report["tokens_made"], "the part says that it is one")
+    check("interrupted after" in stderr.splitlines()[-1] and "end.part.json" in stderr.splitlines()[-1], f"and so does the last line: {stderr[-200:]}")
+    out.unlink()
+    for target, says in (("/dev/full", "No space left"), ("&-", "standard output")):
+        done = subprocess.run(["bash", "-c", f'timeout 20 "$0" --policy tova:16 --prompt a >{target}', generate], capture_output=True, text=True)
+        check(done.returncode == 2 and says in done.stderr and len(done.stderr.splitlines()) == 1, f"{target}: ends at once: {done.returncode} {done.stderr[:200]}")
+    for more in ("", "--json -"):
+        done = subprocess.run(["bash", "-c", f'timeout 20 "$0" --policy tova:16 {more} | {"true" if more else "head -c 20"}; echo ${{PIPESTATUS[0]}}', generate], capture_output=True, text=True)
+        check(done.stdout.splitlines()[-1].endswith("2") and done.stderr == "", f"a reader that goes away ends it, quietly: {done.stdout[-30:]!r} {done.stderr[:200]}")
+    done = subprocess.run(["bash", "-c", '"$0" --policy tova:16 --tokens 3 2>&-', generate], capture_output=True, text=True)
+    check(done.returncode == 0 and done.stdout, "without standard error the text is there")
+
+
+def printable(generate, folder):
+    """What a stranger wrote is shown, not obeyed: in messages, and in the text as it is made."""
+    model = folder / "esc"
+    model.mkdir()
+    (model / "config.json").write_text((DATA / "demo_model" / "config.json").read_text())
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"model.embed_tokens.weight": "\x1b]0;owned\x07\x1b[31m\u202e\u009b.safetensors"}}))
+    done = run(generate, "--model", model, "--policy", "tova:4")
+    check(done.returncode == 2 and "\\x1b]0;owned\\x07" in done.stderr and done.stderr.isprintable() is False and done.stderr[:-1].isprintable(), f"names in messages: {done.stderr!r}")
+    done = subprocess.run([generate, "--policy", "tova:4", "--prompt", b"a\x1b[31m\r\n\t\xe4\xb8\xad\xff", "--tokens", "2", "--temperature", "0"], capture_output=True)
+    check(done.returncode == 0 and done.stdout.startswith(b"a\\x1b[31m\\x0d\n\t\xe4\xb8\xad\\xff") and b"\x1b" not in done.stdout + done.stderr, f"the text: {done.stdout!r}")
+    done = subprocess.run([generate, "--policy", "tova:4", "--prompt", b"\x1b\x9b\xe4\xb8\xad", "--tokens", "2", "--json", "-"], capture_output=True)
+    check(done.returncode == 0 and done.stdout.isascii() and b"\x1b" not in done.stdout and json.loads(done.stdout)["tokens_made"] == 2, "JSON is ASCII")
+
+
 def stories(generate, shared, folder):
     model = shared / "models" / "stories260K.bin"
     if model.is_file():
@@ -90,6 +130,8 @@ def main():
         text(generate, folder)
         if os.path.isdir("/proc/self"):
             without_end(generate)
+        ends(generate, folder)
+        printable(generate, folder)
         if shared:
             stories(generate, shared, folder)
     finish()

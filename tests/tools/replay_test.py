@@ -76,10 +76,22 @@ with tempfile.TemporaryDirectory() as folder:
         "NaN": [nan, "--policy", "tova:24"],
         "expected of other shape": [mha, "--policy", "tova:20", "--expect", data / "mha_tova_layer_seq.safetensors"],
         "absurd budget": [mha, "--policy", "tova:268435456"],
+        "one file for two outputs": [mha, "--policy", "tova:24", "--out", out, "--json", out],
+        "the expected file as output": [mha, "--policy", "tova:24", "--out", out, "--expect", out],
+        "the recording as output": [mha, "--policy", "tova:24", "--json", mha],
+        "tensors on standard output": [mha, "--policy", "tova:24", "--out", "-"],
+        "no such folder": [mha, "--policy", "tova:24", "--json", pathlib.Path(folder) / "no" / "x.json"],
+        "a full disk": [mha, "--policy", "tova:24", "--out", "/dev/full"],
     }
     for what, arguments in bad.items():
         got = run(*arguments)
         check(f"{what}: status 2 and one line, got {got.returncode}: {got.stderr}", got.returncode == 2 and got.stderr.count("\n") == 1)
+
+    check("refusals leave the recording alone", mha.read_bytes() == raw)
+    for more in ([], ["--json", "-"]):
+        with open("/dev/full", "w") as full:
+            got = subprocess.run([replay, mha, "--policy", "tova:24", *more], stdout=full, stderr=subprocess.PIPE, text=True)
+        check(f"standard output on a full disk {more}: {got.stderr}", got.returncode == 2 and "standard output" in got.stderr and got.stderr.count("\n") == 1)
 
 print(f"{len(cases)} recorded cases, {len(bad)} kinds of bad usage: {'all well' if not failures else f'{len(failures)} failed'}")
 sys.exit(1 if failures else 0)

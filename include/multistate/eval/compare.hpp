@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <deque>
@@ -48,16 +49,29 @@ struct comparison_seat {
   sequence_memory* recorder = nullptr;  ///< with a table: runs oracle_recorder on it
 };
 
+/// Where finished parts of windows are kept between runs: what the rows in lockstep gave, and what each row of fresh
+/// queries gave so far. Asked and told by those who run windows, several at a time; errors end the comparison.
+class window_store {
+ public:
+  window_store() = default;
+  window_store(const window_store&) = delete;
+  window_store& operator=(const window_store&) = delete;
+  virtual ~window_store() = default;
+
+  /// Lets the tallies [row][run] of the rows in lockstep go on from the whole window; false: it was not kept.
+  virtual result<bool> restore(std::size_t window, std::vector<std::vector<tally>>& rows) = 0;
+  virtual error keep(std::size_t window, const std::vector<std::vector<tally>>& rows) = 0;
+  /// The same of the queries of a fresh row that come before the one that is returned; 0: none was kept.
+  virtual result<int> restore_fresh(std::size_t window, std::size_t row, tally& so_far) = 0;
+  virtual error keep_fresh(std::size_t window, std::size_t row, const tally& so_far, int next) = 0;
+};
+
 struct comparison_setup {
   int chunk = 1;               ///< tokens that all policies read together
   bool extrapolation = false;  ///< windows above the trained context: Full can't say what is right
   /// Told how much is done, of 1; false ends the comparison after the windows that are whole.
   std::function<bool(double)> progress = {};
-  /// A window that was run before: appends it to the tallies [row][run] and says true. Asked from the first window on,
-  /// until it says false.
-  std::function<bool(std::size_t window, std::vector<std::vector<tally>>&)> restore = {};
-  /// Told of each window that was run, in order: tallies [row][run] of that window alone.
-  std::function<void(std::size_t window, const std::vector<std::vector<tally>>&)> keep = {};
+  window_store* store = nullptr;
 };
 
 struct comparison {
@@ -142,9 +156,17 @@ class window_runner {
     name_kinds(w);
     for (auto& row : tallies_)
       for (tally& t : row) t = {};
-    error e = look_ahead();
-    if (going(e)) e = lockstep(w, index);
-    if (going(e)) sum_lives(w, index);
+    full_is_known_ = false;
+    bool before = false;
+    error e = restore(index, before);
+    if (before) {
+      advance((runs_.size() + (seat_.recorder == nullptr ? 0 : 1)) * inputs_.size());
+    } else {
+      if (going(e)) e = look_ahead();
+      if (going(e)) e = lockstep(w, index, runs_);
+      if (going(e)) sum_lives(w, index);
+      if (going(e) && setup_.store != nullptr) e = setup_.store->keep(index, tallies_);
+    }
     for (std::size_t r = 0; r < seat_.rows.size() && going(e); ++r)
       if (seat_.rows[r].fresh && !seat_.rows[r].memories.empty()) e = short_context(w, r, index);
     for (auto& row : tallies_)
@@ -222,6 +244,13 @@ class window_runner {
     });
   }
 
+  error restore(std::size_t window, bool& before) {
+    if (setup_.store == nullptr) return {};
+    const auto kept = setup_.store->restore(window, tallies_);
+    before = kept && *kept;
+    return kept ? error() : kept.reason();
+  }
+
   /// Full reads the window for the oracle and for what the policies' states would have got.
   error look_ahead() {
     if (seat_.recorder == nullptr) return {};
@@ -239,22 +268,22 @@ class window_runner {
     return {};
   }
 
-  /// All rows side by side.
-  error lockstep(const text_window& w, std::size_t window) {
-    for (const run& r : runs_) r.memory->reset();
+  /// Runs side by side, Full's the first.
+  error lockstep(const text_window& w, std::size_t window, std::span<run> runs) {
+    for (const run& r : runs) r.memory->reset();
     for (lives& l : lives_) l.begin(w.queries);
     for (int at = 0, c = 0; at < w.queries && !stopped(); at += c) {
       c = std::min(setup_.chunk, w.queries - at);
       items_.clear();
-      for (std::size_t i = 0; i < runs_.size(); ++i) {
-        count_attended(runs_[i], w, at, c);
-        items_.push_back({.memory = runs_[i].memory,
+      for (std::size_t i = 0; i < runs.size(); ++i) {
+        count_attended(runs[i], w, at, c);
+        items_.push_back({.memory = runs[i].memory,
                           .tokens = std::span(inputs_).subspan(u(at), u(c)),
                           .want = logit_rows::all,
                           .logits = &logits_[i * u(setup_.chunk) * vocab_]});
       }
-      if (const error e = forward(items_, [&](std::size_t i) { return runs_[i].row; }); e.code() != errc::ok) return e;
-      for (const run& r : runs_) r.scores->rest(static_cast<double>(r.memory->live_bytes()));
+      if (const error e = forward(items_, [&](std::size_t i) { return runs[i].row; }); e.code() != errc::ok) return e;
+      for (const run& r : runs) r.scores->rest(static_cast<double>(r.memory->live_bytes()));
       // Queries before scored_from tell how the difference grows with position; their NLL is all that is asked.
       const int first = std::clamp(w.scored_from - at, 0, c);
       for (int j = 0; j < c; ++j) {
@@ -265,12 +294,13 @@ class window_runner {
         if (j >= first) full_nll_[u(j)] = full_at(j)[target];
         full_nll_[u(j)] = -full_nll_[u(j)];
       }
-      exec_(static_cast<int>(runs_.size()),
-            [&](int i, int worker) { score(runs_[u(i)], u(i), worker, w, at, first, c); });
-      for (const run& r : runs_)
+      exec_(static_cast<int>(runs.size()),
+            [&](int i, int worker) { score(runs[u(i)], u(i), worker, w, at, first, c); });
+      for (const run& r : runs)
         if (r.bad >= 0) return not_finite(seat_.rows[r.row], window, at + r.bad);
-      advance(runs_.size() * u(c));
+      advance(runs.size() * u(c));
     }
+    full_is_known_ = true;
     return {};
   }
 
@@ -321,13 +351,42 @@ class window_runner {
     kept_best_[at] = best;
   }
 
+  /// Full's answers alone, where the rows in lockstep were restored.
+  error know_full(const text_window& w, std::size_t window) {
+    tally nowhere;
+    run full = runs_[0];
+    full.scores = &nowhere;
+    return lockstep(w, window, {&full, 1});
+  }
+
   error short_context(const text_window& w, std::size_t row, std::size_t window) {
+    using clock = std::chrono::steady_clock;
+    constexpr auto between_keeps = std::chrono::seconds(2);
     auto& memories = seat_.rows[row].memories;
     tally& scores = tallies_[row][0];
+    int at = w.scored_from;
+    if (setup_.store != nullptr) {
+      const auto next = setup_.store->restore_fresh(window, row, scores);
+      if (!next) return next.reason();
+      if (*next > at) {
+        advance(u(*next - at) * u(seat_.rows[row].fresh_tokens()));
+        at = *next;
+      }
+    }
+    if (at < w.queries && !full_is_known_)
+      if (const error e = know_full(w, window); !going(e)) return e;
+    int kept_to = at;
+    auto last = clock::now();
+    const auto keep = [&] {
+      if (setup_.store == nullptr || at == kept_to) return error();
+      kept_to = at;
+      last = clock::now();
+      return setup_.store->keep_fresh(window, row, scores, at);
+    };
     const int k = seat_.rows[row].fresh_tokens(), bos = sample_.bos();
     const std::span<double> mine(work_.data(), vocab_);
     std::vector<int> tokens;
-    for (int at = w.scored_from; at < w.queries && !stopped(); at += static_cast<int>(memories.size())) {
+    while (at < w.queries && !stopped()) {
       const int count = std::min(static_cast<int>(memories.size()), w.queries - at);
       tokens.clear();
       tokens.reserve(u(count) * u(k));
@@ -357,9 +416,12 @@ class window_runner {
         scores.place(at + i, -mine[target] + full[target]);
         scores.score(-mine[target], -full[target], divergence(full, mine), greedy(x) == kept_best_[kept]);
       }
+      at += count;
+      if (clock::now() - last > between_keeps)
+        if (const error e = keep(); e.code() != errc::ok) return e;
       advance(tokens.size());
     }
-    return {};
+    return keep();
   }
 
   const comparison_seat<Decoder>& seat_;
@@ -367,7 +429,8 @@ class window_runner {
   const text_sample& sample_;
   const comparison_setup& setup_;
   comparison_clock& clock_;
-  bool reports_;  ///< tells how far the comparison is
+  bool reports_;                ///< tells how far the comparison is
+  bool full_is_known_ = false;  ///< kept_full_ and kept_best_ are of this window
   std::size_t vocab_;
   std::vector<std::vector<tally>> tallies_;  ///< [row][run]
   std::vector<run> runs_;
@@ -413,10 +476,6 @@ result<comparison> compare(std::span<const comparison_seat<Decoder>> seats, Acro
   auto tallies = runners[0].tallies();  // empty ones
   comparison done;
   std::vector<error> errors(seats.size());
-  double restored = 0;
-  while (setup.restore && done.windows < sample.windows().size() && setup.restore(done.windows, tallies))
-    restored += runners[0].cost(sample.windows()[done.windows++]);
-  clock.done = static_cast<std::int64_t>(restored);
   while (done.windows < sample.windows().size() && !done.interrupted) {
     const std::size_t round = std::min(seats.size(), sample.windows().size() - done.windows);
     const auto one = [&](int task, int) {
@@ -431,11 +490,9 @@ result<comparison> compare(std::span<const comparison_seat<Decoder>> seats, Acro
       if (errors[i].code() != errc::ok) return errors[i];
     done.interrupted = clock.stopped;
     if (done.interrupted) break;
-    for (std::size_t i = 0; i < round; ++i) {
+    for (std::size_t i = 0; i < round; ++i)
       for (std::size_t r = 0; r < tallies.size(); ++r)
         for (std::size_t n = 0; n < tallies[r].size(); ++n) tallies[r][n].append(runners[i].tallies()[r][n]);
-      if (setup.keep) setup.keep(done.windows + i, runners[i].tallies());
-    }
     done.windows += round;
   }
   const std::int64_t bytes = sample.bytes(done.windows);

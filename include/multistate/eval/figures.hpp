@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <multistate/eval/lives.hpp>
@@ -99,6 +100,8 @@ struct figures {
 /// Collects what one row's sequences do, window by window.
 class tally {
  public:
+  static constexpr int bin_queries = 16;  ///< whose differences are summed together
+
   struct sums {
     double nll = 0, difference = 0, kl = 0, attended = 0, bytes = 0;
     std::int64_t agreeing = 0, scored = 0, attending = 0, steps = 0, most = 0;
@@ -145,12 +148,14 @@ class tally {
   }
   life_sums& lived() noexcept { return window_.lived; }
   std::vector<int>& deaths() noexcept { return window_.deaths; }
+  /// The window that goes on.
+  const window_sums& window() const noexcept { return window_; }
+  void go_on(window_sums window) { window_ = std::move(window); }
   void end_window() {
     windows_.push_back(std::move(window_));
     window_ = {};
   }
   const std::vector<window_sums>& windows() const noexcept { return windows_; }
-  void append(window_sums window) { windows_.push_back(std::move(window)); }
   /// Adds the windows of another one that has ended them.
   void append(const tally& other) { windows_.insert(windows_.end(), other.windows_.begin(), other.windows_.end()); }
 
@@ -214,8 +219,6 @@ class tally {
   }
 
  private:
-  static constexpr int bin_queries = 16;
-
   static void tell_lives(figures& f, const life_sums& lived, std::span<const int> ages) {
     if (lived.states == 0) return;
     f.mean_life = static_cast<double>(lived.life) / static_cast<double>(lived.states);

@@ -25,6 +25,7 @@ struct recall_setup {
   reading_mode mode = reading_mode::sequential;
   int chunk = 1;
   int bos = -1;
+  std::size_t first = 0;  ///< number of the first trial: rows with several memories take them in turn
   /// [row][distance] whether it is asked; row 0 should have whatever another has.
   std::vector<std::vector<bool>> asked = {};
   /// Told how much is done, of 1; false ends it after the trials that are whole.
@@ -169,7 +170,7 @@ result<recall_outcome> run_recall(std::span<const recall_seat<Decoder>> seats, A
     const std::size_t round = std::min(seats.size(), trials.size() - done.trials);
     const auto one = [&](int task, int) {
       const auto i = static_cast<std::size_t>(task);
-      errors[i] = runners[i](trials[done.trials + i], done.trials + i, right[i]);
+      errors[i] = runners[i](trials[done.trials + i], setup.first + done.trials + i, right[i]);
     };
     if (round == 1)
       one(0, 0);

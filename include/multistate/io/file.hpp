@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <bit>
 #include <cerrno>
 #include <cstddef>
@@ -20,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include <multistate/io/printable.hpp>
 #include <multistate/types/bytes.hpp>
 #include <multistate/types/error.hpp>
 #include <multistate/types/hash.hpp>
@@ -62,11 +62,8 @@ inline error lfs_pointer(const std::filesystem::path& path) {
 
 /// A name out of a file, for messages: in one line, and not too long to leave room for the rest.
 inline std::string shown(std::string_view name) {
-  std::string text(name.substr(0, 100));
-  for (char& c : text)
-    if (static_cast<unsigned char>(c) < 32) c = '?';
-  if (text.size() < name.size()) text += "...";
-  return text;
+  const std::string_view begin = cut_text(name, 100);
+  return printable(begin) + (begin.size() < name.size() ? "..." : "");
 }
 
 /// Products and sums of sizes from files: they stick at the largest number, which no file is long enough for.
@@ -189,51 +186,6 @@ inline result<file_bytes> file_bytes::open(const std::filesystem::path& path, st
   const std::size_t got = std::fread(f.copy_.data(), 1, f.size_, file.get());
   if (got != f.size_) return detail::file_error(path, "ended after ", got, " of ", f.size_, " bytes");
   return f;
-}
-
-/// Writes the parts one after another, whole or not at all: to a file beside it which then takes the name, flushed to
-/// disk before. Returns the number of bytes. Errors: the folder cannot be written, `path` is there and no regular file.
-inline result<std::uint64_t> write_file(const std::filesystem::path& path,
-                                        std::span<const std::span<const std::byte>> parts) {
-  static std::atomic<unsigned> count = 0;
-  std::error_code code;
-  const auto kind = std::filesystem::status(path, code).type();
-  if (kind != std::filesystem::file_type::not_found && kind != std::filesystem::file_type::regular)
-    return detail::file_error(path, "cannot be written: it is there already and is not a regular file");
-  const std::filesystem::path target =
-      kind == std::filesystem::file_type::regular ? std::filesystem::canonical(path, code) : path;  // through links
-  if (code && kind == std::filesystem::file_type::regular)
-    return detail::system_error(path, "cannot be resolved", code.value());
-  std::string process;
-#if MULTISTATE_IO_POSIX
-  process = std::to_string(::getpid()) + "-";
-#endif
-  const std::string temporary = target.string() + ".part-" + process + std::to_string(count++);
-  const auto fail = [&](std::string_view what, int why) {
-    std::error_code ignored;
-    std::filesystem::remove(temporary, ignored);
-    return detail::system_error(path, what, why);
-  };
-  detail::open_file file(std::fopen(temporary.c_str(), "wbx"));
-  if (file.get() == nullptr) return detail::system_error(path, "cannot be written", errno);
-  std::uint64_t total = 0;
-  for (const auto part : parts) {
-    if (!part.empty() && std::fwrite(part.data(), 1, part.size(), file.get()) != part.size())
-      return fail("cannot be written", errno);
-    total += part.size();
-  }
-  if (std::fflush(file.get()) != 0) return fail("cannot be written", errno);
-#if MULTISTATE_IO_POSIX
-  if (::fsync(::fileno(file.get())) != 0) return fail("cannot be written", errno);
-#endif
-  if (!file.close()) return fail("cannot be written", errno);
-  std::filesystem::rename(temporary, target, code);
-  if (code) return fail("cannot take its name", code.value());
-  return total;
-}
-inline result<std::uint64_t> write_file(const std::filesystem::path& path, std::span<const std::byte> bytes) {
-  const std::array parts = {bytes};
-  return write_file(path, parts);
 }
 
 }  // namespace multistate

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include <multistate/io/file.hpp>
+#include <multistate/io/write_file.hpp>
 #include <multistate/types/format.hpp>
 
 namespace multistate {

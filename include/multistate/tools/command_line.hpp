@@ -5,11 +5,9 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -18,13 +16,9 @@
 
 #include <multistate/model/memory_setup.hpp>
 #include <multistate/policy/registry.hpp>
+#include <multistate/tools/console.hpp>
 
 namespace multistate::detail {
-
-/// Ends a program with one line and exit status 2.
-struct usage_error : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
 
 inline void ok_or_usage(const error& e) {
   if (e.code() == errc::ok) return;
@@ -126,17 +120,6 @@ inline std::filesystem::path data_folder() {
     return MULTISTATE_BUILD_DATA_DIR;
 #endif
   return {};
-}
-
-/// Set by the first Ctrl-C (or a polite kill); the second one ends the program.
-inline volatile std::sig_atomic_t interrupted = 0;
-
-inline void end_gently_on_interrupt() {
-  for (const int signal : {SIGINT, SIGTERM})
-    std::signal(signal, [](int which) {
-      interrupted = 1;
-      std::signal(which, SIG_DFL);
-    });
 }
 
 /// One line on the terminal that is written over and taken away at the end; nothing where stderr is no terminal.

@@ -11,8 +11,8 @@ namespace multistate {
 namespace HWY_NAMESPACE {
 
 /// The program `compare`: policies x budgets on a model and a text. `Mine` are policies beside the library's own; they
-/// are among the rows that are always there. Exit status: 0 done, 1 nothing was done before an interrupt, 2 bad usage
-/// or input.
+/// are among the rows that are always there. Exit status: 0 done, 2 bad usage or input, or
+/// output that could not be written, 3 interrupted: what is written is a part.
 template <class... Mine>
 int compare_main(int argc, char** argv) {
   static_assert((diagnose_policy<Mine>() && ... && true));
@@ -45,11 +45,16 @@ int compare_main(int argc, char** argv) {
     app.add_option("--against", a.against,
                    "FILE.json that another build wrote of the same model and text: which states both kept");
     app.add_flag("--quiet", a.quiet, "print nothing but errors");
+    app.footer(
+        "Ctrl-C ends with what is done: in OUTPUT.part.EXT in the place of OUTPUT.EXT, and the same command goes on "
+        "from "
+        "there.\nExit status: 0 done, 2 bad usage or input, or output that could not be written, 3 interrupted: a "
+        "part.");
     app.set_version_flag("--version", "compare " MULTISTATE_VERSION);
     try {
       app.parse(argc, argv);
     } catch (const CLI::Success& e) {
-      return app.exit(e);
+      return multistate::detail::print_help(app, e);
     }
     using policies = registry<Mine..., full, window, h2o, tova, random, knorm>;
     return detail::compare_run<policies>(a, std::vector<std::string>(argv, argv + argc),

@@ -3,13 +3,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -18,6 +18,8 @@
 #include <multistate/io/text_file.hpp>
 #include <multistate/model/decoder.hpp>
 #include <multistate/tools/html_report.hpp>
+#include <multistate/tools/kept_windows.hpp>
+#include <multistate/tools/outputs.hpp>
 #include <multistate/tools/program.hpp>
 #include <multistate/tools/recall_run.hpp>
 #include <multistate/tools/report.hpp>
@@ -91,26 +93,32 @@ class compare_run {
     r_.command_line = std::move(command_line);
   }
 
-  /// Returns the exit status: 0 done, 1 nothing was done before an interrupt.
+  /// Returns the exit status: 0 done, 3 interrupted.
   int operator()() {
+    using multistate::detail::say;
     read_arguments();
+    name_files();
     open_files();
     name_rows();
     seats_.push_back(take_seat());
     open_journal();
     warn_of_a_narrow_target();
-    multistate::detail::end_gently_on_interrupt();
     exec_.emplace(make_executor(threads_));
     if (!compare_rows()) {
-      std::fputs("compare: interrupted before the first window was done\n", stderr);
-      return 1;
+      say("compare: interrupted before the first window was done" + how_to_go_on() + "\n");
+      return multistate::detail::status_interrupted;
     }
     ask();
     if (a_.full) run_alone();
     if (a_.time) take_time();
     finish_notes();
     write();
-    if (!r_.interrupted) journal_.remove();
+    if (r_.interrupted) {
+      say("compare: interrupted: " + what_there_is() + how_to_go_on() + "\n");
+      return multistate::detail::status_interrupted;
+    }
+    remove_parts();
+    journal_.remove();
     return 0;
   }
 
@@ -137,8 +145,20 @@ class compare_run {
       if (!is_no_policy(item)) value_or_usage(policy_choice<Registry>::parse(item));
   }
 
-  void open_files() {
+  /// Refuses outputs that can't be written, or that lie where something is read, before anything is done.
+  void name_files() {
     r_.model = a_.model.empty() ? demo("--model").string() : a_.model;
+    paths_ = a_.texts;
+    if (paths_.empty()) paths_.push_back(demo("--text").string());
+    auto inputs = multistate::detail::files_of_model(r_.model, a_.tokenizer);
+    for (const std::string& path : paths_) inputs.push_back({"--text", path});
+    inputs.push_back({"--against", a_.against});
+    multistate::detail::check_outputs(outputs(), inputs);
+  }
+  std::vector<multistate::detail::named_file> outputs() const {
+    return {{"--json", a_.json}, {"--csv", a_.csv}, {"--html", a_.html}};
+  }
+  void open_files() {
     model_.emplace(open_model(r_.model, a_.tokenizer));
     const model_config& config = model_->weights.config;
     r_.notes = model_->weights.notes;
@@ -151,19 +171,16 @@ class compare_run {
                         std::to_string(chunk_));
     r_.extrapolation = config.context > 0 && window_ > config.context;
 
-    std::vector<std::string> paths = a_.texts;
     std::size_t most = tokens_ > 0 ? static_cast<std::size_t>(tokens_) : static_cast<std::size_t>(-1);
-    if (paths.empty()) {
-      paths.push_back(demo("--text").string());
+    if (a_.texts.empty()) {
       constexpr int default_windows = 8;
       if (tokens_ == 0 && !a_.full) {
         most = static_cast<std::size_t>(window_ / 2) * (default_windows + 1) + static_cast<std::size_t>(window_ % 2);
         r_.notes.push_back("eight windows of the demo text; --full takes all of it, --tokens N its beginning");
       }
     }
-    for (const std::string& path : paths) {
+    for (const std::string& path : paths_)
       texts_.push_back(read_sample_text(path, *model_, most, r_.texts.emplace_back()));
-    }
     sample_.emplace(value_or_usage(
         text_sample::make(texts_, window_, config.bos, a_.score == "all" ? scoring::all : scoring::tail)));
     for (const text_window& w : sample_->windows()) longest_ = std::max(longest_, w.queries);
@@ -246,20 +263,22 @@ class compare_run {
     const std::string text = all.dump(-1, ' ', false, json::error_handler_t::replace);
     return hash_bytes(std::as_bytes(std::span(text)));
   }
+  /// Beside the first output that is a file of its own.
   void open_journal() {
-    const std::string& beside = !a_.json.empty() && a_.json != "-"   ? a_.json
-                                : !a_.html.empty() && a_.html != "-" ? a_.html
-                                                                     : a_.csv;
-    if (beside.empty() || beside == "-") return;
-    journal_ = multistate::detail::journal(beside, settings());
+    for (const auto& out : outputs())
+      if (!out.path.empty() && !multistate::detail::is_stream(out.path)) {
+        journal_.open(out.path, settings());
+        break;
+      }
     if (journal_.parts() > 0)
       r_.notes.push_back("went on from " + journal_.path() + ", which an interrupted run had left");
   }
 
   void warn_of_a_narrow_target() const {
     if (attention_target_is_narrower_than_cpu() && !a_.quiet)
-      std::fprintf(stderr, "warning: this program was compiled for %s, this CPU has %s: build with -march=native\n",
-                   std::string(attention_target()).c_str(), std::string(best_attention_target()).c_str());
+      multistate::detail::say("warning: this program was compiled for " + std::string(attention_target()) +
+                              ", this CPU has " + std::string(best_attention_target()) +
+                              ": build with -march=native\n");
   }
 
   // -- the runs ------------------------------------------------------------------------------------------------------
@@ -299,15 +318,8 @@ class compare_run {
   template <executor Within>
   void compare_with(Within& within) {
     comparison_setup how{.chunk = chunk_, .extrapolation = r_.extrapolation, .progress = progress("rows")};
-    const auto name = [](std::size_t window) { return "window/" + std::to_string(window); };
-    how.restore = [&](std::size_t window, std::vector<std::vector<tally>>& tallies) {
-      const json* before = journal_.find(name(window));
-      if (before != nullptr) multistate::detail::append_window(*before, tallies);
-      return before != nullptr;
-    };
-    how.keep = [&](std::size_t window, const std::vector<std::vector<tally>>& tallies) {
-      journal_.keep(name(window), multistate::detail::to_json(tallies));
-    };
+    multistate::detail::kept_windows kept(journal_, seats_[0]->rows, *sample_, chunk_);
+    how.store = &kept;
     std::vector<decoder<Within>> decoders;
     std::vector<comparison_seat<decoder<Within>>> ready;
     decoders.reserve(seats_.size());
@@ -408,8 +420,34 @@ class compare_run {
                                                                               : "these texts only (fewer than five)"));
     if (r_.outcome.windows < ranking::least_windows) r_.notes.emplace_back("fewer than 30 windows: no ranking");
     if (r_.interrupted)
-      r_.notes.push_back(journal_.path().empty() ? "interrupted; with --json, --html or --csv a run can be gone on with"
-                                                 : "interrupted: the same command goes on from " + journal_.path());
+      r_.notes.push_back(
+          "interrupted: this is a part" +
+          (journal_.keeps_any() ? how_to_go_on() : "; with --json, --html or --csv a run can be gone on with"));
+  }
+  std::string how_to_go_on() const {
+    return journal_.keeps_any() ? "; the same command goes on from " + journal_.path() : "";
+  }
+  /// How far an interrupted run came, and what it has written.
+  std::string what_there_is() const {
+    std::string names;
+    for (const auto& out : outputs())
+      if (!out.path.empty() && !multistate::detail::is_standard_output(out.path))
+        names += (names.empty() ? "; a part is in " : ", ") + multistate::detail::part_of(out.path);
+    return std::to_string(r_.outcome.windows) + " of " + std::to_string(sample_->windows().size()) +
+           " windows are whole" + names;
+  }
+  /// Parts that interrupted runs of this command wrote go when the whole is there; the journal knows of them.
+  void remove_parts() {
+    journal_.restore("parts", [&](const json& written) {
+      for (const auto& out : outputs()) {
+        if (out.path.empty() || multistate::detail::is_stream(out.path)) continue;
+        const std::string part = multistate::detail::part_of(out.path);
+        std::error_code none;
+        if (std::find(written.begin(), written.end(), json(part)) != written.end() &&
+            std::filesystem::symlink_status(part, none).type() == std::filesystem::file_type::regular)
+          std::filesystem::remove(part, none);
+      }
+    });
   }
 
   /// The kept states of the other build beside these.
@@ -447,17 +485,36 @@ class compare_run {
         if (timed["policy"] == row["policy"] && timed["budget"] == row["budget"])
           row["tokens_per_second"] = timed["tokens_per_second"]["median"];
     }
-    write_text(a_.json, out.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
-    write_text(a_.csv, multistate::detail::to_csv(out));
-    if (!a_.html.empty()) write_text(a_.html, multistate::detail::to_html(out));
-    if (a_.quiet || a_.json == "-" || a_.csv == "-" || a_.html == "-") return;
-    std::string text =
-        multistate::detail::header_text(r_) + "\n" + multistate::detail::table_text(r_, ::isatty(STDOUT_FILENO) != 0);
-    if (recall_) text += "\n" + recall_text(recall_->json);
-    text +=
+    write_outputs(out);
+  }
+  /// Files first, so that they are there whatever becomes of standard output. ASCII keeps JSON safe on any terminal.
+  void write_outputs(const json& out) {
+    using namespace multistate::detail;  // the library's own detail
+    if (r_.interrupted) {
+      json parts = json::array();
+      for (const auto& o : outputs())
+        if (!o.path.empty() && !is_stream(o.path)) parts.push_back(part_of(o.path));
+      journal_.keep("parts", parts);
+    }
+    bool shown = !a_.quiet;
+    for (const bool standard : {false, true})
+      for (const auto& o : outputs()) {
+        if (o.path.empty() || is_standard_output(o.path) != standard) continue;
+        shown = shown && !standard;
+        const std::string text = o.flag == "--json"  ? out.dump(2, ' ', true, json::error_handler_t::replace) + "\n"
+                                 : o.flag == "--csv" ? to_csv(out)
+                                                     : to_html(out);
+        write_output(r_.interrupted ? part_of(o.path) : o.path, text);
+      }
+    if (!shown) return;
+    std::string rest;
+    if (recall_) rest += "\n" + recall_text(recall_->json);
+    rest +=
         prompt_modes_text(prompt_modes_) + free_run_text(free_run_) + time_text(time_) + against_text(out["against"]);
-    for (const std::string& note : r_.notes) text += "note: " + note + "\n";
-    std::fwrite(text.data(), 1, text.size(), stdout);
+    for (const std::string& note : r_.notes) rest += "note: " + note + "\n";
+    // The table has colours, and no names but those of policies.
+    write_out(printable_lines(header_text(r_)) + "\n" + table_text(r_, ::isatty(STDOUT_FILENO) != 0) +
+              printable_lines(rest));
   }
 
   const compare_arguments a_;
@@ -465,6 +522,7 @@ class compare_run {
   int threads_ = 1, window_ = 0, tokens_ = 0, chunk_ = 1;
   int longest_ = 0;  ///< window; a text shorter than T needs no more room
   std::vector<int> budgets_;
+  std::vector<std::string> paths_;  ///< of the texts
   std::vector<std::string> items_;  ///< rows as --policies takes them
 
   multistate::detail::report r_;

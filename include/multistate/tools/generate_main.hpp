@@ -4,7 +4,6 @@
 
 #include <chrono>
 #include <cmath>
-#include <cstdio>
 #include <span>
 #include <string>
 #include <vector>
@@ -114,8 +113,11 @@ int run_generate(const generate_arguments& a) {
   how.seed = static_cast<std::uint64_t>(multistate::detail::whole_number("--seed", a.seed, 0, 0x7fffffff));
   const auto choice = value_or_usage(policy_choice<policies>::parse(a.policy));
 
-  const opened_model model = open_model(a.model.empty() ? demo("--model").string() : a.model, a.tokenizer);
-  for (const std::string& note : model.weights.notes) std::fprintf(stderr, "note: %s\n", note.c_str());
+  const std::string model_path = a.model.empty() ? demo("--model").string() : a.model;
+  multistate::detail::check_outputs({{"--json", a.json}}, multistate::detail::files_of_model(model_path, a.tokenizer));
+  const bool streams = !multistate::detail::is_standard_output(a.json);  // the text, as it is made
+  const opened_model model = open_model(model_path, a.tokenizer);
+  for (const std::string& note : model.weights.notes) multistate::detail::say("note: " + note + "\n");
   if (!model.words) throw usage_error(model.no_words + "; generate can't do without a tokenizer that it reads");
   const tokenizer& words = *model.words;
   const model_config& config = model.weights.config;
@@ -138,7 +140,6 @@ int run_generate(const generate_arguments& a) {
   tool_executor exec = make_executor(a.threads.empty() && small ? 1 : asked_threads);
   auto decode = value_or_usage(decoder<tool_executor>::make(model.weights, prompt_chunk, exec));
 
-  multistate::detail::end_gently_on_interrupt();
   token_record record;
   std::string text;  // only where there is an end, for --json
   std::vector<int> tokens;
@@ -146,8 +147,10 @@ int run_generate(const generate_arguments& a) {
   const auto check = [&](const error& e) {
     if (e.code() != errc::ok) throw usage_error(std::string(e.message()));
   };
+  multistate::detail::printable_text shown(true);  // a model's words are a stranger's
   const auto print = [&](const std::string& piece) {
-    if (a.json != "-") std::fwrite(piece.data(), 1, piece.size(), stdout);
+    if (streams) multistate::detail::write_out(shown.take(piece));
+    if (multistate::detail::reader_has_gone()) throw multistate::detail::reader_gone();
   };
   int before = words.bos();
   for (std::size_t at = 0; at < prompt.size(); at += prompt_chunk) {
@@ -176,7 +179,6 @@ int run_generate(const generate_arguments& a) {
     const int token = draw(logits);
     const std::string piece = token == config.bos ? "\n" : words.decode(token, before);  // BOS begins another text
     print(piece);
-    std::fflush(stdout);
     if (count > 0 && !a.json.empty()) {
       text += piece;
       tokens.push_back(token);
@@ -188,7 +190,8 @@ int run_generate(const generate_arguments& a) {
     check(decode.forward({&item, 1}));
   }
   const double seconds = std::chrono::duration<double>(clock::now() - begun).count();
-  print("\n");
+  if (streams) multistate::detail::write_out(shown.end() + "\n");
+  const bool part = count > 0 && made < count;
 
   nlohmann::ordered_json json;
   json["program"] = "multistate generate";
@@ -202,6 +205,7 @@ int run_generate(const generate_arguments& a) {
   json["text"] = count > 0 ? nlohmann::ordered_json(text) : nlohmann::ordered_json(nullptr);
   json["tokens"] = count > 0 ? nlohmann::ordered_json(tokens) : nlohmann::ordered_json(nullptr);
   json["tokens_made"] = made;
+  json["interrupted"] = part;
   json["tokens_seen"] = memory.next_position();
   json["bytes_allocated"] = memory.bytes() + memory.scratch_bytes();
   json["bytes_live"] = memory.live_bytes();
@@ -219,20 +223,28 @@ int run_generate(const generate_arguments& a) {
                     (memory.lanes(layer) > 1 ? " lane " + std::to_string(lane) : "") + ": " +
                     std::to_string(kept.size()) + " states, positions " + runs_of(kept) + "\n  " + kept_text + "\n";
     }
-  write_text(a.json, json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
-  std::fprintf(stderr, "\nremembered of %lld tokens under %s:\n%s%.1f kB allocated, %.1f kB live keys and values",
-               static_cast<long long>(memory.next_position()), json["policy"].get<std::string>().c_str(),
-               remembered.c_str(), 1e-3 * static_cast<double>(memory.bytes() + memory.scratch_bytes()),
-               1e-3 * static_cast<double>(memory.live_bytes()));
+  const std::string to = part ? multistate::detail::part_of(a.json) : a.json;
+  multistate::detail::write_output(to,
+                                   json.dump(2, ' ', true, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+  remembered = "\nremembered of " + std::to_string(memory.next_position()) + " tokens under " +
+               json["policy"].get<std::string>() + ":\n" + remembered;
+  remembered += multistate::detail::formatted("%.1f kB allocated, %.1f kB live keys and values",
+                                              1e-3 * static_cast<double>(memory.bytes() + memory.scratch_bytes()),
+                                              1e-3 * static_cast<double>(memory.live_bytes()));
   if (::isatty(STDERR_FILENO) != 0 && seconds > 0)
-    std::fprintf(stderr, ", %.0f tokens/s", static_cast<double>(made) / seconds);
-  std::fputs("\n", stderr);
-  return 0;
+    remembered += multistate::detail::formatted(", %.0f tokens/s", static_cast<double>(made) / seconds);
+  remembered += "\n";
+  if (part)
+    remembered += "generate: interrupted after " + std::to_string(made) + " of " + std::to_string(count) + " tokens" +
+                  (to.empty() ? "" : "; " + to + " is a part") + "\n";
+  multistate::detail::say(remembered);
+  return part ? multistate::detail::status_interrupted : 0;
 }
 
 }  // namespace detail
 
-/// The program `generate`: text from a model under a policy, without end. Exit status: 0 done, 2 bad usage or input.
+/// The program `generate`: text from a model under a policy, without end. Exit status: 0 done, 2 bad usage or input,
+/// or output that could not be written, 3 interrupted before all tokens were made.
 template <class... Mine>
 int generate_main(int argc, char** argv) {
   static_assert((diagnose_policy<Mine>() && ... && true));
@@ -251,11 +263,14 @@ int generate_main(int argc, char** argv) {
     app.add_option("--top-p", a.top_p, "draws among the likeliest tokens that together have this share; 0.95");
     app.add_option("--threads", a.threads, "N; all cores, or one for a small model");
     app.add_option("--json", a.json, "write what was made and what is remembered");
+    app.footer(
+        "Exit status: 0 done (without --tokens Ctrl-C is the end), 2 bad usage or input, or output that could not be "
+        "written,\n3 interrupted before all tokens were made.");
     app.set_version_flag("--version", "generate " MULTISTATE_VERSION);
     try {
       app.parse(argc, argv);
     } catch (const CLI::Success& e) {
-      return app.exit(e);
+      return multistate::detail::print_help(app, e);
     }
     return detail::run_generate<Mine...>(a);
   });

@@ -128,6 +128,10 @@ inline std::string to_html(const report_json& report) {
       "<title>What forgetting costs</title>\n<style>" +
       std::string(report_style) +
       "</style></head>\n<body>\n<main>\n<h1>multistate compare: what forgetting costs</h1>\n";
+  if (is_true(report, "interrupted"))
+    out +=
+        "<p class=\"warning\"><strong>A part:</strong> the run was interrupted; not everything below is "
+        "measured.</p>\n";
   if (is_true(report, "extrapolation"))
     out +=
         "<p class=\"warning\"><strong>Extrapolation:</strong> windows are longer than the trained context; Full is no "

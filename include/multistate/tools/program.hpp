@@ -1,12 +1,8 @@
 #pragma once
 
 #include <algorithm>
-#include <cstdio>
-#include <exception>
 #include <filesystem>
-#include <new>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -17,12 +13,14 @@
 #include <multistate/io/tokenizer_file.hpp>
 #include <multistate/model/config.hpp>
 #include <multistate/tools/command_line.hpp>
+#include <multistate/tools/outputs.hpp>
 
 /// What the programs have in common.
 namespace multistate {
 namespace HWY_NAMESPACE {
 namespace detail {
 
+using multistate::detail::guarded;
 using multistate::detail::usage_error;
 using multistate::detail::value_or_usage;
 
@@ -68,14 +66,6 @@ inline opened_model open_model(const std::string& path, const std::string& token
   return m;
 }
 
-/// To a file; "-" is standard output, "" nowhere.
-inline void write_text(const std::string& path, const std::string& text) {
-  if (path == "-")
-    std::fwrite(text.data(), 1, text.size(), stdout);
-  else if (!path.empty())
-    value_or_usage(write_file(path, std::as_bytes(std::span(text))));
-}
-
 /// The demo model and text, for whoever names none.
 inline std::filesystem::path demo(std::string_view flag) {
   const auto folder = multistate::detail::data_folder();
@@ -89,21 +79,6 @@ inline std::filesystem::path demo(std::string_view flag) {
 inline std::size_t layer_floats(const model_config& c) noexcept {
   const auto u = [](int n) { return static_cast<std::size_t>(n); };
   return u(c.hidden) * (2 * u(c.heads) * u(c.head_dim) + 2 * u(c.kv_heads) * u(c.head_dim) + 3 * u(c.ffn));
-}
-
-/// Runs a program's body; whatever ends it early is one line on stderr and exit status 2.
-template <class Body>
-int guarded(const char* program, const Body& body) {
-  try {
-    return body();
-  } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "%s: out of memory\n", program);
-  } catch (const std::exception& e) {
-    std::string line = e.what();
-    std::replace(line.begin(), line.end(), '\n', ' ');
-    std::fprintf(stderr, "%s: %s\n", program, line.c_str());
-  }
-  return 2;
 }
 
 }  // namespace detail

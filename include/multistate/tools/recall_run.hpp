@@ -97,6 +97,12 @@ class recall_run {
   }
 
  private:
+  static constexpr std::array<std::pair<const char*, std::int64_t recall_count::*>, 4> count_names{
+      {{"right", &recall_count::right},
+       {"asked", &recall_count::asked},
+       {"full_right", &recall_count::full_right},
+       {"both_right", &recall_count::both_right}}};
+
   struct seat {
     std::vector<entrant> rows, forks;
     serial alone;
@@ -123,41 +129,72 @@ class recall_run {
     }
   }
 
-  /// `part` names it among those that were asked before.
+  /// `part` names it among those that were asked before; of many questions each group is one.
   recall_outcome ask(const std::string& part, reading_mode mode, const recall_layout& layout, int questions,
                      std::vector<std::vector<bool>> asked) {
-    if (const json* before = journal_.find(part)) {
-      done_ += share_;
-      return {.counts = counts_of(*before), .trials = static_cast<std::size_t>(questions)};
-    }
-    std::vector<recall_trial> trials;
-    for (int i = 0; i < questions; ++i) trials.push_back(value_or(make_.trial(layout, static_cast<std::uint64_t>(i))));
+    constexpr int least_group = 40;
+    const int group = std::max(least_group, 2 * exec_.workers());
     recall_setup how{.mode = mode, .chunk = s_.chunk, .bos = weights_.config.bos, .asked = std::move(asked)};
-    how.progress = [this](double part_done) {
-      return !s_.progress || s_.progress((done_ + part_done * share_) / parts_);
-    };
-    std::vector<recall_seat<decoder<serial>>> views;
-    for (seat& s : seats_) views.push_back({&*s.model, s.rows, s.forks});
-    auto outcome = value_or(run_recall<decoder<serial>>(views, exec_, trials, how));
-    done_ += share_;
-    out_.interrupted = outcome.interrupted;
-    if (!outcome.interrupted) journal_.keep(part, json_of(outcome.counts));
-    return outcome;
+    const double before = done_;
+    recall_outcome all;
+    all.counts.assign(how.asked.size(), std::vector<recall_count>(layout.distances.size()));
+    for (int begin = 0; begin < questions && !all.interrupted; begin += group) {
+      const int end = std::min(begin + group, questions);
+      const std::string name = part + "/" + std::to_string(begin) + "-" + std::to_string(end);
+      recall_outcome some;
+      const bool kept =
+          journal_.restore(name, [&](const json& was) { some.counts = counts_of(was, how, layout, end - begin); });
+      if (!kept) {
+        std::vector<recall_trial> trials;
+        for (int i = begin; i < end; ++i)
+          trials.push_back(value_or(make_.trial(layout, static_cast<std::uint64_t>(i))));
+        how.first = static_cast<std::size_t>(begin);
+        how.progress = [&](double part_done) {
+          const double share = (begin + part_done * (end - begin)) / questions;
+          return !s_.progress || s_.progress((before + share * share_) / parts_);
+        };
+        std::vector<recall_seat<decoder<serial>>> views;
+        for (seat& s : seats_) views.push_back({&*s.model, s.rows, s.forks});
+        some = value_or(run_recall<decoder<serial>>(views, exec_, trials, how));
+        if (some.trials == trials.size()) journal_.keep(name, json_of(some.counts));
+      }
+      for (std::size_t r = 0; r < some.counts.size(); ++r)
+        for (std::size_t d = 0; d < some.counts[r].size(); ++d) all.counts[r][d] += some.counts[r][d];
+      all.interrupted = some.interrupted;
+    }
+    done_ = before + share_;
+    out_.interrupted = all.interrupted;
+    return all;
   }
+  /// Four tables [row][distance].
   static json json_of(const std::vector<std::vector<recall_count>>& counts) {
-    json out = json::array();
-    for (const auto& row : counts) {
-      json& cells = out.emplace_back(json::array());
-      for (const recall_count& c : row) cells.push_back({c.right, c.asked, c.full_right, c.both_right});
+    json out;
+    for (const auto& [key, member] : count_names) {
+      json& table = out[key] = json::array();
+      for (const auto& row : counts) {
+        json& values = table.emplace_back(json::array());
+        for (const recall_count& c : row) values.push_back(c.*member);
+      }
     }
     return out;
   }
-  static std::vector<std::vector<recall_count>> counts_of(const json& from) {
-    std::vector<std::vector<recall_count>> out;
-    for (const json& row : from) {
-      out.emplace_back();
-      for (const json& c : row) out.back().push_back({c.at(0), c.at(1), c.at(2), c.at(3)});
+  static std::vector<std::vector<recall_count>> counts_of(const json& from, const recall_setup& how,
+                                                          const recall_layout& layout, int questions) {
+    std::vector<std::vector<recall_count>> out(how.asked.size(), std::vector<recall_count>(layout.distances.size()));
+    for (const auto& [key, member] : count_names) {
+      const json& table = multistate::detail::list_of(from.at(key), out.size());
+      for (std::size_t r = 0; r < out.size(); ++r) {
+        const auto values = multistate::detail::wholes_of(table[r], out[r].size(), 0, questions);
+        for (std::size_t d = 0; d < values.size(); ++d) out[r][d].*member = values[d];
+      }
     }
+    for (std::size_t r = 0; r < out.size(); ++r)
+      for (std::size_t d = 0; d < out[r].size(); ++d) {
+        const recall_count& c = out[r][d];
+        if (c.right > c.asked || c.full_right > c.asked || c.both_right > std::min(c.right, c.full_right) ||
+            c.right + c.full_right - c.both_right > c.asked || (c.asked > 0 && !how.asked[r][d]))
+          throw multistate::detail::bad_record("answers that do not fit the questions");
+      }
     return out;
   }
 

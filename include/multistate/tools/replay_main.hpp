@@ -7,7 +7,10 @@
 #include <cmath>
 #include <cstdio>
 #include <initializer_list>
+#include <iomanip>
+#include <locale>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -19,11 +22,15 @@
 #include <multistate/policy/registry.hpp>
 #include <multistate/step/one_shot.hpp>
 #include <multistate/step/step.hpp>
+#include <multistate/tools/console.hpp>
+#include <multistate/tools/outputs.hpp>
 #include <multistate/version.hpp>
 
 namespace multistate {
 namespace HWY_NAMESPACE {
 namespace detail::replay {
+
+using multistate::detail::usage_error;
 
 /// Recorded vectors of one layer, keys and queries already rotated.
 struct recording {
@@ -146,6 +153,7 @@ result<outcome> run(const P& settings, const recording& r, const feeding& feed) 
   o.out.resize(static_cast<std::size_t>(r.tokens) * heads * dv);
   std::vector<slot> order(o.width);
   for (int t = 0; t < r.tokens;) {
+    if (multistate::detail::interrupted != 0) return o;  // a part: nobody looks at it
     const bool in_prompt = t < feed.prompt;
     int c = feed.chunk > 0 && (in_prompt || feed.prompt == 0) ? chunk : 1;
     if (in_prompt) c = one_shot_prompt ? feed.prompt : std::min(c, feed.prompt - t);
@@ -225,18 +233,14 @@ inline result<outcome> run_format(const auto& settings, const recording& r, cons
   return run<f32>(settings, r, feed);
 }
 
-}  // namespace detail::replay
-
-/// The program `replay`: recorded queries, keys and values through a policy. `Mine` are policies beside the library's
-/// own. Exit status: 0 done, 1 something differs from what was expected, 2 bad usage or input.
+/// The program's body.
 template <class... Mine>
-int replay_main(int argc, char** argv) {
-  static_assert((diagnose_policy<Mine>() && ... && true));
+int run_replay(int argc, char** argv) {
   using known = any_policy<registry<Mine..., full, window, h2o, tova, random, knorm>>;
   CLI::App app(
       "Feeds recorded q, k, v (safetensors) through a policy; writes outputs and kept positions, compares them.");
   std::string input, policy_text, format = "f32", out_path, expect_path, json_path;
-  detail::replay::feeding feed;
+  feeding feed;
   double tolerance = 1e-5;
   app.add_option("FILE", input,
                  "safetensors with q [T,H,dk], k [T,Hkv,dk], v [T,Hkv,dv], already rotated; for policies that look at "
@@ -253,17 +257,18 @@ int replay_main(int argc, char** argv) {
   app.add_option("--tolerance", tolerance, "largest absolute error of out, 1e-5 unless given");
   app.add_option("--json", json_path, "write the figures as JSON; - is standard output");
   app.set_version_flag("--version", "replay " MULTISTATE_VERSION);
-  const auto fail = [](std::string_view what) {
-    std::fprintf(stderr, "replay: %.*s\n", static_cast<int>(what.size()), what.data());
-    return 2;
-  };
+  app.footer(
+      "Exit status: 0 done, 1 something differs from what was expected, 2 bad usage or input, or output that could not "
+      "be written,\n3 interrupted: nothing was written.");
+  const auto fail = [](std::string_view what) -> int { throw usage_error(std::string(what)); };
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {
-    return app.exit(e);
-  } catch (const CLI::Error& e) {
-    return fail(e.what());
+    return multistate::detail::print_help(app, e);
   }
+  if (multistate::detail::is_standard_output(out_path)) return fail("--out must be a file; got standard output");
+  multistate::detail::check_outputs({{"--out", out_path}, {"--json", json_path}},
+                                    {{"FILE", input}, {"--expect", expect_path}}, false);
   if (format != "f32" && format != "f16" && format != "bf16" && format != "i8")
     return fail("--format '" + format + "' is not one of f32, f16, bf16, i8");
   if (policy_text.find('@') != std::string::npos)
@@ -272,7 +277,7 @@ int replay_main(int argc, char** argv) {
 
   auto policy = known::parse(policy_text);
   if (!policy) return fail(policy.reason().message());
-  auto recorded = detail::replay::read_recording(input);
+  auto recorded = read_recording(input);
   if (!recorded) return fail(recorded.reason().message());
   if (const error e = detail::replay::read_keys_before_rotation(*recorded, {input, expect_path}); e.code() != errc::ok)
     return fail(e.message());
@@ -289,8 +294,12 @@ int replay_main(int argc, char** argv) {
     return fail("policy '" + policy_text + "': kept positions [" + std::to_string(recorded->tokens) + ", lanes, " +
                 std::to_string(policy->budget()) + "] would be too large to write; a budget above T keeps everything");
 
-  auto done = policy->visit([&](const auto& p) { return detail::replay::run_format(p, *recorded, feed, format); });
+  auto done = policy->visit([&](const auto& p) { return run_format(p, *recorded, feed, format); });
   if (!done) return fail(done.reason().message());
+  if (multistate::detail::interrupted != 0) {
+    multistate::detail::say("replay: interrupted; nothing was written\n");
+    return multistate::detail::status_interrupted;
+  }
   const auto size = [](int n) { return static_cast<std::size_t>(n); };
   if (!out_path.empty()) {
     const std::vector<named_tensor> tensors{
@@ -302,9 +311,9 @@ int replay_main(int argc, char** argv) {
     if (const auto written = write_safetensors(out_path, tensors, {{"policy", policy->str()}}); !written)
       return fail(written.reason().message());
   }
-  detail::replay::difference d;
+  difference d;
   if (!expect_path.empty()) {
-    auto compared = detail::replay::compare(*done, *recorded, expect_path);
+    auto compared = compare(*done, *recorded, expect_path);
     if (!compared) return fail(compared.reason().message());
     d = *compared;
   }
@@ -316,20 +325,31 @@ int replay_main(int argc, char** argv) {
   const bool differs = d.kept_mismatches.value_or(0) > 0 || (d.max_abs_error && !(*d.max_abs_error <= tolerance));
   json["same"] = expect_path.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(!differs);
   const std::string text = json.dump(2) + "\n";
-  if (json_path == "-") {
-    std::fputs(text.c_str(), stdout);
-  } else {
-    if (!json_path.empty())
-      if (const auto written = write_file(json_path, std::as_bytes(std::span(text))); !written)
-        return fail(written.reason().message());
-    std::printf("%s, %s: %d tokens in %zu calls, %d query heads on %d KV heads\n", policy->str().c_str(),
-                format.c_str(), recorded->tokens, done->ends.size(), recorded->dims.heads, recorded->dims.kv_heads);
-    if (d.kept_mismatches) std::printf("kept positions   %zu differ\n", *d.kept_mismatches);
+  multistate::detail::write_output(json_path, text);
+  if (!multistate::detail::is_standard_output(json_path)) {
+    std::ostringstream lines;
+    lines.imbue(std::locale::classic());
+    lines << policy->str() << ", " << format << ": " << recorded->tokens << " tokens in " << done->ends.size()
+          << " calls, " << recorded->dims.heads << " query heads on " << recorded->dims.kv_heads << " KV heads\n";
+    if (d.kept_mismatches) lines << "kept positions   " << *d.kept_mismatches << " differ\n";
+    lines << std::setprecision(3);
     if (d.max_abs_error)
-      std::printf("outputs          largest error %.3g (tolerance %.3g)\n", *d.max_abs_error, tolerance);
-    if (!expect_path.empty()) std::printf("%s\n", differs ? "DIFFERENT" : "same");
+      lines << "outputs          largest error " << *d.max_abs_error << " (tolerance " << tolerance << ")\n";
+    if (!expect_path.empty()) lines << (differs ? "DIFFERENT" : "same") << "\n";
+    multistate::detail::print(lines.str());
   }
   return differs ? 1 : 0;
+}
+
+}  // namespace detail::replay
+
+/// The program `replay`: recorded queries, keys and values through a policy. `Mine` are policies beside the library's
+/// own. Exit status: 0 done, 1 something differs from what was expected, 2 bad usage or input, or output that could not
+/// be written, 3 interrupted.
+template <class... Mine>
+int replay_main(int argc, char** argv) {
+  static_assert((diagnose_policy<Mine>() && ... && true));
+  return multistate::detail::guarded("replay", [&] { return detail::replay::run_replay<Mine...>(argc, argv); });
 }
 
 }  // namespace HWY_NAMESPACE

@@ -79,13 +79,21 @@ class row_runs {
     take_models(pieces);
     std::vector<sequence_memory> judges;
     while (judges.size() < models_.size()) judges.push_back(keeps_everything());
-    const auto texts = each("free", rows, [&](entrant& row, std::size_t worker) -> result<json> {
-      const auto text = run_freely(models_[worker], row.memories[0], judges[worker], prompt, count);
-      if (!text) return text.reason();
-      return json{{"tokens", text->tokens},
-                  {"repeated_4grams", text->repeated_4grams},
-                  {"nll_under_full", text->nll_under_full}};
-    });
+    const auto texts = each(
+        "free", rows,
+        [&](entrant& row, std::size_t worker) -> result<json> {
+          const auto text = run_freely(models_[worker], row.memories[0], judges[worker], prompt, count);
+          if (!text) return text.reason();
+          return json{{"tokens", text->tokens},
+                      {"repeated_4grams", text->repeated_4grams},
+                      {"nll_under_full", text->nll_under_full}};
+        },
+        [&](const json& kept) {
+          multistate::detail::wholes_of(kept.at("tokens"), static_cast<std::size_t>(count), 0,
+                                        weights_.config.vocab - 1);
+          multistate::detail::real_of(kept.at("repeated_4grams"), 0, 1);
+          multistate::detail::real_of(kept.at("nll_under_full"), 0);
+        });
     json out = {{"tokens", count}, {"prompt_tokens", prompt.size()}, {"rows", json::array()}};
     for (std::size_t r = 0; r < rows.size(); ++r) {
       if (texts[r].is_null()) continue;
@@ -124,21 +132,27 @@ class row_runs {
       auto rows = rows_alone<Registry>(
           weights_.config, request_, {.chunk = mode == reading_mode::chunked ? chunk : 1, .prompt = whole ? third : 0});
       take_models(std::max(pieces, whole ? third : chunk));
-      const auto scores = each(reading_modes[m], rows, [&](entrant& row, std::size_t worker) -> result<json> {
-        std::vector<double> nll;
-        int most = 0;
-        for (const std::size_t w : windows) {
-          const std::vector<int> tokens = sample_.inputs(sample_.windows()[w]);
-          const auto prompt = std::span(tokens).first(static_cast<std::size_t>(third));
-          const auto text = std::span(tokens).subspan(prompt.size(), prompt.size());
-          const auto score = score_after(models_[worker], row.memories[0], prompt, text, mode, chunk,
-                                         weights_.config.bos, weights_.config.bos);
-          if (!score) return score.reason();
-          nll.push_back(score->nll);
-          most = std::max(most, score->states_attended_max);
-        }
-        return json{{"nll", nll}, {"most", most}};
-      });
+      const auto scores = each(
+          reading_modes[m], rows,
+          [&](entrant& row, std::size_t worker) -> result<json> {
+            std::vector<double> nll;
+            int most = 0;
+            for (const std::size_t w : windows) {
+              const std::vector<int> tokens = sample_.inputs(sample_.windows()[w]);
+              const auto prompt = std::span(tokens).first(static_cast<std::size_t>(third));
+              const auto text = std::span(tokens).subspan(prompt.size(), prompt.size());
+              const auto score = score_after(models_[worker], row.memories[0], prompt, text, mode, chunk,
+                                             weights_.config.bos, weights_.config.bos);
+              if (!score) return score.reason();
+              nll.push_back(score->nll);
+              most = std::max(most, score->states_attended_max);
+            }
+            return json{{"nll", nll}, {"most", most}};
+          },
+          [&](const json& kept) {
+            multistate::detail::reals_of(kept.at("nll"), windows.size(), 0);
+            multistate::detail::whole_of(kept.at("most"), 1, max_tokens);
+          });
       for (std::size_t r = 0; r < rows.size(); ++r) {
         if (scores[r].is_null()) continue;
         auto above = scores[r]["nll"].template get<std::vector<double>>();
@@ -176,23 +190,31 @@ class row_runs {
       rows.push_back(rows_alone<Registry>(weights_.config, request, {}));
     }
     take_models(pieces);
-    const auto shares = each("agreement", rows[0], [&](entrant& row, std::size_t worker) -> result<json> {
-      const auto r = static_cast<std::size_t>(&row - rows[0].data());
-      std::deque<lives> seen;
-      json out = json::object();
-      for (std::size_t f = 0; f < formats.size(); ++f) {
-        if (rows[f][r].memories.empty()) return error(errc::out_of_memory, "no memory for states in ", formats[f]);
-        sequence_memory& memory = rows[f][r].memories[0];
-        lives& one = seen.emplace_back(memory, queries);
-        one.begin(queries);
-        memory.reset();
-        const watching watched(memory, one);
-        const error e = models_[worker].prompt(memory, tokens, prompt_mode::sequential, 1);
-        if (e.code() != errc::ok && (f == 0 || e.code() != errc::overflow)) return e;
-        if (f > 0) out[formats[f]] = e.code() == errc::ok ? json(seen_in_both(seen[0], one, queries / 2)) : json();
-      }
-      return out;
-    });
+    const auto shares = each(
+        "agreement", rows[0],
+        [&](entrant& row, std::size_t worker) -> result<json> {
+          const auto r = static_cast<std::size_t>(&row - rows[0].data());
+          std::deque<lives> seen;
+          json out = json::object();
+          for (std::size_t f = 0; f < formats.size(); ++f) {
+            if (rows[f][r].memories.empty()) return error(errc::out_of_memory, "no memory for states in ", formats[f]);
+            sequence_memory& memory = rows[f][r].memories[0];
+            lives& one = seen.emplace_back(memory, queries);
+            one.begin(queries);
+            memory.reset();
+            const watching watched(memory, one);
+            const error e = models_[worker].prompt(memory, tokens, prompt_mode::sequential, 1);
+            if (e.code() != errc::ok) return e;
+            if (f > 0) out[formats[f]] = seen_in_both(seen[0], one, queries / 2);
+          }
+          return out;
+        },
+        [&](const json& kept) {
+          if (kept.size() + 1 != formats.size())
+            throw multistate::detail::bad_record("formats that were not asked for");
+          for (std::size_t f = 1; f < formats.size(); ++f)
+            if (!kept.at(formats[f]).is_null()) multistate::detail::real_of(kept.at(formats[f]), 0, 1);
+        });
     json out = json::array();
     for (std::size_t r = 0; r < rows[0].size(); ++r)
       if (!shares[r].is_null() && rows[0][r].budget)
@@ -212,13 +234,17 @@ class row_runs {
     for (int round = 0; round < rounds; ++round)
       for (std::size_t r = 0; r < rows.size() && !interrupted_; ++r) {
         if (rows[r].memories.empty()) continue;
-        multistate::detail::ok_or_usage(time_steps(model, rows[r].memories[0], tokens, steps));
+        const std::string name = "time/" + std::to_string(within.workers()) + "/" + std::to_string(round) + "/" +
+                                 rows[r].policy + ":" + budget_json(rows[r]).dump();
         timed& t = all[r].emplace_back();
         t.bins.resize((tokens.size() + bin - 1) / bin);
+        if (journal_.restore(name, [&](const json& was) { read_times(was, t); })) continue;
+        multistate::detail::ok_or_usage(time_steps(model, rows[r].memories[0], tokens, steps));
         for (std::size_t at = 0; at < steps.size(); ++at) {
           t.bins[at / bin] += steps[at];
           if (at >= from) t.tail += steps[at];
         }
+        journal_.keep(name, json_of(t));
         tell((round + static_cast<double>(r + 1) / static_cast<double>(rows.size())) / rounds);
       }
     json out = {{"threads", within.workers()}, {"rounds", rounds}, {"from", from}, {"rows", json::array()}};
@@ -254,6 +280,24 @@ class row_runs {
     std::vector<step_time> bins;  ///< sums
   };
 
+  static json json_of(const timed& t) {
+    const auto parts = [](const step_time& s) { return json{s.attention, s.policy, s.whole}; };
+    json out = {{"tail", parts(t.tail)}, {"bins", json::array()}};
+    for (const step_time& s : t.bins) out["bins"].push_back(parts(s));
+    return out;
+  }
+  static void read_times(const json& from, timed& to) {
+    const auto take = [](const json& x, step_time& s) {
+      const auto v = multistate::detail::reals_of(x, 3, 0);
+      s = {.attention = v[0], .policy = v[1], .whole = v[2]};
+      if (!(s.whole > 0 && s.attention + s.policy <= s.whole))
+        throw multistate::detail::bad_record("times that cannot be");
+    };
+    take(from.at("tail"), to.tail);
+    const json& bins = multistate::detail::list_of(from.at("bins"), to.bins.size());
+    for (std::size_t b = 0; b < to.bins.size(); ++b) take(bins[b], to.bins[b]);
+  }
+
   template <class T>
   static T value_or(result<T>&& r) {
     return multistate::detail::value_or_usage(std::move(r));
@@ -279,16 +323,19 @@ class row_runs {
   }
 
   /// f(row, worker) of each row that has memories, as many at a time as there are workers; null where it was not run.
-  template <class F>
-  std::vector<json> each(const std::string& part, std::vector<entrant>& rows, const F& f) {
+  /// check(record) throws where what was kept of a row is not what f gives.
+  template <class F, class Check>
+  std::vector<json> each(const std::string& part, std::vector<entrant>& rows, const F& f, const Check& check) {
     std::vector<json> out(rows.size());
     std::vector<std::size_t> open;
     const auto name = [&](std::size_t r) { return part + "/" + rows[r].policy + ":" + budget_json(rows[r]).dump(); };
     for (std::size_t r = 0; r < rows.size(); ++r) {
-      if (const json* before = journal_.find(name(r)))
-        out[r] = *before;
-      else if (!rows[r].memories.empty())
-        open.push_back(r);
+      if (rows[r].memories.empty()) continue;
+      const bool kept = journal_.restore(name(r), [&](const json& was) {
+        check(was);
+        out[r] = was;
+      });
+      if (!kept) open.push_back(r);
     }
     std::vector<error> errors(models_.size());
     for (std::size_t at = 0; at < open.size() && !interrupted_;) {
@@ -402,9 +449,11 @@ inline std::string time_text(const nlohmann::ordered_json& time) {
 
 inline std::string against_text(const nlohmann::ordered_json& other) {
   if (other.is_null()) return "";
-  std::string out = formatted(
-      "\nagainst  %s (%s, %s): states kept alike, percent\n", other["path"].template get<std::string>().c_str(),
-      other["simd_target"].template get<std::string>().c_str(), other["format"].template get<std::string>().c_str());
+  const auto word = [&](const char* key) {
+    return multistate::detail::shown(std::string_view(other[key].template get_ref<const std::string&>()));
+  };
+  std::string out = "\nagainst  " + word("path") + " (" + word("simd_target") + ", " + word("format") +
+                    "): states kept alike, percent\n";
   for (const auto& row : other["rows"])
     out += formatted("%-28s%12.1f\n", row_name(row).c_str(), 100 * row["alike"].template get<double>());
   return other["rows"].empty() ? out + "no row that it traced is here\n" : out;

@@ -2,30 +2,55 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <utility>
 #include <vector>
 
 #include <multistate/eval/figures.hpp>
 #include <multistate/eval/lives.hpp>
+#include <multistate/tools/journal.hpp>
 
-/// What a window gave, kept between runs: every number as it was.
+/// What a run of a row gave in a window, as a record of the journal: every number as it was. What is read is held
+/// against what such a window gives; the functions throw bad_record, or what nlohmann::json throws.
 namespace multistate::detail {
 
+/// What is known of a window before it is run.
+struct window_shape {
+  int first = 0;            ///< query whose difference is the first that was summed
+  int queries = 0;          ///< the window's, or how far it has come
+  int scored = 0;           ///< of them
+  int steps = 0;            ///< decoder steps of one sequence
+  std::int64_t states = 0;  ///< of all lanes, whose lives are told; 0: they are not
+  std::size_t ages = 0, deaths = 0;
+};
+
 inline nlohmann::ordered_json to_json(const life_sums& l) {
-  return {l.life, l.states, l.kind_life, l.kind_states, l.unknown, l.kept_mass, l.full_mass, l.alive, l.seen};
+  return {
+      {"life", l.life},       {"states", l.states},       {"kind_life", l.kind_life}, {"kind_states", l.kind_states},
+      {"unknown", l.unknown}, {"kept_mass", l.kept_mass}, {"full_mass", l.full_mass}, {"alive", l.alive},
+      {"seen", l.seen}};
 }
-inline void from_json(const nlohmann::ordered_json& x, life_sums& l) {
-  x.at(0).get_to(l.life);
-  x.at(1).get_to(l.states);
-  x.at(2).get_to(l.kind_life);
-  x.at(3).get_to(l.kind_states);
-  x.at(4).get_to(l.unknown);
-  x.at(5).get_to(l.kept_mass);
-  x.at(6).get_to(l.full_mass);
-  x.at(7).get_to(l.alive);
-  x.at(8).get_to(l.seen);
+inline life_sums life_sums_from(const nlohmann::ordered_json& x, const window_shape& shape) {
+  const auto far = static_cast<std::int64_t>(shape.queries) * shape.states;
+  life_sums l;
+  l.states = whole_of(x.at("states"), shape.states, shape.states);
+  l.life = whole_of(x.at("life"), shape.states, far);
+  const auto lives = wholes_of(x.at("kind_life"), l.kind_life.size(), 0, far);
+  const auto kinds = wholes_of(x.at("kind_states"), l.kind_states.size(), 0, shape.states);
+  std::copy(lives.begin(), lives.end(), l.kind_life.begin());
+  std::copy(kinds.begin(), kinds.end(), l.kind_states.begin());
+  l.unknown = whole_of(x.at("unknown"), 0, shape.states - std::accumulate(kinds.begin(), kinds.end(), std::int64_t{0}));
+  l.full_mass = real_of(x.at("full_mass"), 0);
+  l.kept_mass = real_of(x.at("kept_mass"), 0, l.full_mass * (1 + 1e-6));
+  l.seen = wholes_of(x.at("seen"), shape.ages, 0, shape.states);
+  l.alive = wholes_of(x.at("alive"), shape.ages, 0, shape.states);
+  for (std::size_t i = 0; i < shape.ages; ++i)
+    if (l.alive[i] > l.seen[i]) throw bad_record("more states alive than there are");
+  return l;
 }
 
 inline nlohmann::ordered_json to_json(const tally::window_sums& w) {
@@ -35,45 +60,58 @@ inline nlohmann::ordered_json to_json(const tally::window_sums& w) {
     differences.push_back(p.difference);
     counts.push_back(p.count);
   }
-  return {w.nll,   w.difference, w.kl,  w.attended,  w.bytes, w.agreeing,       w.scored, w.attending,
-          w.steps, w.most,       w.kls, differences, counts,  to_json(w.lived), w.deaths};
+  return {{"nll", w.nll},       {"difference", w.difference},
+          {"kl", w.kl},         {"attended", w.attended},
+          {"bytes", w.bytes},   {"agreeing", w.agreeing},
+          {"scored", w.scored}, {"attending", w.attending},
+          {"steps", w.steps},   {"most", w.most},
+          {"kls", w.kls},       {"differences", differences},
+          {"counts", counts},   {"lived", to_json(w.lived)},
+          {"deaths", w.deaths}};
 }
-inline void from_json(const nlohmann::ordered_json& x, tally::window_sums& w) {
-  x.at(0).get_to(w.nll);
-  x.at(1).get_to(w.difference);
-  x.at(2).get_to(w.kl);
-  x.at(3).get_to(w.attended);
-  x.at(4).get_to(w.bytes);
-  x.at(5).get_to(w.agreeing);
-  x.at(6).get_to(w.scored);
-  x.at(7).get_to(w.attending);
-  x.at(8).get_to(w.steps);
-  x.at(9).get_to(w.most);
-  x.at(10).get_to(w.kls);
-  const auto differences = x.at(11).get<std::vector<double>>();
-  const auto counts = x.at(12).get<std::vector<std::int64_t>>();
-  for (std::size_t i = 0; i < differences.size(); ++i) w.places.push_back({differences[i], counts.at(i)});
-  from_json(x.at(13), w.lived);
-  x.at(14).get_to(w.deaths);
+inline tally::window_sums window_sums_from(const nlohmann::ordered_json& x, const window_shape& shape) {
+  tally::window_sums w;
+  w.nll = real_of(x.at("nll"));
+  w.difference = real_of(x.at("difference"));
+  w.kl = real_of(x.at("kl"), 0);
+  w.attended = real_of(x.at("attended"), 0);
+  w.bytes = real_of(x.at("bytes"), 0);
+  w.agreeing = whole_of(x.at("agreeing"), 0, shape.scored);
+  w.scored = whole_of(x.at("scored"), shape.scored, shape.scored);
+  w.attending = whole_of(x.at("attending"), shape.scored, shape.scored);
+  w.steps = whole_of(x.at("steps"), shape.steps, shape.steps);
+  w.most = whole_of(x.at("most"), 1, max_tokens);
+  double kl = 0;
+  for (const double one : reals_of(x.at("kls"), static_cast<std::size_t>(shape.scored), 0, 1e30)) {
+    w.kls.push_back(static_cast<float>(one));
+    kl += one;
+  }
+  if (std::abs(kl - w.kl) > 1e-6 * w.kl + 1e-12) throw bad_record("divergences that are not those of their sum");
+  constexpr int bin = tally::bin_queries;
+  const auto bins = static_cast<std::size_t>((shape.queries + bin - 1) / bin);
+  const auto differences = reals_of(x.at("differences"), bins);
+  const auto counts = wholes_of(x.at("counts"), bins, 0, bin);
+  for (std::size_t i = 0; i < bins; ++i) {
+    const int begin = static_cast<int>(i) * bin;
+    if (counts[i] != std::max(0, std::min(begin + bin, shape.queries) - std::max(begin, shape.first)))
+      throw bad_record("queries that the window has not");
+    w.places.push_back({differences[i], counts[i]});
+  }
+  w.lived = life_sums_from(x.at("lived"), shape);
+  const auto deaths = wholes_of(x.at("deaths"), shape.deaths, 1, shape.queries);
+  for (std::size_t i = 0; i < deaths.size(); ++i) {
+    if (deaths[i] <= static_cast<std::int64_t>(i % static_cast<std::size_t>(shape.queries)))
+      throw bad_record("a state that was dropped before it came");
+    w.deaths.push_back(static_cast<int>(deaths[i]));
+  }
+  return w;
 }
 
-/// [row][run] of a window that all of them have ended.
-inline nlohmann::ordered_json to_json(const std::vector<std::vector<tally>>& tallies) {
-  auto out = nlohmann::ordered_json::array();
-  for (const auto& row : tallies) {
-    auto& runs = out.emplace_back(nlohmann::ordered_json::array());
-    for (const tally& run : row) runs.push_back(to_json(run.windows().back()));
-  }
-  return out;
-}
-/// Appends it again. Throws what nlohmann::json throws where the rows were others.
-inline void append_window(const nlohmann::ordered_json& from, std::vector<std::vector<tally>>& tallies) {
-  for (std::size_t r = 0; r < tallies.size(); ++r)
-    for (std::size_t run = 0; run < tallies[r].size(); ++run) {
-      tally::window_sums w;
-      from_json(from.at(r).at(run), w);
-      tallies[r][run].append(std::move(w));
-    }
+/// A row's NLL is Full's and the difference.
+inline void check_against_full(const tally::window_sums& row, const tally::window_sums& full) {
+  if (full.difference != 0 || std::abs(row.nll - row.difference - full.nll) >
+                                  1e-9 * (std::abs(row.nll) + std::abs(row.difference) + std::abs(full.nll) + 1))
+    throw bad_record("losses that do not fit each other");
 }
 
 }  // namespace multistate::detail

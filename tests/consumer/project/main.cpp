@@ -12,7 +12,8 @@
 #endif
 #include <multistate/version.hpp>
 
-#if (defined(WAY_subprojects) || defined(WAY_package_and_subprojects)) && !(defined(FROM_hwy) && defined(FROM_nlohmann_json) && defined(FROM_CLI11))
+#if (defined(WAY_subprojects) || defined(WAY_package_and_subprojects)) && \
+    !(defined(FROM_hwy) && defined(FROM_nlohmann_json) && defined(FROM_CLI11))
 #error "a subproject's own target was not used"
 #endif
 

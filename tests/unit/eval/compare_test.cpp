@@ -3,6 +3,8 @@
 #include <cmath>
 #include <deque>
 #include <limits>
+#include <map>
+#include <mutex>
 #include <random>
 
 #include <multistate/eval/compare.hpp>
@@ -408,51 +410,87 @@ TEST(Compare, AModelWithoutFiniteLogitsIsAnError) {
   EXPECT_EQ(done.reason().message(), "full: logits are not finite at token 0 of window 0");
 }
 
-TEST(Compare, GoesOnFromWindowsThatWereKept) {
+/// Keeps parts of windows in memory.
+class kept_in_memory final : public window_store {
+ public:
+  result<bool> restore(std::size_t window, std::vector<std::vector<tally>>& rows) override {
+    const std::lock_guard<std::mutex> one(mutex_);
+    if (windows.count(window) == 0) return false;
+    rows = windows[window];
+    return true;
+  }
+  error keep(std::size_t window, const std::vector<std::vector<tally>>& rows) override {
+    const std::lock_guard<std::mutex> one(mutex_);
+    EXPECT_EQ(windows.count(window), 0u) << "run again";
+    windows[window] = rows;
+    return {};
+  }
+  result<int> restore_fresh(std::size_t window, std::size_t row, tally& so_far) override {
+    const std::lock_guard<std::mutex> one(mutex_);
+    const auto found = fresh.find({window, row});
+    if (found == fresh.end()) return 0;
+    so_far = found->second.second;
+    return found->second.first;
+  }
+  error keep_fresh(std::size_t window, std::size_t row, const tally& so_far, int next) override {
+    const std::lock_guard<std::mutex> one(mutex_);
+    fresh[{window, row}] = {next, so_far};
+    return full ? error(errc::bad_file, "the disk is full") : error();
+  }
+
+  std::map<std::size_t, std::vector<std::vector<tally>>> windows;
+  std::map<std::pair<std::size_t, std::size_t>, std::pair<int, tally>> fresh;
+  bool full = false;
+
+ private:
+  std::mutex mutex_;
+};
+
+TEST(Compare, GoesOnFromWhereverItWasStopped) {
   const auto weights = tiny_model();
   const auto texts = tiny_texts();
   const auto sample = text_sample::make(texts, window_tokens, bos, scoring::tail).value();
-  std::deque<bench> whole, rest;
-  for (int i = 0; i < 2; ++i) {
-    whole.emplace_back(weights);
-    rest.emplace_back(weights);
+  std::deque<bench> whole;
+  whole.emplace_back(weights);
+  ASSERT_TRUE(run_all(whole, sample));
+  int stops = 0;
+  for (int step = 1; step < 40; step += 3) {
+    kept_in_memory store;
+    std::deque<bench> benches;
+    for (int i = 0; i < 2; ++i) benches.emplace_back(weights);
+    for (bool going = true; going;) {
+      int told = 0;
+      const std::size_t kept = store.windows.size() + store.fresh.size();
+      const auto done = run_all(benches, sample, {.progress = [&](double) { return ++told < step; }, .store = &store});
+      ASSERT_TRUE(done);
+      going = done->interrupted;
+      stops += going ? 1 : 0;
+      if (going && store.windows.size() + store.fresh.size() == kept) step += 5;  // or it would never end
+    }
+    for (std::size_t r = 0; r < whole[0].rows.size(); ++r) {
+      const figures &a = *whole[0].rows[r].measured, &b = *benches[0].rows[r].measured;
+      EXPECT_EQ(a.nll, b.nll);
+      EXPECT_EQ(a.kl_p99, b.kl_p99);
+      EXPECT_EQ(a.window_differences, b.window_differences);
+      EXPECT_EQ(a.deaths, b.deaths);
+      EXPECT_EQ(a.mean_life, b.mean_life);
+      EXPECT_EQ(a.bytes_live, b.bytes_live);
+    }
   }
-  std::vector<std::vector<std::vector<tally>>> kept;
-  ASSERT_TRUE(run_all(whole, sample, {.keep = [&](std::size_t window, const auto& tallies) {
-                        EXPECT_EQ(window, kept.size());
-                        kept.push_back(tallies);
-                      }}));
-  ASSERT_EQ(kept.size(), sample.windows().size());
-  ASSERT_GT(kept.size(), 3u);
-  std::vector<std::size_t> run;
-  double least = 1;
-  const comparison_setup how{.progress =
-                                 [&](double done) {
-                                   least = std::min(least, done);
-                                   return true;
-                                 },
-                             .restore =
-                                 [&](std::size_t window, auto& tallies) {
-                                   for (std::size_t r = 0; r < tallies.size() && window < 3; ++r)
-                                     for (std::size_t n = 0; n < tallies[r].size(); ++n)
-                                       tallies[r][n].append(kept[window][r][n]);
-                                   return window < 3;
-                                 },
-                             .keep = [&](std::size_t window, const auto&) { run.push_back(window); }};
-  const auto done = run_all(rest, sample, how);
-  ASSERT_TRUE(done);
-  EXPECT_EQ(done->windows, kept.size());
-  ASSERT_EQ(run.size(), kept.size() - 3);
-  EXPECT_EQ(run[0], 3u);
-  EXPECT_GT(least, 0.4);
-  for (std::size_t r = 0; r < whole[0].rows.size(); ++r) {
-    const figures &a = *whole[0].rows[r].measured, &b = *rest[0].rows[r].measured;
-    EXPECT_EQ(a.nll, b.nll);
-    EXPECT_EQ(a.kl_p99, b.kl_p99);
-    EXPECT_EQ(a.window_differences, b.window_differences);
-    EXPECT_EQ(a.deaths, b.deaths);
-    EXPECT_EQ(a.mean_life, b.mean_life);
-  }
+  EXPECT_GT(stops, 10);
+}
+
+TEST(Compare, EndsWhereNothingCanBeKept) {
+  const auto weights = tiny_model();
+  const auto texts = tiny_texts();
+  const auto sample = text_sample::make(texts, window_tokens, bos, scoring::tail).value();
+  std::deque<bench> benches;
+  for (int i = 0; i < 2; ++i) benches.emplace_back(weights);
+  kept_in_memory store;
+  store.full = true;
+  const auto done = run_all(benches, sample, {.store = &store});
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.reason().message(), "the disk is full");
 }
 
 TEST(Compare, SaysWhichFormatOverflows) {

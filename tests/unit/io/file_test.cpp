@@ -38,34 +38,7 @@ TEST(io_file, refuses_what_is_no_regular_file) {
   ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0600), 0);
   expect_error(file_bytes::open(folder / "pipe"), errc::bad_file, folder / "pipe", {"regular"});  // and does not wait
   expect_error(file_bytes::open("/dev/zero"), errc::bad_file, "/dev/zero", {"regular"});
-  expect_error(write_file(folder / "pipe", as_bytes("x")), errc::bad_file, folder / "pipe");
 #endif
-}
-
-TEST(io_file, writes_whole_or_not_at_all) {
-  const scratch folder;
-  folder.write("a", "old");
-  const std::string one = "one", two = "two";
-  const std::vector<std::span<const std::byte>> parts = {as_bytes(one), {}, as_bytes(two)};
-  const auto written = write_file(folder / "a", parts);
-  ASSERT_TRUE(written);
-  EXPECT_EQ(*written, 6u);
-  const auto back = file_bytes::open(folder / "a");
-  EXPECT_TRUE(std::ranges::equal(back->bytes(), as_bytes("onetwo")));
-  expect_error(write_file(folder / "no/a", as_bytes("x")), errc::bad_file, folder / "no/a", {"cannot be written"});
-  expect_error(write_file(folder.path(), as_bytes("x")), errc::bad_file, folder.path(), {"not a regular file"});
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(folder.path())) names.push_back(entry.path().filename().string());
-  EXPECT_EQ(names, std::vector<std::string>{"a"}) << "no temporary file stays";
-}
-
-TEST(io_file, writes_through_links) {
-  const scratch folder;
-  folder.write("a", "old");
-  fs::create_symlink(folder / "a", folder / "link");
-  folder.write("link", "new");
-  EXPECT_TRUE(fs::is_symlink(folder / "link"));
-  EXPECT_TRUE(std::ranges::equal(file_bytes::open(folder / "a")->bytes(), as_bytes("new")));
 }
 
 TEST(io_file, hash_sees_every_byte_and_the_length) {

@@ -14,6 +14,7 @@
 
 #include <multistate/io/file.hpp>
 #include <multistate/io/safetensors.hpp>
+#include <multistate/io/write_file.hpp>
 #include <multistate/model/weights.hpp>
 
 namespace io_test {

@@ -1,0 +1,111 @@
+#pragma once
+
+#include <algorithm>
+#include <exception>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <multistate/eval/compare.hpp>
+#include <multistate/tools/journal.hpp>
+#include <multistate/tools/tally_json.hpp>
+
+namespace multistate::detail {
+
+/// Keeps the finished parts of windows in a journal: "window/3", what the rows in lockstep gave, and
+/// "window/3/short:64", what a row of fresh queries gave up to query "next".
+class kept_windows final : public window_store {
+  using json = nlohmann::ordered_json;
+
+ public:
+  /// Of a comparison of these rows, which read `chunk` tokens a step.
+  kept_windows(journal& into, std::span<const entrant> rows, const text_sample& sample, int chunk)
+      : journal_(into), rows_(rows), sample_(sample), chunk_(chunk) {}
+
+  result<bool> restore(std::size_t window, std::vector<std::vector<tally>>& rows) override {
+    bool found = false;
+    const error e = guard([&] {
+      found = journal_.restore(name(window), [&](const json& kept) {
+        list_of(kept, rows.size());
+        std::vector<std::vector<tally::window_sums>> read(rows.size());
+        for (std::size_t r = 0; r < rows.size(); ++r)
+          for (const json& run : list_of(kept[r], runs_of(r))) {
+            read[r].push_back(window_sums_from(run, shape(window, r, read[r].size())));
+            check_against_full(read[r].back(), read[0][0]);
+          }
+        for (std::size_t r = 0; r < rows.size(); ++r)
+          for (std::size_t i = 0; i < read[r].size(); ++i) rows[r][i].go_on(std::move(read[r][i]));
+      });
+    });
+    if (e.code() != errc::ok) return e;
+    return found;
+  }
+  error keep(std::size_t window, const std::vector<std::vector<tally>>& rows) override {
+    return guard([&] {
+      json all = json::array();
+      for (std::size_t r = 0; r < rows.size(); ++r) {
+        json& runs = all.emplace_back(json::array());
+        for (std::size_t i = 0; i < runs_of(r); ++i) runs.push_back(to_json(rows[r][i].window()));
+      }
+      journal_.keep(name(window), all);
+    });
+  }
+  result<int> restore_fresh(std::size_t window, std::size_t row, tally& so_far) override {
+    int next = 0;
+    const error e = guard([&] {
+      journal_.restore(name(window, row), [&](const json& kept) {
+        const text_window& w = sample_.windows()[window];
+        const auto at = static_cast<int>(whole_of(kept.at("next"), w.scored_from + 1, w.queries));
+        const int done = at - w.scored_from;
+        so_far.go_on(
+            window_sums_from(kept.at("sums"), {.first = w.scored_from, .queries = at, .scored = done, .steps = done}));
+        next = at;
+      });
+    });
+    if (e.code() != errc::ok) return e;
+    return next;
+  }
+  error keep_fresh(std::size_t window, std::size_t row, const tally& so_far, int next) override {
+    return guard([&] { journal_.keep(name(window, row), {{"next", next}, {"sums", to_json(so_far.window())}}); });
+  }
+
+ private:
+  /// Nothing may leave a worker but an error.
+  template <class F>
+  static error guard(const F& f) {
+    try {
+      f();
+      return {};
+    } catch (const std::bad_alloc&) {
+      return error(errc::out_of_memory, "out of memory");
+    } catch (const std::exception& e) {
+      return error(errc::bad_file, e.what());
+    }
+  }
+
+  static std::string name(std::size_t window) { return "window/" + std::to_string(window); }
+  std::string name(std::size_t window, std::size_t row) const {
+    return name(window) + "/" + rows_[row].policy + ":" + std::to_string(*rows_[row].budget);
+  }
+  std::size_t runs_of(std::size_t row) const { return rows_[row].fresh ? 0 : rows_[row].memories.size(); }
+  window_shape shape(std::size_t window, std::size_t row, std::size_t run) const {
+    const text_window& w = sample_.windows()[window];
+    const entrant& e = rows_[row];
+    const sequence_memory& memory = e.memories[run];
+    window_shape s{.queries = w.queries,
+                   .scored = w.scored(),
+                   .steps = (w.queries + chunk_ - 1) / chunk_,
+                   .ages = ages_of(e, sample_).size()};
+    for (int layer = 0; layer < memory.layers(); ++layer) s.states += std::int64_t{memory.lanes(layer)} * w.queries;
+    const auto traced = traced_budget(rows_);
+    if (window == 0 && run == 0 && traced && e.budget == traced) s.deaths = static_cast<std::size_t>(s.states);
+    return s;
+  }
+
+  journal& journal_;
+  std::span<const entrant> rows_;
+  const text_sample& sample_;
+  int chunk_;
+};
+
+}  // namespace multistate::detail
