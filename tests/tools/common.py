@@ -1,6 +1,9 @@
 """What the end-to-end scripts share: running a program, and counting what is wrong."""
 
+import json
 import pathlib
+import random
+import struct
 import subprocess
 import sys
 import tempfile
@@ -39,6 +42,40 @@ def leaves(folder, *names):
     """The folder holds these files and no other."""
     found = sorted(p.name for p in pathlib.Path(folder).iterdir())
     check(found == sorted(names), f"{folder} should hold {sorted(names)}; holds {found}")
+
+
+def tiny_llama2c(folder, vocab):
+    """A llama2.c checkpoint of random weights: one layer, BOS 1."""
+    dim, heads, context = 8, 2, 64
+    count = vocab * dim + 2 * dim + 7 * dim * dim + dim + context * dim // heads
+    draw = random.Random(1)
+    model = folder / "model.bin"
+    model.write_bytes(struct.pack("<7i", dim, dim, 1, heads, heads, vocab, context) + struct.pack(f"<{count}f", *(draw.gauss(0, 1) for _ in range(count))))
+    return model
+
+
+def llama2c_tokenizer(path, pieces):
+    """A tokenizer file: marks, bytes, then pieces with their scores."""
+    pieces = [(p, 0.0) for p in [b"<unk>", b"\n<s>\n", b"\n</s>\n", *(b"<0x%02X>" % i for i in range(256))]] + pieces
+    path.write_bytes(struct.pack("<i", max(len(p) for p, _ in pieces)) + b"".join(struct.pack("<fi", score, len(p)) + p for p, score in pieces))
+    return len(pieces)
+
+
+def read_safetensors(path):
+    """Header and the bytes behind it."""
+    raw = path.read_bytes()
+    (length,) = struct.unpack("<Q", raw[:8])
+    return json.loads(raw[8 : 8 + length]), raw[8 + length :]
+
+
+def write_safetensors(path, tensors):
+    """{name: (dtype, shape, bytes)}"""
+    header, data = {}, b""
+    for name, (dtype, shape, raw) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
 def temporary():

@@ -5,13 +5,14 @@ import csv
 import json
 import math
 import pathlib
+import random
 import shutil
 import signal
 import struct
 import subprocess
 import time
 
-from common import arguments, check, finish, leaves, refuses, run, temporary, works
+from common import arguments, check, finish, leaves, llama2c_tokenizer, read_safetensors, refuses, run, temporary, tiny_llama2c, works, write_safetensors
 
 FIGURES = ["nll", "nll_minus_full", "perplexity", "bits_per_byte", "kl_mean", "kl_median", "kl_p99", "top1_agreement", "states_attended_mean", "states_attended_max",
            "mean_life", "bytes_allocated", "bytes_live"]
@@ -212,6 +213,100 @@ def options(compare, folder):
     check(both[0]["rows"] == both[1]["rows"], "ids and text are the same")
     two = json.loads(works(compare, "--text", folder / "a.txt", "--text", folder / "b.txt", "--window", 128, "--policies", "tova:16", "--json", "-").stdout)
     check(len(two["texts"]) == 2 and two["windows"][-1] == {"text": 1, "first_token": 0, "queries": 40, "scored_from": 20, "scored": 20}, "a short text is one window, scored from its middle")
+
+
+def begins_with_bos(compare, folder):
+    """BOS is read once wherever ids have one of their own, and is never a target."""
+    bos, text = 256, b"It was a dark night, and the two of them went home. " * 12
+
+    def ids(name, tokens):
+        (folder / name).write_bytes(struct.pack(f"<{len(tokens)}i", *tokens))
+        return folder / name
+
+    def ran(*texts, score="tail"):
+        named = [a for t in texts for a in ("--text", t)]
+        return json.loads(works(compare, *named, "--window", 128, "--score", score, "--policies", "tova:16", "--json", "-").stdout)
+
+    plain, own, twice = ids("plain.tokens", text), ids("own.tokens", [bos, *text]), ids("twice.tokens", [bos, bos, *text])
+    reports = [ran(t) for t in (plain, own, twice)]
+    for r, first in zip(reports, (0, 1, 2)):
+        check(r["rows"] == reports[0]["rows"] and r["recall"] == reports[0]["recall"] and r["windows"] == reports[0]["windows"], f"{first} BOS: the figures of the text without")
+        check(r["trace"]["tokens"][:3] == [bos, text[0], text[1]], f"{first} BOS: read once: {r['trace']['tokens'][:3]}")
+        check(r["texts"][0]["bos_first"] == first and ("read once" in r["bos_rule"]) == (first > 0), f"{first} BOS: said: {r['bos_rule']}")
+    both = ran(plain, own)
+    check("own.tokens" in both["bos_rule"] and "plain.tokens" not in both["bos_rule"], f"which text had one: {both['bos_rule']}")
+    page = works(compare, "--text", own, "--window", 128, "--policies", "tova:16", "--html", "-").stdout
+    check("read once" in page, "the page says it")
+    check("read once" in works(compare, "--text", own, "--window", 128, "--policies", "tova:16").stdout, "the table says it")
+
+    joined = ids("joined.tokens", [bos, *text[:64], bos, *text[64:300], bos, bos, *text[300:], bos])
+    for score in ("tail", "all"):
+        r = ran(joined, score=score)
+        check(r["texts"][0]["bos_inside"] == 4 and "no targets" in r["bos_rule"], f"BOS inside: {r['bos_rule']}")
+        check(r["scored_tokens"] == r["scored_bytes"] == len(text) - (64 if score == "tail" else 0), f"{score}: every byte of the text and no BOS: {r['scored_tokens']}, {r['scored_bytes']}")
+        check(r["trace"]["tokens"][0] == bos and bos not in r["trace"]["tokens"][1:65], "the first window reads one")
+    refuses(compare, "--text", ids("only.tokens", [bos] * 9), "--window", 8, says="only.tokens: holds nothing but BOS")
+
+
+def overflow(compare, folder):
+    """Keys beyond f16: the format is named, not the model."""
+    demo = pathlib.Path(__file__).resolve().parents[2] / "examples" / "data" / "demo_model"
+    model = folder / "large"
+    model.mkdir()
+    (model / "config.json").write_bytes((demo / "config.json").read_bytes())
+
+    def with_layer(change):
+        header, data = read_safetensors(demo / "model.safetensors")
+        tensors = {}
+        for name, t in header.items():
+            if name == "__metadata__":
+                continue
+            begin, end = t["data_offsets"]
+            tensors[name] = (t["dtype"], t["shape"], data[begin:end])
+            if name in change:
+                values = struct.unpack(f"<{(end - begin) // 2}e", data[begin:end])
+                tensors[name] = ("F32", t["shape"], struct.pack(f"<{len(values)}f", *(x * change[name] for x in values)))
+        write_safetensors(model / "model.safetensors", tensors)
+
+    asked = ["--model", model, "--window", 64, "--tokens", 100, "--policies", "tova:8"]
+    attention = "model.layers.2.self_attn."
+    for change in ({attention + "k_proj.weight": 1e6, attention + "q_proj.weight": 1e-6}, {attention + "v_proj.weight": 1e6, attention + "o_proj.weight": 1e-6}):
+        with_layer(change)
+        refuses(compare, *asked, "--format", "f16", says="full: states in f16 overflow: layer 2 at position 0")
+        refuses(compare, *asked, "--format", "f16", says="take format f32 or bf16 (--format)")
+        nll = [json.loads(works(compare, *asked, "--format", f, "--json", "-").stdout)["rows"][0]["nll"] for f in ("f32", "bf16", "i8")]
+        check(near(nll[0], nll[1], 0.01) and near(nll[0], nll[2], 0.05), f"other formats hold them: {nll}")
+    every = json.loads(works(compare, *asked, "--full", "--json", "-").stdout)
+    check(every["agreement"][0]["alike"]["f16"] is None and every["agreement"][0]["alike"]["bf16"] > 0.5 and any("f16 overflow" in n for n in every["notes"]), "agreement with it is null, and said to be")
+    with_layer({attention + "k_proj.weight": math.nan})
+    for format in ("f32", "f16"):
+        refuses(compare, *asked, "--format", format, says="full: logits are not finite at token 0 of window 0")
+
+
+def unknown(compare, folder):
+    """A model that does not know the text is said not to."""
+    (folder / "noise.txt").write_bytes(random.Random(3).randbytes(1500))
+    noise = json.loads(works(compare, "--text", folder / "noise.txt", "--window", 256, "--policies", "tova:16", "--json", "-").stdout)
+    check(any("worse" in n and "does not know" in n for n in noise["notes"]), f"noise: {noise['notes']}")
+    known = json.loads(works(compare, "--tokens", 1500, "--window", 256, "--policies", "tova:16", "--json", "-").stdout)
+    check(not any("does not know" in n or "recall says nothing" in n for n in known["notes"]), f"its own kind of text: {known['notes']}")
+
+
+def tokenizers(compare, folder):
+    """Bytes of a text that spells a byte; what to do with a Hugging Face tokenizer."""
+    home = folder / "llama2c"
+    home.mkdir()
+    pieces = [(p.encode(), 0.0) for p in " abcdefgh<>0x4\n"] + [(b"<0", 1.0), (b"x4", 1.0), (b"<0x4", 2.0), (b"0>", 1.0)]
+    text = home / "text.txt"
+    text.write_text("ab<0x40>cd")
+    model = tiny_llama2c(home, 259 + len(pieces))
+    (home / "tokenizer.json").write_text('{"version": "1.0"}')
+    for more in ([], ["--tokenizer", home / "tokenizer.json"]):
+        refuses(compare, "--model", model, "--text", text, *more, says="Hugging Face tokenizers are not read yet; make a .tokens file")
+    llama2c_tokenizer(home / "tokenizer.bin", pieces)
+    report = json.loads(works(compare, "--model", model, "--text", text, "--window", 32, "--score", "all", "--policies", "tova:4", "--json", "-").stdout)
+    check(report["scored_bytes"] == 10, f"a text of 10 bytes: {report['scored_bytes']}")
+    check(max(report["trace"]["tokens"]) > 258 and 3 + 0x40 not in report["trace"]["tokens"], "no byte where there is none")
 
 
 def narrow(compare, folder):
@@ -552,6 +647,10 @@ def main():
         bad_usage(compare, folder)
         demo(compare, folder)
         options(compare, folder)
+        begins_with_bos(compare, folder)
+        overflow(compare, folder)
+        unknown(compare, folder)
+        tokenizers(compare, folder)
         narrow(compare, folder)
         interrupt(compare, folder)
         outputs(compare, folder)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 
-from common import arguments, check, finish, refuses, run, temporary, works
+from common import arguments, check, finish, llama2c_tokenizer, refuses, run, temporary, tiny_llama2c, works
 
 
 DATA = pathlib.Path(__file__).resolve().parents[2] / "examples" / "data"
@@ -60,6 +60,23 @@ def text(generate, folder):
     check(len(heads) == 12 and {k["lane"] for k in heads} == {0, 1}, "one list a head at scope head")
     whole = made(generate, folder, "--policy", "tova:8,scope=model")[1]["kept"]
     check(len(whole) == 1, "one list in all at scope model")
+
+
+def tokenizers(generate, folder):
+    """What to do with a Hugging Face tokenizer; a prompt that spells BOS is text."""
+    home = folder / "llama2c"
+    home.mkdir()
+    pieces = [(p.encode(), 0.0) for p in " ab<>s/"] + [(b"<s", 1.0), (b"<s>", 2.0)]
+    model = tiny_llama2c(home, 259 + len(pieces))
+    (home / "tokenizer.json").write_text("{}")
+    refuses(generate, "--model", model, "--prompt", "a", "--tokens", 1, says="Hugging Face tokenizers are not read yet")
+    refuses(generate, "--model", model, "--prompt", "a", "--tokens", 1, says="generate can't do without a tokenizer")
+    refuses(generate, "--model", model, "--tokenizer", home / "tokenizer.json", "--prompt", "a", "--tokens", 1, says="is JSON")
+    llama2c_tokenizer(home / "tokenizer.bin", pieces)
+    done = works(generate, "--model", model, "--prompt", "<s>a", "--tokens", 1, "--policy", "full", "--json", folder / "bos.json")
+    report = json.loads((folder / "bos.json").read_text())
+    check(done.stdout.startswith("<s>a"), f"the prompt comes back: {done.stdout!r}")
+    check(report["kept"][0]["positions"][:6] == [0, 1, 2, 3, 4, 5] and report["kept"][0]["text"].startswith("<BOS><s>a") and "<BOS>" not in report["kept"][0]["text"][5:9], f"one BOS: {report['kept'][0]}")
 
 
 def without_end(generate):
@@ -128,6 +145,7 @@ def main():
         folder = pathlib.Path(name)
         bad_usage(generate)
         text(generate, folder)
+        tokenizers(generate, folder)
         if os.path.isdir("/proc/self"):
             without_end(generate)
         ends(generate, folder)

@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """`replay` from the command line: every recorded case, and bad usage. replay_test.py REPLAY"""
 import json
+import math
 import pathlib
 import struct
 import subprocess
 import sys
 import tempfile
+
+from common import write_safetensors
 
 replay = sys.argv[1]
 data = pathlib.Path(__file__).resolve().parent.parent / "data" / "golden" / "policy"
@@ -60,7 +63,41 @@ with tempfile.TemporaryDirectory() as folder:
     nan.write_bytes(raw[: 8 + length] + struct.pack("<f", float("nan")) + raw[12 + length :])
     cut = pathlib.Path(folder) / "cut.safetensors"
     cut.write_bytes(raw[:-5])
+    # Equal keys, rotated: with k_pre, in either file, they tie and the oldest goes.
+    tokens, width = 40, 8
+    before = [1.3, -0.7, 0.9, 0.2, -1.1, 0.4, 0.6, -0.5]
+
+    def turned(t):
+        pairs = [(before[i], before[i + 4], t / 10000 ** (i / 4)) for i in range(4)]
+        return [a * math.cos(x) - b * math.sin(x) for a, b, x in pairs] + [b * math.cos(x) + a * math.sin(x) for a, b, x in pairs]
+
+    def floats(rows):
+        return ("F32", [tokens, 1, width], struct.pack(f"<{tokens * width}f", *(x for row in rows for x in row)))
+
+    rows = {"q": floats([before] * tokens), "k": floats(map(turned, range(tokens))), "v": floats([before] * tokens)}
+    keys = floats([before] * tokens)
+    with_keys, without, side = (pathlib.Path(folder) / name for name in ("with", "without", "side"))
+    write_safetensors(with_keys, rows | {"k_pre": keys})
+    write_safetensors(without, rows)
+    for arguments, calls in ([], range(1, 41)), (["--chunk", 7], [7, 14, 21, 28, 35, 40]), (["--prompt", 20], [20, *range(21, 41)]):
+        kept = [p for end in calls for p in [*range(max(0, end - 5), end), *[-1] * (5 - end)][:5]]
+        write_safetensors(side, {"kept": ("I32", [len(calls), 1, 5], struct.pack(f"<{len(kept)}i", *kept))})
+        check(f"equal keys tie {arguments}", run(with_keys, "--policy", "knorm:5", "--expect", side, *arguments).returncode == 0)
+        check(f"rounding decides among rotated keys {arguments}", run(without, "--policy", "knorm:5", "--expect", side, *arguments).returncode == 1)
+        write_safetensors(side, {"kept": ("I32", [len(calls), 1, 5], struct.pack(f"<{len(kept)}i", *kept)), "k_pre": keys})
+        check(f"k_pre beside what is expected {arguments}", run(without, "--policy", "knorm:5", "--expect", side, *arguments).returncode == 0)
+
+    huge, odd, endless = (pathlib.Path(folder) / name for name in ("huge", "odd", "endless"))
+    write_safetensors(huge, rows | {"v": floats([before] * 3 + [[7e4] * width] + [before] * (tokens - 4))})
+    write_safetensors(odd, rows | {"k_pre": ("F32", [tokens, width], keys[2])})
+    write_safetensors(endless, rows | {"k_pre": floats([[math.inf] * width] * tokens)})
+    for format in "f32", "bf16", "i8":
+        check(f"{format} holds 7e4", run(huge, "--policy", "tova:5", "--format", format).returncode == 0)
+    check("f16 does not, and is named", "states in f16 overflow: the value of token 3" in run(huge, "--policy", "tova:5", "--format", "f16").stderr)
     bad = {
+        "beyond f16": [huge, "--policy", "tova:5", "--format", "f16"],
+        "k_pre of another shape": [odd, "--policy", "knorm:5"],
+        "k_pre not finite": [endless, "--policy", "knorm:5"],
         "no policy": [mha],
         "unknown policy": [mha, "--policy", "tovax:4"],
         "budget 0": [mha, "--policy", "tova:0"],
