@@ -41,8 +41,10 @@ inline std::string found_instead(const std::filesystem::path& folder, bool confi
 inline void compare_generation_config(const std::filesystem::path& folder, model_weights& w) {
   std::error_code code;
   if (is_byte_vocabulary(w.config.vocab) || !std::filesystem::exists(folder / "generation_config.json", code)) return;
-  const auto json = read_json(folder / "generation_config.json");
-  const auto* bos = json ? config_reader::get(*json, "bos_token_id") : nullptr;
+  auto json = read_json(folder / "generation_config.json");
+  if (!json) return;
+  const emptied_at_end emptied(*json);
+  const auto* bos = config_reader::get(*json, "bos_token_id");
   if (bos != nullptr && bos->is_number() && *bos != w.config.bos)
     w.notes.push_back("generation_config.json: bos_token_id " + shown(*bos) + " differs from config.json's " +
                       std::to_string(w.config.bos) + ", which is taken");

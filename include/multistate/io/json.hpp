@@ -23,6 +23,28 @@ std::string shown(const Json& value) {
   return text;
 }
 
+/// Takes a value apart from its leaves on. The destructor of a value that is not empty allocates, and where there is no
+/// memory it ends the program.
+inline void take_apart(nlohmann::json& value) noexcept {
+  if (auto* object = value.get_ptr<nlohmann::json::object_t*>(); object != nullptr) {
+    for (auto& member : *object) take_apart(member.second);
+    object->clear();
+  } else if (auto* array = value.get_ptr<nlohmann::json::array_t*>(); array != nullptr) {
+    for (auto& element : *array) take_apart(element);
+    array->clear();
+  }
+}
+class emptied_at_end {
+ public:
+  explicit emptied_at_end(nlohmann::json& value) noexcept : value_(&value) {}
+  emptied_at_end(const emptied_at_end&) = delete;
+  emptied_at_end& operator=(const emptied_at_end&) = delete;
+  ~emptied_at_end() { take_apart(*value_); }
+
+ private:
+  nlohmann::json* value_;
+};
+
 /// What the readers of JSON have in common: the depth is bounded, and the first fault ends the reading, which `what`
 /// then says.
 class json_events : public nlohmann::json_sax<nlohmann::json> {
@@ -89,6 +111,7 @@ class json_builder final : public json_events {
     return higher();
   }
 
+  emptied_at_end emptied_{root};
   std::vector<nlohmann::json*> open_;  // from the root to where the next value goes
   nlohmann::json* member_ = nullptr;   // of the object at the end of open_
 };

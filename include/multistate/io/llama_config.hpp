@@ -74,6 +74,10 @@ class config_reader {
   std::vector<std::string> notes_;
 };
 
+/// Not by ==, which is noexcept and allocates.
+inline bool is_text(const nlohmann::json& v, std::string_view text) {
+  return v.is_string() && v.get_ref<const std::string&>() == text;
+}
 inline bool is_one_of(std::string_view name, std::span<const std::string_view> names) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
@@ -287,7 +291,7 @@ inline constexpr auto foreign_members = std::to_array<std::string_view>({"add_cr
                                                                          "vision_config"});
 
 inline bool says_nothing(const nlohmann::json& v) {
-  return v.is_null() || (v.is_boolean() && !v.get<bool>()) || (v.is_structured() && v.empty()) || v == "" ||
+  return v.is_null() || (v.is_boolean() && !v.get<bool>()) || (v.is_structured() && v.empty()) || is_text(v, "") ||
          (v.is_number() && (v == 0 || v == 1));
 }
 
@@ -307,8 +311,9 @@ inline void check_members(config_reader& read, const nlohmann::json& json) {
 /// The attention window, where the config says one: a decoder without windows is right up to its length.
 inline void check_window(config_reader& read, const nlohmann::json& json, const model_config& c, bool mistral) {
   if (const auto* types = config_reader::get(json, "layer_types"); types != nullptr) {
-    const bool full = types->is_array() && std::all_of(types->begin(), types->end(),
-                                                       [](const auto& type) { return type == "full_attention"; });
+    const bool full = types->is_array() && std::all_of(types->begin(), types->end(), [](const auto& type) {
+                        return is_text(type, "full_attention");
+                      });
     if (!full) read.fail(errc::not_supported, "layer_types is ", shown(*types), ", must be full_attention throughout");
     if (full && types->size() != static_cast<std::size_t>(c.layers))
       read.fail(errc::bad_file, "layer_types has ", types->size(), " entries, num_hidden_layers is ", c.layers);
@@ -335,14 +340,17 @@ inline void check_window(config_reader& read, const nlohmann::json& json, const 
 /// it (other activations, other scaling, windows). Biases are for the reader of the weights, which may be zero.
 inline result<model_config> read_llama_config(const std::filesystem::path& path,
                                               std::vector<std::string>* notes = nullptr) {
-  const auto parsed = detail::read_json(path);
+  auto parsed = detail::read_json(path);
   if (!parsed) return parsed.reason();
+  const detail::emptied_at_end emptied(*parsed);
   const nlohmann::json& json = *parsed;
   detail::config_reader read(path);
 
   std::string kind = read.text(json, "model_type", "");
   if (const auto* names = read.get(json, "architectures"); names != nullptr) {
-    const auto named = [&](const char* name) { return *names == nlohmann::json::array({name}); };
+    const auto named = [&](const char* name) {
+      return names->is_array() && names->size() == 1 && detail::is_text(names->front(), name);
+    };
     const std::string meant = named("LlamaForCausalLM") || named("LlamaModel")       ? "llama"
                               : named("MistralForCausalLM") || named("MistralModel") ? "mistral"
                                                                                      : detail::shown(*names);
