@@ -116,7 +116,7 @@ inline result<model_weights> load_huggingface(const std::filesystem::path& confi
   const bool head_missing = !w.config.tied && !source->has(head);
   if (ok && (source->has(head) || head_missing)) {
     ok = take(w.head, head, {vocab, hidden});
-    if (head_missing) fault.append(", whose tie_word_embeddings is not true: then the embedding would be the head");
+    if (head_missing) fault.append(", whose tie_word_embeddings is not true");
   }
   if (!ok) return fault;
   if (w.config.tied && !w.head.empty()) {

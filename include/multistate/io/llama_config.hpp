@@ -96,15 +96,17 @@ inline void compare_both(config_reader& read, const nlohmann::json& json, const 
 
 /// Base and scaling by one of the objects that describe them; `json` is the whole config.
 inline rope_config rope_by(config_reader& read, const nlohmann::json& json, const char* key, rope_config rope) {
-  static constexpr auto known =
-      std::to_array<std::string_view>({"rope_type", "type", "rope_theta", "factor", "low_freq_factor",
-                                       "high_freq_factor", "partial_rotary_factor", "original_max_position_embeddings",
-                                       // Of other types, which transformers ignores in these.
-                                       "attention_factor", "beta_fast", "beta_slow", "short_factor", "long_factor",
+  static constexpr auto always =
+      std::to_array<std::string_view>({"rope_type", "type", "rope_theta", "partial_rotary_factor"});
+  static constexpr auto of_llama3 =
+      std::to_array<std::string_view>({"low_freq_factor", "high_freq_factor", "original_max_position_embeddings"});
+  static constexpr auto of_others =
+      std::to_array<std::string_view>({"attention_factor", "beta_fast", "beta_slow", "short_factor", "long_factor",
                                        "mscale", "mscale_all_dim", "truncate", "finetuned"});
   const nlohmann::json& in = *config_reader::get(json, key);
   for (const auto& member : in.items())
-    if (!member.value().is_null() && !is_one_of(member.key(), known))
+    if (!member.value().is_null() && member.key() != "factor" && !is_one_of(member.key(), always) &&
+        !is_one_of(member.key(), of_llama3) && !is_one_of(member.key(), of_others))
       read.fail(errc::not_supported, key, " has ", shown(std::string_view(member.key())), ", which is not built");
   compare_both(read, json, in, key, "rope_theta", true);
   rope.theta = read.positive(in, "rope_theta", rope.theta);
@@ -117,12 +119,18 @@ inline rope_config rope_by(config_reader& read, const nlohmann::json& json, cons
   if (config_reader::get(in, "type") != nullptr && type != old)
     read.note(std::string(key) + " has rope_type '" + shown(std::string_view(type)) + "' and type '" +
               shown(std::string_view(old)) + "'; rope_type is taken, as transformers does");
-  if (type == "default") return rope;
-  if (type != "linear" && type != "llama3") {
+  if (type != "default" && type != "linear" && type != "llama3") {
     read.fail(errc::not_supported, key, " is of type '", shown(std::string_view(type)),
               "', must be default, linear or llama3");
     return rope;
   }
+  std::string unused;
+  for (const auto& member : in.items())
+    if (!member.value().is_null() && !is_one_of(member.key(), always) &&
+        !(type != "default" && member.key() == "factor") && !(type == "llama3" && is_one_of(member.key(), of_llama3)))
+      unused += (unused.empty() ? "" : ", ") + shown(std::string_view(member.key()));
+  if (!unused.empty()) read.note(std::string(key) + " of type " + type + " has no use for " + unused);
+  if (type == "default") return rope;
   rope.factor = read.positive(in, "factor");
   rope.scaling = type == "linear" ? rope_scaling::linear : rope_scaling::llama3;
   if (rope.scaling == rope_scaling::linear) return rope;
@@ -327,8 +335,9 @@ inline void check_window(config_reader& read, const nlohmann::json& json, const 
   if (!read.flag(json, "use_sliding_window", true) && !mistral) window = 0;
   if (window == 0) return;
   if (c.context == 0 || window < c.context)
-    return read.fail(errc::not_supported, "sliding_window ", window, " is not built, must be null or at least max_",
-                     "position_embeddings, here ", c.context);
+    return read.fail(errc::not_supported, "sliding_window ", window,
+                     json.contains("sliding_window") ? "" : " (what Mistral means where it is missing)",
+                     " is not built, must be null or at least max_position_embeddings, here ", c.context);
   read.note("sliding_window " + std::to_string(window) + " is left out: the trained context is " +
             std::to_string(c.context));
 }
