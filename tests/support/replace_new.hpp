@@ -12,9 +12,11 @@
 namespace support {
 namespace {
 std::atomic<std::size_t> allocation_count{0};
+std::atomic<std::size_t> until_failure{0};
 
 void* counted(std::size_t bytes, std::size_t alignment) noexcept {
   allocation_count.fetch_add(1, std::memory_order_relaxed);
+  if (until_failure.load(std::memory_order_relaxed) > 0 && until_failure.fetch_sub(1) == 1) return nullptr;
   if (bytes > std::size_t{1} << 40) return nullptr;  // sanitizers would end the program
   if (bytes == 0) bytes = 1;
   if (alignment <= alignof(std::max_align_t)) return std::malloc(bytes);
@@ -27,6 +29,7 @@ void* counted_or_throw(std::size_t bytes, std::size_t alignment) {
 }
 }  // namespace
 std::size_t allocations() noexcept { return allocation_count.load(std::memory_order_relaxed); }
+std::size_t fail_allocation(std::size_t n) noexcept { return until_failure.exchange(n); }
 }  // namespace support
 
 [[gnu::noinline]] void* operator new(std::size_t n) { return support::counted_or_throw(n, 1); }

@@ -108,8 +108,9 @@ class checkpoint {
     return e;
   }
 
-  /// Looks at the tensors that nobody took. Tables of angles, biases that are all zero, tensors of nothing and those of
-  /// whole numbers change nothing. Error: any other; the model computes something that the decoder does not.
+  /// Looks at the tensors that nobody took. Tables of angles, biases that are all zero, tensors of nothing, those of
+  /// whole numbers, and a few numbers beside the layers change nothing. Error: any other; the model computes something
+  /// that the decoder does not.
   error left_over(const std::string& kind) {
     std::size_t markers = 0;
     std::string first;
@@ -118,7 +119,7 @@ class checkpoint {
       const tensor_info& t = *file.find(name);
       if (name.find("rotary_emb.") != std::string::npos) continue;
       if (name.ends_with(".bias") && all_zero(file, name)) continue;
-      if (t.begin == t.end || is_whole(t.type) || (is_tiny(t.type) && t.end - t.begin == 1)) {
+      if (t.begin == t.end || is_whole(t.type) || is_marker(name, t)) {
         if (markers++ == 0) first = shown(std::string_view(name));
         continue;
       }
@@ -148,7 +149,10 @@ class checkpoint {
            t == tensor_type::u16 || t == tensor_type::i32 || t == tensor_type::u32 || t == tensor_type::i64 ||
            t == tensor_type::u64;
   }
-  static bool is_tiny(tensor_type t) noexcept { return facts(t).bytes == 1; }
+  static bool is_marker(std::string_view name, const tensor_info& t) noexcept {
+    return t.end - t.begin <= 16 * facts(t.type).bytes && name.find("layers.") == name.npos &&
+           !name.ends_with(".weight") && !name.ends_with(".bias");
+  }
   static bool all_zero(const safetensors& file, const std::string& name) {
     const auto values = file.floats(name);
     return values && std::all_of(values->begin(), values->end(),
@@ -174,6 +178,8 @@ class checkpoint {
   }
 
   error add_shards() {
+    const auto index = file_bytes::open(path_, longest_index);
+    if (!index) return index.reason();
     // By name, so that the hash does not hang on the index's order.
     std::map<std::string, std::size_t, std::less<>> shards;
     index_events names([&](const std::string& tensor, const std::string& shard) -> std::string {
@@ -184,7 +190,7 @@ class checkpoint {
       shards.emplace(shard, shards.size());
       return shards.size() <= most_shards ? "" : "names more than " + std::to_string(most_shards) + " files";
     });
-    if (const error e = read_json_events(path_, longest_index, names); e.code() != errc::ok) return e;
+    if (const error e = read_json_events(*index, names); e.code() != errc::ok) return e;
     if (shards.empty())
       return file_error(path_, "must have an object weight_map that says which file has which tensor");
     for (auto& [name, number] : shards) {
@@ -201,7 +207,7 @@ class checkpoint {
       places_.find(tensor)->second.listed = true;
       return "";
     });
-    if (const error e = read_json_events(path_, longest_index, places); e.code() != errc::ok) return e;
+    if (const error e = read_json_events(*index, places); e.code() != errc::ok) return e;
     say_what_differs(places.total_size());
     return {};
   }
@@ -215,12 +221,12 @@ class checkpoint {
       bytes += t.end - t.begin;
       if (!at.listed && unlisted++ == 0) first = shown(std::string_view(name));
     }
-    const std::string index = path_.filename().string() + ": ";
+    const std::string says = path_.filename().string() + ": ";
     if (unlisted > 0)
-      notes.push_back(index + "does not list " + std::to_string(unlisted) + " tensors that its files have, the first " +
+      notes.push_back(says + "does not list " + std::to_string(unlisted) + " tensors that its files have, the first " +
                       first + "; they are read too, as transformers does");
     if (total_size != 0 && total_size != bytes)
-      notes.push_back(index + "metadata.total_size is " + std::to_string(total_size) + ", its files have tensors of " +
+      notes.push_back(says + "metadata.total_size is " + std::to_string(total_size) + ", its files have tensors of " +
                       std::to_string(bytes) + " bytes; the files are taken");
   }
 

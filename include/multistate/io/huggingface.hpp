@@ -41,8 +41,10 @@ inline std::string found_instead(const std::filesystem::path& folder, bool confi
 inline void compare_generation_config(const std::filesystem::path& folder, model_weights& w) {
   std::error_code code;
   if (is_byte_vocabulary(w.config.vocab) || !std::filesystem::exists(folder / "generation_config.json", code)) return;
-  const auto json = read_json(folder / "generation_config.json");
-  const auto* bos = json ? config_reader::get(*json, "bos_token_id") : nullptr;
+  auto json = read_json(folder / "generation_config.json");
+  if (!json) return;
+  const emptied_at_end emptied(*json);
+  const auto* bos = config_reader::get(*json, "bos_token_id");
   if (bos != nullptr && bos->is_number() && *bos != w.config.bos)
     w.notes.push_back("generation_config.json: bos_token_id " + shown(*bos) + " differs from config.json's " +
                       std::to_string(w.config.bos) + ", which is taken");
@@ -114,7 +116,7 @@ inline result<model_weights> load_huggingface(const std::filesystem::path& confi
   const bool head_missing = !w.config.tied && !source->has(head);
   if (ok && (source->has(head) || head_missing)) {
     ok = take(w.head, head, {vocab, hidden});
-    if (head_missing) fault.append(", whose tie_word_embeddings is not true: then the embedding would be the head");
+    if (head_missing) fault.append(", whose tie_word_embeddings is not true");
   }
   if (!ok) return fault;
   if (w.config.tied && !w.head.empty()) {

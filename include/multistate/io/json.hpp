@@ -44,6 +44,28 @@ inline std::optional<std::size_t> nested_deeper(std::string_view text, int most)
   return std::nullopt;
 }
 
+/// Takes a value apart from its leaves on. The destructor of a value that is not empty allocates, and where there is no
+/// memory it ends the program.
+inline void take_apart(nlohmann::json& value) noexcept {
+  if (auto* object = value.get_ptr<nlohmann::json::object_t*>(); object != nullptr) {
+    for (auto& member : *object) take_apart(member.second);
+    object->clear();
+  } else if (auto* array = value.get_ptr<nlohmann::json::array_t*>(); array != nullptr) {
+    for (auto& element : *array) take_apart(element);
+    array->clear();
+  }
+}
+class emptied_at_end {
+ public:
+  explicit emptied_at_end(nlohmann::json& value) noexcept : value_(&value) {}
+  emptied_at_end(const emptied_at_end&) = delete;
+  emptied_at_end& operator=(const emptied_at_end&) = delete;
+  ~emptied_at_end() { take_apart(*value_); }
+
+ private:
+  nlohmann::json* value_;
+};
+
 /// What the readers of JSON have in common: the depth is bounded, and the first fault ends the reading, which `what`
 /// then says.
 class json_events : public nlohmann::json_sax<nlohmann::json> {
@@ -70,9 +92,11 @@ class json_events : public nlohmann::json_sax<nlohmann::json> {
   int depth_ = 0;
 };
 
-/// Builds the value. A key that an object has twice is a fault: readers differ in which of the two they take.
+/// Builds the value. A key that an object has twice is a fault: readers differ in which of the two they take; so are
+/// more than `most` values, each of which takes some 80 bytes at worst.
 class json_builder final : public json_events {
  public:
+  explicit json_builder(std::uint64_t most) : most_(most) {}
   nlohmann::json root;
 
   bool null() override { return put(nullptr); }
@@ -99,9 +123,10 @@ class json_builder final : public json_events {
     open_.back()->push_back(std::move(value));
     return &open_.back()->back();
   }
-  bool put(nlohmann::json value) { return place(std::move(value)) != nullptr; }
+  bool put(nlohmann::json value) { return one_more() && place(std::move(value)) != nullptr; }
+  bool one_more() { return ++values_ <= most_ || fail("has more than " + std::to_string(most_) + " values"); }
   bool open(nlohmann::json value) {
-    if (!deeper()) return false;
+    if (!one_more() || !deeper()) return false;
     open_.push_back(place(std::move(value)));
     return true;
   }
@@ -110,27 +135,30 @@ class json_builder final : public json_events {
     return higher();
   }
 
+  emptied_at_end emptied_{root};
+  std::uint64_t most_, values_ = 0;
   std::vector<nlohmann::json*> open_;  // from the root to where the next value goes
   nlohmann::json* member_ = nullptr;   // of the object at the end of open_
 };
 
-/// Feeds a file to a reader. Errors: longer than `most` bytes, not JSON, whatever the reader refuses.
-inline error read_json_events(const std::filesystem::path& path, std::uint64_t most, json_events& reader) {
-  const auto file = file_bytes::open(path, most);
-  if (!file) return file.reason();
-  if (is_lfs_pointer(file->bytes())) return lfs_pointer(path);
-  const char* text = reinterpret_cast<const char*>(file->bytes().data());
-  if (file->size() == 0) return file_error(path, "is empty, must be JSON");
-  if (!nlohmann::json::sax_parse(text, text + file->size(), &reader)) return file_error(path, reader.what);
+/// Feeds a file to a reader. Errors: not JSON, whatever the reader refuses.
+inline error read_json_events(const file_bytes& file, json_events& reader) {
+  const auto& path = file.path();
+  if (is_lfs_pointer(file.bytes())) return lfs_pointer(path);
+  const char* text = reinterpret_cast<const char*>(file.bytes().data());
+  if (file.size() == 0) return file_error(path, "is empty, must be JSON");
+  if (!nlohmann::json::sax_parse(text, text + file.size(), &reader)) return file_error(path, reader.what);
   return {};
 }
 
-/// Reads a file that holds one JSON object; some forty times its length in memory at worst, hence `most`. Errors:
-/// longer than `most` bytes, not JSON, nested deeper than 64, an object with a key twice.
+/// Reads a file that holds one JSON object. Errors: longer than `most` bytes, not JSON, nested deeper than 64, an
+/// object with a key twice, more values than a million and one for each 8 bytes.
 inline result<nlohmann::json> read_json(const std::filesystem::path& path,
                                         std::uint64_t most = std::uint64_t{1} << 20) {
-  json_builder built;
-  if (const error e = read_json_events(path, most, built); e.code() != errc::ok) return e;
+  const auto file = file_bytes::open(path, most);
+  if (!file) return file.reason();
+  json_builder built((std::uint64_t{1} << 20) + file->size() / 8);
+  if (const error e = read_json_events(*file, built); e.code() != errc::ok) return e;
   if (!built.root.is_object()) return file_error(path, "holds ", shown(built.root), ", must be a JSON object");
   return std::move(built.root);
 }

@@ -74,6 +74,10 @@ class config_reader {
   std::vector<std::string> notes_;
 };
 
+/// Not by ==, which is noexcept and allocates.
+inline bool is_text(const nlohmann::json& v, std::string_view text) {
+  return v.is_string() && v.get_ref<const std::string&>() == text;
+}
 inline bool is_one_of(std::string_view name, std::span<const std::string_view> names) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
@@ -92,15 +96,17 @@ inline void compare_both(config_reader& read, const nlohmann::json& json, const 
 
 /// Base and scaling by one of the objects that describe them; `json` is the whole config.
 inline rope_config rope_by(config_reader& read, const nlohmann::json& json, const char* key, rope_config rope) {
-  static constexpr auto known =
-      std::to_array<std::string_view>({"rope_type", "type", "rope_theta", "factor", "low_freq_factor",
-                                       "high_freq_factor", "partial_rotary_factor", "original_max_position_embeddings",
-                                       // Of other types, which transformers ignores in these.
-                                       "attention_factor", "beta_fast", "beta_slow", "short_factor", "long_factor",
+  static constexpr auto always =
+      std::to_array<std::string_view>({"rope_type", "type", "rope_theta", "partial_rotary_factor"});
+  static constexpr auto of_llama3 =
+      std::to_array<std::string_view>({"low_freq_factor", "high_freq_factor", "original_max_position_embeddings"});
+  static constexpr auto of_others =
+      std::to_array<std::string_view>({"attention_factor", "beta_fast", "beta_slow", "short_factor", "long_factor",
                                        "mscale", "mscale_all_dim", "truncate", "finetuned"});
   const nlohmann::json& in = *config_reader::get(json, key);
   for (const auto& member : in.items())
-    if (!member.value().is_null() && !is_one_of(member.key(), known))
+    if (!member.value().is_null() && member.key() != "factor" && !is_one_of(member.key(), always) &&
+        !is_one_of(member.key(), of_llama3) && !is_one_of(member.key(), of_others))
       read.fail(errc::not_supported, key, " has ", shown(std::string_view(member.key())), ", which is not built");
   compare_both(read, json, in, key, "rope_theta", true);
   rope.theta = read.positive(in, "rope_theta", rope.theta);
@@ -113,12 +119,18 @@ inline rope_config rope_by(config_reader& read, const nlohmann::json& json, cons
   if (config_reader::get(in, "type") != nullptr && type != old)
     read.note(std::string(key) + " has rope_type '" + shown(std::string_view(type)) + "' and type '" +
               shown(std::string_view(old)) + "'; rope_type is taken, as transformers does");
-  if (type == "default") return rope;
-  if (type != "linear" && type != "llama3") {
+  if (type != "default" && type != "linear" && type != "llama3") {
     read.fail(errc::not_supported, key, " is of type '", shown(std::string_view(type)),
               "', must be default, linear or llama3");
     return rope;
   }
+  std::string unused;
+  for (const auto& member : in.items())
+    if (!member.value().is_null() && !is_one_of(member.key(), always) &&
+        !(type != "default" && member.key() == "factor") && !(type == "llama3" && is_one_of(member.key(), of_llama3)))
+      unused += (unused.empty() ? "" : ", ") + shown(std::string_view(member.key()));
+  if (!unused.empty()) read.note(std::string(key) + " of type " + type + " has no use for " + unused);
+  if (type == "default") return rope;
   rope.factor = read.positive(in, "factor");
   rope.scaling = type == "linear" ? rope_scaling::linear : rope_scaling::llama3;
   if (rope.scaling == rope_scaling::linear) return rope;
@@ -287,7 +299,7 @@ inline constexpr auto foreign_members = std::to_array<std::string_view>({"add_cr
                                                                          "vision_config"});
 
 inline bool says_nothing(const nlohmann::json& v) {
-  return v.is_null() || (v.is_boolean() && !v.get<bool>()) || (v.is_structured() && v.empty()) || v == "" ||
+  return v.is_null() || (v.is_boolean() && !v.get<bool>()) || (v.is_structured() && v.empty()) || is_text(v, "") ||
          (v.is_number() && (v == 0 || v == 1));
 }
 
@@ -307,8 +319,9 @@ inline void check_members(config_reader& read, const nlohmann::json& json) {
 /// The attention window, where the config says one: a decoder without windows is right up to its length.
 inline void check_window(config_reader& read, const nlohmann::json& json, const model_config& c, bool mistral) {
   if (const auto* types = config_reader::get(json, "layer_types"); types != nullptr) {
-    const bool full = types->is_array() && std::all_of(types->begin(), types->end(),
-                                                       [](const auto& type) { return type == "full_attention"; });
+    const bool full = types->is_array() && std::all_of(types->begin(), types->end(), [](const auto& type) {
+                        return is_text(type, "full_attention");
+                      });
     if (!full) read.fail(errc::not_supported, "layer_types is ", shown(*types), ", must be full_attention throughout");
     if (full && types->size() != static_cast<std::size_t>(c.layers))
       read.fail(errc::bad_file, "layer_types has ", types->size(), " entries, num_hidden_layers is ", c.layers);
@@ -322,8 +335,9 @@ inline void check_window(config_reader& read, const nlohmann::json& json, const 
   if (!read.flag(json, "use_sliding_window", true) && !mistral) window = 0;
   if (window == 0) return;
   if (c.context == 0 || window < c.context)
-    return read.fail(errc::not_supported, "sliding_window ", window, " is not built, must be null or at least max_",
-                     "position_embeddings, here ", c.context);
+    return read.fail(errc::not_supported, "sliding_window ", window,
+                     json.contains("sliding_window") ? "" : " (what Mistral means where it is missing)",
+                     " is not built, must be null or at least max_position_embeddings, here ", c.context);
   read.note("sliding_window " + std::to_string(window) + " is left out: the trained context is " +
             std::to_string(c.context));
 }
@@ -335,14 +349,17 @@ inline void check_window(config_reader& read, const nlohmann::json& json, const 
 /// it (other activations, other scaling, windows). Biases are for the reader of the weights, which may be zero.
 inline result<model_config> read_llama_config(const std::filesystem::path& path,
                                               std::vector<std::string>* notes = nullptr) {
-  const auto parsed = detail::read_json(path);
+  auto parsed = detail::read_json(path);
   if (!parsed) return parsed.reason();
+  const detail::emptied_at_end emptied(*parsed);
   const nlohmann::json& json = *parsed;
   detail::config_reader read(path);
 
   std::string kind = read.text(json, "model_type", "");
   if (const auto* names = read.get(json, "architectures"); names != nullptr) {
-    const auto named = [&](const char* name) { return *names == nlohmann::json::array({name}); };
+    const auto named = [&](const char* name) {
+      return names->is_array() && names->size() == 1 && detail::is_text(names->front(), name);
+    };
     const std::string meant = named("LlamaForCausalLM") || named("LlamaModel")       ? "llama"
                               : named("MistralForCausalLM") || named("MistralModel") ? "mistral"
                                                                                      : detail::shown(*names);

@@ -41,10 +41,12 @@ inline result<model_weights> load_by_content(const std::filesystem::path& path) 
 /// A model of any kind that can be read: a Hugging Face folder, .safetensors file or index, or a llama2.c checkpoint;
 /// told apart by what the file begins with. Errors: those of the kind; GGUF is not read yet; out_of_memory.
 inline result<model_weights> load_model(const std::filesystem::path& path) {
+  std::string name;
   try {
+    name = path.string();
     return detail::load_by_content(path);
   } catch (const std::bad_alloc&) {
-    return error(errc::out_of_memory, path.native(), ": no memory for the model");
+    return error(errc::out_of_memory, name, ": no memory for the model");
   }
 }
 

@@ -211,6 +211,7 @@ TEST(io_huggingface, loads_what_changes_nothing) {
   all.push_back({"layers.1.self_attn.q_proj.bias", {16}, std::span(zeros)});
   all.push_back({"layers.1.self_attn.o_proj.bias", {16}, std::span(zeros)});
   all.push_back({"position_ids", {3}, std::span(ints)});
+  all.push_back({"scaled", {2}, std::span(zeros).first(2)});
   all.push_back({"nothing", {0, 4}, std::span(zeros).first(0)});
   ASSERT_TRUE(write_safetensors(model, all));
   auto got = load_huggingface(folder.path());
@@ -218,14 +219,14 @@ TEST(io_huggingface, loads_what_changes_nothing) {
   auto want = w;
   want.config.bos = 3;
   expect_equal(*got, want);
-  for (const char* word : {"attention_bias is true", "2 tensors that are no weights", "bos_token_id 5 differs"})
+  for (const char* word : {"attention_bias is true", "3 tensors that are no weights", "bos_token_id 5 differs"})
     EXPECT_TRUE(has_note(*got, word)) << word;
   std::vector<float> some = zeros;
   some[5] = 0.1f;
-  all[all.size() - 4].values = std::span(some);
+  all[all.size() - 5].values = std::span(some);
   ASSERT_TRUE(write_safetensors(model, all));
   expect_error(load_huggingface(folder.path()), errc::not_supported, model, {"q_proj.bias is not zero"});
-  all[all.size() - 4] = {"layers.0.scale", {1}, std::span(some).first(1)};
+  all[all.size() - 5] = {"layers.0.scale", {1}, std::span(some).first(1)};
   ASSERT_TRUE(write_safetensors(model, all));
   expect_error(load_huggingface(folder.path()), errc::not_supported, model, {"layers.0.scale is no part"});
 }
@@ -440,7 +441,12 @@ TEST(io_huggingface, what_a_config_says_twice_is_compared) {
   c = read({{"rope_scaling", {{"rope_type", "default"}, {"type", "linear"}, {"factor", 2}}}});
   ASSERT_TRUE(c);
   EXPECT_EQ(c->rope.scaling, rope_scaling::none);
-  EXPECT_TRUE(noted("rope_type is taken"));
+  EXPECT_EQ(notes.size(), 2u);
+  EXPECT_NE(notes[0].find("rope_type is taken"), std::string::npos);
+  c = read({{"rope_parameters", {{"rope_type", "default"}, {"factor", 4}, {"beta_fast", 32}}}});
+  ASSERT_TRUE(c);
+  EXPECT_EQ(c->rope, (rope_config{.dim = 4}));
+  EXPECT_TRUE(noted("rope_parameters of type default has no use for beta_fast, factor"));
   ASSERT_TRUE(read({{"architectures", {"Qwen2ForCausalLM"}}}));
   EXPECT_TRUE(noted("model_type is taken"));
   ASSERT_TRUE(read({{"sliding_window", 10}}));
