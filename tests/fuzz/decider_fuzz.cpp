@@ -6,6 +6,6 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   support::program::given choices({data, size});
-  support::program::run(choices, 2000);
+  support::program::run(choices, 500);
   return 0;
 }
