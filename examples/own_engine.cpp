@@ -3,11 +3,13 @@
 #include <multistate/policies.hpp>
 
 #include <cmath>
+#include <cstddef>
 #include <cstdio>
 #include <random>
 #include <vector>
 
-constexpr int heads = 8, kv_heads = 2, group = heads / kv_heads, d = 32, budget = 64, tokens = 1000;
+constexpr std::size_t heads = 8, kv_heads = 2, group = heads / kv_heads, d = 32, budget = 64;
+constexpr int tokens = 1000;
 
 int main() {
   auto made = multistate::decider<multistate::tova>::make({.budget = budget}, {.kv_heads = kv_heads});
@@ -19,36 +21,37 @@ int main() {
   auto& who = *made;
 
   std::vector<float> keys((budget + 1) * kv_heads * d), values(keys.size());  // the engine's cache, by cell
-  std::vector<int> cell_of(budget + 1);                                       // by slot
-  for (int i = 0; i <= budget; ++i) cell_of[i] = i;
+  std::vector<std::size_t> cell_of(budget + 1);                               // by slot
+  for (std::size_t i = 0; i <= budget; ++i) cell_of[i] = i;
 
   std::mt19937 random(1);
   std::normal_distribution<float> normal;
   std::vector<float> q(heads * d), out(heads * d), row(budget + 1), weights(budget + 1);
   for (int t = 0; t < tokens; ++t) {
     for (const auto& m : who.append(1).lanes[0].moves) std::swap(cell_of[index(m.from)], cell_of[index(m.to)]);
-    const int cell = cell_of[index(who.slots(0)[0])];
-    for (int i = 0; i < kv_heads * d; ++i)
+    const std::size_t cell = cell_of[index(who.slots(0)[0])];
+    for (std::size_t i = 0; i < kv_heads * d; ++i)
       keys[cell * kv_heads * d + i] = normal(random), values[cell * kv_heads * d + i] = normal(random);
     for (float& x : q) x = normal(random);
 
-    const int n = who.live(0);
-    for (int h = 0; h < kv_heads; ++h) {
+    const auto n = static_cast<std::size_t>(who.live(0));
+    for (std::size_t h = 0; h < kv_heads; ++h) {
       std::fill(row.begin(), row.end(), 0.0f);
-      for (int g = h * group; g < (h + 1) * group; ++g) {
+      for (std::size_t g = h * group; g < (h + 1) * group; ++g) {
         float sum = 0;
-        for (int s = 0; s < n; ++s) {
+        for (std::size_t s = 0; s < n; ++s) {
           float dot = 0;
-          for (int i = 0; i < d; ++i) dot += q[g * d + i] * keys[(cell_of[s] * kv_heads + h) * d + i];
+          for (std::size_t i = 0; i < d; ++i) dot += q[g * d + i] * keys[(cell_of[s] * kv_heads + h) * d + i];
           sum += weights[s] = std::exp(dot / std::sqrt(float(d)));
         }
         std::fill_n(&out[g * d], d, 0.0f);
-        for (int s = 0; s < n; ++s) {
+        for (std::size_t s = 0; s < n; ++s) {
           row[s] += weights[s] /= sum;
-          for (int i = 0; i < d; ++i) out[g * d + i] += weights[s] * values[(cell_of[s] * kv_heads + h) * d + i];
+          for (std::size_t i = 0; i < d; ++i)
+            out[g * d + i] += weights[s] * values[(cell_of[s] * kv_heads + h) * d + i];
         }
       }
-      who.observe(0, {.data = row.data(), .n = n, .heads = group});  // the group's weights, summed
+      who.observe(0, {.data = row.data(), .n = who.live(0), .heads = group});  // the group's weights, summed
     }
     for (const auto& m : who.reduce().lanes[0].moves) std::swap(cell_of[index(m.from)], cell_of[index(m.to)]);
   }

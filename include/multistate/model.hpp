@@ -4,6 +4,8 @@
 
 #include <multistate/types/language.hpp>  // first: says what is missing
 
+#include <multistate/types/macros_off.hpp>
+
 #include <multistate/eval/compare.hpp>
 #include <multistate/eval/figures.hpp>
 #include <multistate/eval/oracle.hpp>
@@ -16,3 +18,5 @@
 #include <multistate/model/packed_weights.hpp>
 #include <multistate/model/sampling.hpp>
 #include <multistate/model/tokenizer.hpp>
+
+#include <multistate/types/macros_on.hpp>

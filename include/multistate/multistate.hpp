@@ -4,6 +4,8 @@
 
 #include <multistate/types/language.hpp>  // first: says what is missing
 
+#include <multistate/types/macros_off.hpp>
+
 #include <multistate/attention/attention.hpp>
 #include <multistate/policies.hpp>
 #include <multistate/policy/registry.hpp>
@@ -11,3 +13,5 @@
 #include <multistate/state/multi_state.hpp>
 #include <multistate/step/one_shot.hpp>
 #include <multistate/step/step.hpp>
+
+#include <multistate/types/macros_on.hpp>

@@ -4,6 +4,8 @@
 
 #include <multistate/types/language.hpp>  // first: says what is missing
 
+#include <multistate/types/macros_off.hpp>
+
 #include <multistate/decider/decider.hpp>
 #include <multistate/policy/full.hpp>
 #include <multistate/policy/h2o.hpp>
@@ -11,3 +13,5 @@
 #include <multistate/policy/random.hpp>
 #include <multistate/policy/tova.hpp>
 #include <multistate/policy/window.hpp>
+
+#include <multistate/types/macros_on.hpp>

@@ -143,9 +143,10 @@ struct dot_tile {
     if constexpr (R == 4) {
       store(logits, sums...);
     } else {
-      HWY_ALIGN float dots[Q * R];
+      HWY_ALIGN float dots[static_cast<std::size_t>(Q) * R];
       store_sums(typename product::sum_tag(), dots, sums...);
-      for (std::size_t j = 0; j < Q; ++j) std::memcpy(logits + j * stride, dots + j * R, R * sizeof(float));
+      for (std::size_t j = 0; j < Q; ++j)
+        std::memcpy(logits + j * stride, dots + j * std::size_t{R}, R * sizeof(float));
     }
   }
 

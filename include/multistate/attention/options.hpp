@@ -42,7 +42,8 @@ inline constexpr std::size_t attention_part = 256;      ///< states whose softma
 inline constexpr std::size_t attention_columns = 16;    ///< (token, query head) pairs of a chunk that share one pass
 
 inline float attention_scale(const attention_options& options, const shape& dims) noexcept {
-  return options.scale != 0.0f ? options.scale : static_cast<float>(1.0 / std::sqrt(static_cast<double>(dims.dk)));
+  const bool given = options.scale < 0.0f || options.scale > 0.0f;
+  return given ? options.scale : static_cast<float>(1.0 / std::sqrt(static_cast<double>(dims.dk)));
 }
 
 constexpr std::size_t padded(std::size_t floats) noexcept {

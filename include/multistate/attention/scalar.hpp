@@ -59,7 +59,8 @@ struct scalar_attention {
     const auto group = static_cast<std::size_t>(dims.group());
     const auto dk = static_cast<std::size_t>(dims.dk);
     const auto dv = static_cast<std::size_t>(dims.dv);
-    const double scale = options.scale != 0.0f ? static_cast<double>(options.scale) : 1.0 / std::sqrt(double(dims.dk));
+    const bool has_scale = options.scale < 0.0f || options.scale > 0.0f;
+    const double scale = has_scale ? static_cast<double>(options.scale) : 1.0 / std::sqrt(double(dims.dk));
 
     std::vector<const std::byte*> keys;  // [n]
     std::vector<const std::byte*> values;

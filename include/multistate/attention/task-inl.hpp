@@ -206,7 +206,7 @@ class task_attender {
     seen_ = 0;
     for (std::size_t s = 0; s < end; ++s) {
       index_[seen_] = static_cast<std::uint32_t>(s);
-      seen_ += task_.kv.positions[s] > own(first_) - options_.window ? 1 : 0;
+      seen_ += task_.kv.positions[s] > own(first_) - options_.window ? 1u : 0u;
     }
   }
 
@@ -403,8 +403,8 @@ class task_attender {
     for (std::size_t c = 0; c < columns_; ++c) {
       softmax_part& all = running_[c];
       const softmax_part more = {maxima_[part * columns_ + c], totals_[part * columns_ + c]};
-      if (more.sum == 0.0f) continue;
-      const bool alone = all.sum == 0.0f;
+      if (more.sum <= 0.0f) continue;
+      const bool alone = all.sum <= 0.0f;
       const bool rises = alone || all.max < more.max;
       const float max = rises ? more.max : all.max;
       const float lower = alone ? 0.0f : std::exp((rises ? all.max : more.max) - max);
@@ -425,8 +425,8 @@ class task_attender {
       for (std::size_t part = 0; part < attention_parts(seen_); ++part) {
         const std::size_t at = part * columns_ + c;
         const float below = maxima_[at] - running_[c].max;
-        const float factor = below == 0.0f ? 1.0f : std::exp(below);  // most caches have one part or two
-        maxima_[at] = (totals_[at] == 0.0f ? 0.0f : factor) * inverse;
+        const float factor = below >= 0.0f ? 1.0f : std::exp(below);  // most caches have one part or two
+        maxima_[at] = (totals_[at] <= 0.0f ? 0.0f : factor) * inverse;
       }
     }
     if (rows_ == needs::nothing) return;

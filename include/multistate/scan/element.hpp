@@ -33,8 +33,8 @@ void scan_clear(scan_element<T>& e) noexcept {
 template <std::floating_point T>
 void scan_merge(scan_element<T>& into, const scan_element<T>& from) noexcept {
   MULTISTATE_ASSERT(into.value.size() == from.value.size());
-  if (from.sum == T(0)) return;  // no states: exp(-inf - -inf) would be NaN
-  if (into.sum == T(0)) {
+  if (from.sum <= T(0)) return;  // no states: exp(-inf - -inf) would be NaN
+  if (into.sum <= T(0)) {
     into.max = from.max;
     into.sum = from.sum;
     for (std::size_t i = 0; i < into.value.size(); ++i) into.value[i] = from.value[i];
@@ -53,7 +53,7 @@ template <std::floating_point T>
 void scan_add(scan_element<T>& e, T logit, std::span<const T> value) noexcept {
   MULTISTATE_ASSERT(value.empty() || value.size() == e.value.size());
   if (is_minus_infinity(logit)) return;
-  const bool first = e.sum == T(0);
+  const bool first = e.sum <= T(0);
   const T max = e.max < logit ? logit : e.max;
   const T old = first ? T(0) : std::exp(e.max - max);
   const T weight = std::exp(logit - max);
@@ -69,7 +69,7 @@ void scan_add(scan_element<T>& e, T logit, std::span<const T> value) noexcept {
 template <std::floating_point T>
 void scan_normalise(const scan_element<T>& e, std::span<T> out) noexcept {
   MULTISTATE_ASSERT(out.size() == e.value.size());
-  for (std::size_t i = 0; i < out.size(); ++i) out[i] = e.sum == T(0) ? T(0) : e.value[i] / e.sum;
+  for (std::size_t i = 0; i < out.size(); ++i) out[i] = e.sum <= T(0) ? T(0) : e.value[i] / e.sum;
 }
 
 }  // namespace multistate

@@ -15,7 +15,7 @@ namespace multistate {
 namespace detail {
 
 constexpr float half_to_float(std::uint16_t h) noexcept {
-  const std::uint32_t sign = static_cast<std::uint32_t>(h & 0x8000u) << 16;
+  const std::uint32_t sign = (h & 0x8000u) << 16;
   const std::uint32_t exponent = (h >> 10) & 0x1fu;
   const std::uint32_t mantissa = h & 0x3ffu;
   if (exponent == 0) {  // zero and subnormals: mantissa * 2^-24, exact in float
