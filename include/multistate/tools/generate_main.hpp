@@ -153,7 +153,7 @@ int run_generate(const generate_arguments& a) {
     if (multistate::detail::reader_has_gone()) throw multistate::detail::reader_gone();
   };
   int before = words.bos();
-  for (std::size_t at = 0; at < prompt.size(); at += prompt_chunk) {
+  for (std::size_t at = 0; at < prompt.size() && multistate::detail::interrupted == 0; at += prompt_chunk) {
     const auto part = std::span<const int>(prompt).subspan(at, std::min<std::size_t>(prompt_chunk, prompt.size() - at));
     const bool last = at + part.size() == prompt.size();
     const batch_item item{.memory = &memory,

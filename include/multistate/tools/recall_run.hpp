@@ -132,8 +132,7 @@ class recall_run {
   /// `part` names it among those that were asked before; of many questions each group is one.
   recall_outcome ask(const std::string& part, reading_mode mode, const recall_layout& layout, int questions,
                      std::vector<std::vector<bool>> asked) {
-    constexpr int least_group = 40;
-    const int group = std::max(least_group, 2 * exec_.workers());
+    constexpr int group = 40;
     recall_setup how{.mode = mode, .chunk = s_.chunk, .bos = weights_.config.bos, .asked = std::move(asked)};
     const double before = done_;
     recall_outcome all;

@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <optional>
@@ -31,7 +32,8 @@ class error {
  public:
   error() = default;
 
-  /// The message is the parts one after another; a part is text or a number. Longer than 511 bytes is cut.
+  /// The message is the parts one after another; a part is text or a number. Longer than 511 bytes is cut,
+  /// between code points.
   template <class... Part>
   explicit error(errc code, const Part&... parts) noexcept : code_(code) {
     (append(parts), ...);
@@ -41,8 +43,10 @@ class error {
   std::string_view message() const noexcept { return {text_, size_}; }
 
   void append(std::string_view s) noexcept {
-    for (char c : s)
-      if (size_ < sizeof text_) text_[size_++] = c;
+    const std::size_t room = sizeof text_ - size_;
+    std::size_t n = s.size() < room ? s.size() : room;
+    while (n < s.size() && n > 0 && (static_cast<unsigned char>(s[n]) & 0xc0) == 0x80) --n;  // a code point is not cut
+    for (std::size_t i = 0; i < n; ++i) text_[size_++] = s[i];
   }
   template <std::integral Int>
   void append(Int value) noexcept {

@@ -110,6 +110,9 @@ TEST(error, cuts_a_long_message) {
   e.append(12);
   EXPECT_EQ(e.message().size(), 511u);
   EXPECT_EQ(std::string(bad_result(e).what()), std::string(511, 'x'));
+  std::string far(509, 'x');
+  EXPECT_EQ(error(errc::bad_file, far + "\u4e2d").message(), far) << "a code point is not cut";
+  EXPECT_EQ(error(errc::bad_file, far + "\u00fc").message(), far + "\u00fc");
 }
 
 TEST(result, holds_a_value) {
