@@ -24,15 +24,7 @@ struct generate_arguments {
                                 top_p = "0.95", threads, json;
 };
 
-inline double real_number(std::string_view flag, std::string_view text, double least, double most) {
-  double value = 0;
-  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (text.empty() || code != std::errc() || end != text.data() + text.size() || !(value >= least && value <= most))
-    throw usage_error(std::string(flag) +
-                      multistate::detail::formatted(" must be a number from %g to %g; got '", least, most) +
-                      std::string(text) + "'");
-  return value;
-}
+using multistate::detail::real_number;
 
 /// Which token stood at each position that some layer still holds: memory as bounded as what it describes.
 class token_record {
@@ -219,13 +211,14 @@ int run_generate(const generate_arguments& a) {
                     std::to_string(kept.size()) + " states, positions " + runs_of(kept) + "\n  " + kept_text + "\n";
     }
   write_text(a.json, json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
-  std::fprintf(stderr, "\nremembered of %lld tokens under %s:\n%s%.1f kB allocated, %.1f kB live keys and values",
-               static_cast<long long>(memory.next_position()), json["policy"].get<std::string>().c_str(),
-               remembered.c_str(), 1e-3 * static_cast<double>(memory.bytes() + memory.scratch_bytes()),
-               1e-3 * static_cast<double>(memory.live_bytes()));
+  std::string ending = multistate::detail::formatted(
+      "\nremembered of {} tokens under {}:\n{}{:.1f} kB allocated, {:.1f} kB live keys and values",
+      memory.next_position(), json["policy"].get<std::string>(), remembered,
+      1e-3 * static_cast<double>(memory.bytes() + memory.scratch_bytes()),
+      1e-3 * static_cast<double>(memory.live_bytes()));
   if (::isatty(STDERR_FILENO) != 0 && seconds > 0)
-    std::fprintf(stderr, ", %.0f tokens/s", static_cast<double>(made) / seconds);
-  std::fputs("\n", stderr);
+    ending += multistate::detail::formatted(", {:.0f} tokens/s", static_cast<double>(made) / seconds);
+  std::fputs((ending + "\n").c_str(), stderr);
   return 0;
 }
 

@@ -15,6 +15,7 @@
 #include <multistate/policy/registry.hpp>
 #include <multistate/step/one_shot.hpp>
 #include <multistate/step/step.hpp>
+#include <multistate/types/formatted.hpp>
 #include <multistate/version.hpp>
 
 namespace multistate {
@@ -195,7 +196,7 @@ int replay_main(int argc, char** argv) {
       "Feeds recorded q, k, v (safetensors) through a policy; writes outputs and kept positions, compares them.");
   std::string input, policy_text, format = "f32", out_path, expect_path, json_path;
   detail::replay::feeding feed;
-  double tolerance = 1e-5;
+  std::string tolerance_text = "1e-5";
   app.add_option("FILE", input, "safetensors with q [T,H,dk], k [T,Hkv,dk], v [T,Hkv,dv], already rotated")->required();
   app.add_option("--policy", policy_text, "name[+i]:budget[,key=value]..., for instance tova:64,scope=head; or full")
       ->required();
@@ -205,7 +206,7 @@ int replay_main(int argc, char** argv) {
   app.add_option("--format", format, "of stored keys and values: f32, f16, bf16, i8");
   app.add_option("--out", out_path, "write out, kept, step_end (safetensors)");
   app.add_option("--expect", expect_path, "compare with the out, kept, step_end of this file");
-  app.add_option("--tolerance", tolerance, "largest absolute error of out, 1e-5 unless given");
+  app.add_option("--tolerance", tolerance_text, "largest absolute error of out, 1e-5 unless given");
   app.add_option("--json", json_path, "write the figures as JSON; - is standard output");
   app.set_version_flag("--version", "replay " MULTISTATE_VERSION);
   const auto fail = [](std::string_view what) {
@@ -223,7 +224,8 @@ int replay_main(int argc, char** argv) {
     return fail("--format '" + format + "' is not one of f32, f16, bf16, i8");
   if (policy_text.find('@') != std::string::npos)
     return fail("policy '" + policy_text + "': replay takes no position mode, its keys come rotated");
-  if (!(tolerance >= 0)) return fail("--tolerance must be 0 or more; got " + std::to_string(tolerance));
+  const double tolerance = multistate::detail::number_of(tolerance_text).value_or(-1);
+  if (!(tolerance >= 0)) return fail("--tolerance must be a number, 0 or more; got '" + tolerance_text + "'");
 
   auto policy = known::parse(policy_text);
   if (!policy) return fail(policy.reason().message());
@@ -279,7 +281,10 @@ int replay_main(int argc, char** argv) {
                 format.c_str(), recorded->tokens, done->ends.size(), recorded->dims.heads, recorded->dims.kv_heads);
     if (d.kept_mismatches) std::printf("kept positions   %zu differ\n", *d.kept_mismatches);
     if (d.max_abs_error)
-      std::printf("outputs          largest error %.3g (tolerance %.3g)\n", *d.max_abs_error, tolerance);
+      std::fputs(multistate::detail::formatted("outputs          largest error {:.3g} (tolerance {:.3g})\n",
+                                               *d.max_abs_error, tolerance)
+                     .c_str(),
+                 stdout);
     if (!expect_path.empty()) std::printf("%s\n", differs ? "DIFFERENT" : "same");
   }
   return differs ? 1 : 0;

@@ -4,7 +4,6 @@
 
 #include <array>
 #include <cmath>
-#include <cstdio>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +12,7 @@
 #include <multistate/eval/ranking.hpp>
 #include <multistate/io/file.hpp>
 #include <multistate/tools/command_line.hpp>
+#include <multistate/types/formatted.hpp>
 #include <multistate/version.hpp>
 
 #if !defined(MULTISTATE_COMMIT)
@@ -49,13 +49,6 @@ struct report {
   ranking statistics;
 };
 
-template <class... Value>
-std::string formatted(const char* format, Value... values) {
-  std::array<char, 256> line{};
-  std::snprintf(line.data(), line.size(), format, values...);
-  return line.data();
-}
-
 /// A budget as JSON says it: null keeps everything.
 inline nlohmann::ordered_json budget_json(const entrant& row) {
   return row.budget ? nlohmann::ordered_json(*row.budget) : nlohmann::ordered_json(nullptr);
@@ -76,40 +69,35 @@ inline std::string header_text(const report& r) {
   const auto windows = s.windows().first(r.outcome.windows);
   std::string out;
   if (r.extrapolation)
-    out += formatted("EXTRAPOLATION: windows of %d tokens, the model was trained on %d; Full is no oracle here\n\n",
+    out += formatted("EXTRAPOLATION: windows of {} tokens, the model was trained on {}; Full is no oracle here\n\n",
                      s.window(), r.trained_context);
   out += "multistate " MULTISTATE_VERSION + std::string(*MULTISTATE_COMMIT != 0 ? " (" MULTISTATE_COMMIT ")" : "") +
          "   " + command_text(r.command_line) + "\n";
-  out += formatted("model    %s   %s   trained context %s\n", r.model.c_str(), hash_text(r.model_hash).c_str(),
-                   r.trained_context > 0 ? std::to_string(r.trained_context).c_str() : "unknown");
+  out += formatted("model    {}   {}   trained context {}\n", r.model, hash_text(r.model_hash),
+                   r.trained_context > 0 ? std::to_string(r.trained_context) : "unknown");
   for (const auto& t : r.texts)
-    out += formatted("text     %s   %s   %zu of %zu tokens\n", t.path.c_str(), hash_text(t.hash).c_str(), t.used,
-                     t.tokens);
-  out += formatted("windows  %zu of %zu done, T = %d, stride %d; %s\n", windows.size(), s.windows().size(), s.window(),
-                   s.stride(), bos_rule(r).c_str());
+    out += formatted("text     {}   {}   {} of {} tokens\n", t.path, hash_text(t.hash), t.used, t.tokens);
+  out += formatted("windows  {} of {} done, T = {}, stride {}; {}\n", windows.size(), s.windows().size(), s.window(),
+                   s.stride(), bos_rule(r));
   std::string from = "every query";
   if (s.what() == scoring::tail && !windows.empty()) {
     from = "queries from " + std::to_string(windows[0].scored_from) + " on";
     for (const text_window& w : windows)
       if (w.scored_from != windows[0].scored_from) from = "queries of each window's second half";
   }
-  out += formatted("scored   %lld tokens, %lld bytes: %s\n", static_cast<long long>(s.scored(windows.size())),
-                   static_cast<long long>(s.bytes(windows.size())), from.c_str());
-  out +=
-      formatted("states   %s, %s; Full: %.0f bytes a token\n", r.format.c_str(),
-                r.chunk == 1 ? "one token a step" : formatted("chunks of %d", r.chunk).c_str(), r.full_bytes_per_token);
-  out += formatted("machine  SIMD %s, %d thread%s\n", r.simd_target.c_str(), r.threads, r.threads == 1 ? "" : "s");
-  out += formatted("95 %%     block bootstrap: %d resamples of %s of %zu neighbouring window%s, seed %llu%s\n",
+  out += formatted("scored   {} tokens, {} bytes: {}\n", s.scored(windows.size()), s.bytes(windows.size()), from);
+  out += formatted("states   {}, {}; Full: {:.0f} bytes a token\n", r.format,
+                   r.chunk == 1 ? "one token a step" : formatted("chunks of {}", r.chunk), r.full_bytes_per_token);
+  out += formatted("machine  SIMD {}, {} thread{}\n", r.simd_target, r.threads, r.threads == 1 ? "" : "s");
+  out += formatted("95 %     block bootstrap: {} resamples of {} of {} neighbouring window{}, seed {}{}\n",
                    r.statistics.how.resamples, r.statistics.over_texts ? "texts, then blocks" : "blocks",
-                   r.statistics.block_windows, r.statistics.block_windows == 1 ? "" : "s",
-                   static_cast<unsigned long long>(r.statistics.how.seed),
+                   r.statistics.block_windows, r.statistics.block_windows == 1 ? "" : "s", r.statistics.how.seed,
                    r.statistics.over_texts ? ""
                    : r.texts.size() == 1   ? "; this text only"
                                            : "; these texts only");
   for (const entrant& row : r.rows)
     if (row.seeds.size() > 1) {
-      out += formatted("random   mean over seeds %llu to %llu\n", static_cast<unsigned long long>(row.seeds.front()),
-                       static_cast<unsigned long long>(row.seeds.back()));
+      out += formatted("random   mean over seeds {} to {}\n", row.seeds.front(), row.seeds.back());
       break;
     }
   return out;
@@ -123,13 +111,17 @@ inline std::string table_text(const report& r, bool colour) {
     text.resize(wide, ' ');
     return text;
   };
-  const auto number = [](std::optional<double> x, int width, int digits, double factor = 1) {
-    if (!x || !std::isfinite(*x)) return formatted("%*s", width, x ? "inf" : "-");
-    return std::abs(*x) * factor < 1e5 ? formatted("%*.*f", width, digits, *x * factor)
-                                       : formatted("%*.2g", width, *x * factor);
+  const auto number = [](std::optional<double> x, std::size_t width, int digits, double factor = 1) {
+    std::string text = !x                            ? "-"
+                       : !std::isfinite(*x)          ? "inf"
+                       : std::abs(*x) * factor < 1e5 ? number_text(*x * factor, 'f', digits)
+                                                     : number_text(*x * factor, 'g', 2);
+    text.insert(0, width - std::min(width, text.size()), ' ');
+    return text;
   };
-  constexpr const char* titles = "%8s  %-15s%-5s|%7s%11s%7s | %-23s|%6s |%14s |%6s |%9s%8s\n";
-  constexpr const char* units = "%8s  %-15s%-5s|%7s%11s%7s |%7s%8s%8s |%6s |%8s%6s |%6s |%9s%8s\n";
+  constexpr const char* titles = "{:>8}  {:<15}{:<5}|{:>7}{:>11}{:>7} | {:<23}|{:>6} |{:>14} |{:>6} |{:>9}{:>8}\n";
+  constexpr const char* units =
+      "{:>8}  {:<15}{:<5}|{:>7}{:>11}{:>7} |{:>7}{:>8}{:>8} |{:>6} |{:>8}{:>6} |{:>6} |{:>9}{:>8}\n";
   std::string out = name("") + "    budget |" +
                     formatted(titles, "NLL-Full", "95 %", "rank", "NLL", "perplexity", "bits/",
                               "KL(Full||policy), nats", "top-1", "states seen", "life", "allocated", "live") +
@@ -148,7 +140,7 @@ inline std::string table_text(const report& r, bool colour) {
     starred = starred || mark == "k > T/4";
     greyed = greyed || grey;
     if (colour && grey) out += "\033[2m";
-    out += name(row.policy) + formatted(" %6s %-2s |", row.budget ? std::to_string(*row.budget).c_str() : "all",
+    out += name(row.policy) + formatted(" {:>6} {:<2} |", row.budget ? std::to_string(*row.budget) : "all",
                                         grey           ? "**"
                                         : mark.empty() ? ""
                                                        : "*");
@@ -156,10 +148,10 @@ inline std::string table_text(const report& r, bool colour) {
       const figures& f = *row.measured;
       out += number(f.nll_minus_full, 8, 4) +
              (f.spread ? number(f.spread->low, 8, 4) + number(f.spread->high, 8, 4) : std::string(16, ' ')) +
-             formatted(" %-5s|", f.letter.c_str()) + number(f.nll, 7, 4) + number(f.perplexity, 11, 3) +
+             formatted(" {:<5}|", f.letter) + number(f.nll, 7, 4) + number(f.perplexity, 11, 3) +
              number(f.bits_per_byte, 7, 4) + " |" + number(f.kl_mean, 7, 4) + number(f.kl_median, 8, 4) +
              number(f.kl_p99, 8, 4) + " |" + number(f.top1_agreement, 6, 1, 100) + " |" +
-             number(f.states_attended_mean, 8, 1) + formatted("%6d", f.states_attended_max) + " |" +
+             number(f.states_attended_mean, 8, 1) + formatted("{:6}", f.states_attended_max) + " |" +
              number(f.mean_life, 6, 1) + " |" + number(static_cast<double>(f.bytes_allocated), 9, 1, 1e-3) +
              number(f.bytes_live, 8, 1, 1e-3);
     } else {
