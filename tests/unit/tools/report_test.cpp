@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <multistate/tools/html_report.hpp>
 #include <multistate/tools/report.hpp>
+#include <support/locale.hpp>
 
 namespace {
 
@@ -88,6 +90,35 @@ TEST(Report, CsvQuotes) {
   EXPECT_NE(csv.find("\n\"tova,scope=head\",4,9.5,8.25,"), csv.npos) << csv;
   EXPECT_NE(csv.find("\"needs \"\"0 <= recent <= budget\"\"\""), csv.npos) << csv;
   EXPECT_NE(csv.find("\nfull,,1.25,"), csv.npos) << csv;
+}
+
+TEST(Report, NoPathIsTooLong) {
+  small_report x;
+  x.r.model = std::string(300, 'm') + "/{braces} %s";
+  x.r.texts.push_back({std::string(5000, 't'), 0xabc, 7, 5});
+  const std::string head = header_text(x.r);
+  EXPECT_NE(head.find("\nmodel    " + x.r.model + "   0000000000000000   trained context unknown\n"), head.npos)
+      << head;
+  EXPECT_NE(head.find("\ntext     " + x.r.texts[0].path + "   0000000000000abc   5 of 7 tokens\n"), head.npos) << head;
+  small_report y;
+  y.r.rows[1].measured->letter = std::string(300, 'a');
+  y.r.rows[2].skipped = std::string(1000, 's');
+  const std::string table = table_text(y.r, false);
+  EXPECT_NE(table.find(y.r.rows[1].measured->letter + "|"), table.npos);
+  EXPECT_NE(table.find("skipped: " + y.r.rows[2].skipped + "\n"), table.npos);
+}
+
+TEST(Report, NoLocaleChangesIt) {
+  const small_report x;
+  const auto outputs = [&] {
+    const auto json = to_json(x.r);
+    return std::vector{header_text(x.r), table_text(x.r, true), to_csv(json), json.dump(2), to_html(json)};
+  };
+  const auto plain = outputs();
+  const support::comma_locale there;
+  EXPECT_EQ(outputs(), plain);
+  EXPECT_EQ(nlohmann::ordered_json::parse(plain[3]), to_json(x.r));
+  if (!there.in_c()) GTEST_SKIP() << "no locale with decimal commas; C++ alone had one";
 }
 
 TEST(Report, HeaderSaysHowItWasDone) {

@@ -50,7 +50,7 @@ TEST(Svg, AnAxisHasLength) {
 
 TEST(Svg, WhatHasNoPlaceIsLeftOut) {
   line_plot p{.title = "t", .description = "d", .x = {"x", 1, 100, true}, .y = {"y", 0, 1, false}, .series = {}};
-  EXPECT_NE(to_svg(p).find("nothing to show"), std::string::npos);
+  EXPECT_NE(to_svg(p).str().find("nothing to show"), std::string::npos);
   p.series = {{"a", {{0, 0.5}, {10, nan}, {10, 0.5, 0.25, 0.75}}}};
   const std::string svg = to_svg(p);
   EXPECT_EQ(svg.find("nothing to show"), svg.npos);
