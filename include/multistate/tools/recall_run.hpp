@@ -270,9 +270,9 @@ class recall_run {
 
 /// A line for each cell group of one fact, read token by token: shares at distances by budget.
 inline std::string recall_text(const nlohmann::ordered_json& recall) {
-  std::string out =
-      formatted("recall   one fact, {} questions a cell, 95 % intervals (Wilson); n/a: Full is under 0.9\n",
-                recall["questions"].template get<int>());
+  std::string out = formatted(
+      "recall   one fact, {} questions a cell; tokens back: share right (95 %, Wilson); n/a: Full is under 0.9\n",
+      recall["questions"].template get<int>());
   std::string row;
   for (const auto& cell : recall["cells"]) {
     if (cell["facts"] != 1 || cell["mode"] != "sequential" || cell["variant"] == "first_too") continue;

@@ -54,10 +54,40 @@ inline nlohmann::ordered_json budget_json(const entrant& row) {
   return row.budget ? nlohmann::ordered_json(*row.budget) : nlohmann::ordered_json(nullptr);
 }
 
-/// "k > T/4": little was forgotten there; "k >= T/2": next to nothing.
-inline std::string_view mark_of(const entrant& row, int window) noexcept {
+/// "k > T/4": little was forgotten there; "k >= T/2": next to nothing. T is the longest window that there is.
+inline std::string_view mark_of(const entrant& row, int longest) noexcept {
   if (!row.budget) return {};
-  return 2.0 * *row.budget >= window ? "k >= T/2" : 4.0 * *row.budget > window ? "k > T/4" : "";
+  return 2.0 * *row.budget >= longest ? "k >= T/2" : 4.0 * *row.budget > longest ? "k > T/4" : "";
+}
+
+/// What has to be known about numbers from so much text and this model.
+inline std::vector<std::string> sample_notes(const report& r, const text_sample& sample, int vocab) {
+  std::vector<std::string> out;
+  const std::size_t blocks = r.statistics.blocks;
+  if (blocks < block_bootstrap::least_blocks)
+    out.push_back(formatted("no 95 % intervals: they need {} blocks of windows to draw from, here {} {}",
+                            block_bootstrap::least_blocks, blocks == 1 ? "is" : "are", blocks));
+  else if (constexpr std::size_t good = 10; blocks < good)
+    out.push_back(formatted("95 % intervals from {} blocks of windows are rough, rather too narrow", blocks));
+  const int longest = most_queries(sample);
+  std::string all_kept;
+  std::optional<int> last;
+  for (const entrant& row : r.rows) {
+    if (row.budget && row.budget != last && *row.budget >= longest)
+      all_kept += (all_kept.empty() ? "" : ", ") + std::to_string(*row.budget);
+    last = row.budget;
+  }
+  if (!all_kept.empty())
+    out.push_back(formatted("k = {}: nothing was forgotten, the longest window has {} tokens", all_kept, longest));
+  constexpr std::int64_t few = 256;
+  if (const std::int64_t scored = sample.scored(r.outcome.windows); scored < few)
+    out.push_back(formatted("a text this short says next to nothing about policies: {} tokens are scored", scored));
+  if (const auto& full = r.rows[0].measured; full && full->nll > 0.75 * std::log(vocab))
+    out.push_back(
+        formatted("the model hardly knows this text (Full's perplexity is {:.3g}, that of guessing {}): costs and "
+                  "recall say little",
+                  full->perplexity, vocab));
+  return out;
 }
 
 inline std::string bos_rule(const report& r) {
@@ -89,12 +119,15 @@ inline std::string header_text(const report& r) {
   out += formatted("states   {}, {}; Full: {:.0f} bytes a token\n", r.format,
                    r.chunk == 1 ? "one token a step" : formatted("chunks of {}", r.chunk), r.full_bytes_per_token);
   out += formatted("machine  SIMD {}, {} thread{}\n", r.simd_target, r.threads, r.threads == 1 ? "" : "s");
-  out += formatted("95 %     block bootstrap: {} resamples of {} of {} neighbouring window{}, seed {}{}\n",
-                   r.statistics.how.resamples, r.statistics.over_texts ? "texts, then blocks" : "blocks",
-                   r.statistics.block_windows, r.statistics.block_windows == 1 ? "" : "s", r.statistics.how.seed,
-                   r.statistics.over_texts ? ""
-                   : r.texts.size() == 1   ? "; this text only"
-                                           : "; these texts only");
+  if (r.statistics.blocks < block_bootstrap::least_blocks)
+    out += "95 %     no intervals: too few windows\n";
+  else
+    out += formatted("95 %     block bootstrap: {} resamples of {} of {} neighbouring window{}, seed {}{}\n",
+                     r.statistics.how.resamples, r.statistics.over_texts ? "texts, then blocks" : "blocks",
+                     r.statistics.block_windows, r.statistics.block_windows == 1 ? "" : "s", r.statistics.how.seed,
+                     r.statistics.over_texts ? ""
+                     : r.texts.size() == 1   ? "; this text only"
+                                             : "; these texts only");
   for (const entrant& row : r.rows)
     if (row.seeds.size() > 1) {
       out += formatted("random   mean over seeds {} to {}\n", row.seeds.front(), row.seeds.back());
@@ -131,11 +164,12 @@ inline std::string table_text(const report& r, bool colour) {
   const std::string rule(out.find('\n'), '-');
   out += rule + "\n";
   std::optional<int> group;
+  const int longest = most_queries(*r.sample);
   bool starred = false, greyed = false;
   for (const entrant& row : r.rows) {
     if (row.budget != group) out += rule + "\n";
     group = row.budget;
-    const std::string_view mark = mark_of(row, r.sample->window());
+    const std::string_view mark = mark_of(row, longest);
     const bool grey = mark == "k >= T/2";
     starred = starred || mark == "k > T/4";
     greyed = greyed || grey;
@@ -162,7 +196,9 @@ inline std::string table_text(const report& r, bool colour) {
   }
   if (starred || greyed) out += "\n";  // footnotes
   if (starred) out += "*   k > T/4: not much was forgotten\n";
-  if (greyed) out += "**  k >= T/2: little was forgotten\n";
+  if (greyed) out += "**  k >= T/2: little was forgotten, nothing from k = T on\n";
+  if ((starred || greyed) && longest < r.sample->window())
+    out += formatted("    (T = {}, the tokens of the longest window)\n", longest);
   return out;
 }
 
@@ -194,9 +230,9 @@ inline nlohmann::ordered_json pairs_json(const report& r) {
                    {"a", r.rows[p.a].policy},
                    {"b", r.rows[p.b].policy},
                    {"difference", p.difference},
-                   {"interval", json::array({p.spread.low, p.spread.high})},
-                   {"p", p.p},
-                   {"p_holm", p.p_holm}});
+                   {"interval", p.spread ? json::array({p.spread->low, p.spread->high}) : json(nullptr)},
+                   {"p", p.p ? json(*p.p) : json(nullptr)},
+                   {"p_holm", p.p_holm ? json(*p.p_holm) : json(nullptr)}});
   return out;
 }
 
@@ -287,7 +323,7 @@ inline nlohmann::ordered_json to_json(const report& r) {
     x["bytes_allocated"] = row.measured ? json(f.bytes_allocated) : json(nullptr);
     x["bytes_live"] = measured(f.bytes_live);
     if (!row.seeds.empty()) x["seeds"] = row.seeds;
-    const std::string_view mark = mark_of(row, s.window());
+    const std::string_view mark = mark_of(row, most_queries(s));
     x["mark"] = mark.empty() ? json(nullptr) : json(mark);
     x["skipped"] = row.skipped.empty() ? json(nullptr) : json(row.skipped);
     add_curves(x, f);

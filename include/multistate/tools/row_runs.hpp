@@ -146,12 +146,12 @@ class row_runs {
         double mean = 0;
         for (std::size_t w = 0; w < above.size(); ++w)
           mean += (above[w] -= full[w]) / static_cast<double>(above.size());
-        const interval spread = percentile_interval(boot.means(std::span(&above, 1))[0]);
+        const auto spread = interval_of(boot, boot.means(std::span(&above, 1))[0]);
         out.push_back({{"policy", rows[r].policy},
                        {"budget", budget_json(rows[r])},
                        {"mode", reading_modes[m]},
                        {"nll_minus_full", mean},
-                       {"interval", {spread.low, spread.high}},
+                       {"interval", spread ? json{spread->low, spread->high} : json(nullptr)},
                        {"recall", nullptr},
                        {"states_attended_max", scores[r]["most"]},
                        {"prompt_tokens", third},

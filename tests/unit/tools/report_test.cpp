@@ -121,6 +121,56 @@ TEST(Report, NoLocaleChangesIt) {
   if (!there.in_c()) GTEST_SKIP() << "no locale with decimal commas; C++ alone had one";
 }
 
+TEST(Report, MarksGoByTheLongestWindowThereIs) {
+  small_report x;
+  x.texts[0].tokens.resize(10);
+  x.texts[0].bytes.resize(10);
+  x.sample = text_sample::make(x.texts, 1024, 5, scoring::tail).value();
+  x.r.sample = &*x.sample;
+  x.r.outcome.windows = 1;
+  const auto json = to_json(x.r);
+  EXPECT_EQ(json["window"], 1024);
+  EXPECT_EQ(json["rows"][1]["mark"], "k > T/4");   // 4 of 10
+  EXPECT_EQ(json["rows"][2]["mark"], "k >= T/2");  // 5 of 10
+  const std::string table = table_text(x.r, false);
+  EXPECT_NE(table.find("     4 *  |"), table.npos);
+  EXPECT_NE(table.find("     5 ** |"), table.npos);
+  EXPECT_NE(table.find("(T = 10, the tokens of the longest window)"), table.npos) << table;
+}
+
+TEST(Report, NotesSayWhatTheNumbersCannot) {
+  small_report x;
+  const auto notes = [&](int vocab) {
+    std::string out;
+    for (const std::string& note : sample_notes(x.r, *x.sample, vocab)) out += note + "\n";
+    return out;
+  };
+  const auto says = [&](const char* what, int vocab = 257) { return notes(vocab).find(what) != std::string::npos; };
+  x.r.statistics.blocks = 3;
+  EXPECT_TRUE(says("no 95 % intervals: they need 4 blocks of windows to draw from, here are 3\n")) << notes(257);
+  EXPECT_NE(header_text(x.r).find("95 %     no intervals: too few windows\n"), std::string::npos);
+  x.r.statistics.blocks = 4;
+  EXPECT_TRUE(says("95 % intervals from 4 blocks of windows are rough"));
+  x.r.statistics.blocks = 10;
+  EXPECT_FALSE(says("95 %"));
+  EXPECT_FALSE(says("nothing was forgotten"));
+  x.r.rows[3].budget = 16;
+  EXPECT_TRUE(says("k = 16: nothing was forgotten, the longest window has 16 tokens")) << notes(257);
+  EXPECT_TRUE(says("a text this short says next to nothing about policies: 32 tokens are scored")) << notes(257);
+  EXPECT_FALSE(says("hardly knows"));
+  EXPECT_TRUE(says("the model hardly knows this text (Full's perplexity is 3.5, that of guessing 4)", 4)) << notes(4);
+}
+
+TEST(Report, NothingIsPutInTheIntervalsPlace) {
+  small_report x;
+  x.r.statistics.pairs.push_back({.budget = 4, .a = 1, .b = 3, .difference = 0.5});
+  const auto json = to_json(x.r);
+  EXPECT_TRUE(json["rows"][1]["interval"].is_null());
+  for (const char* key : {"interval", "p", "p_holm"}) EXPECT_TRUE(json["pairs"][0][key].is_null()) << key;
+  EXPECT_NE(to_csv(json).find("\n\"tova,scope=head\",4,9.5,8.25,13359.7,,,,"), std::string::npos) << to_csv(json);
+  EXPECT_NE(to_html(json).find("<td>0.5000</td><td>&#8211;</td><td>&#8211;</td><td>&#8211;</td>"), std::string::npos);
+}
+
 TEST(Report, HeaderSaysHowItWasDone) {
   const small_report x;
   const std::string head = header_text(x.r);
