@@ -12,6 +12,7 @@
 #include <multistate/eval/ranking.hpp>
 #include <multistate/io/file.hpp>
 #include <multistate/tools/command_line.hpp>
+#include <multistate/tools/report_reading.hpp>
 #include <multistate/types/formatted.hpp>
 #include <multistate/version.hpp>
 
@@ -369,14 +370,15 @@ inline std::string to_csv(const nlohmann::ordered_json& report) {
   std::string out;
   for (const char* column : columns) (out += out.empty() ? "" : ",") += column;
   out += "\n";
-  for (const auto& row : report["rows"]) {
+  for (const auto& row : list_at(report, "rows")) {
     std::string line;
     for (const char* column : columns) {
       const std::string_view name = column;
-      const bool low = name == "interval_low", ends = low || name == "interval_high";
-      const auto& held = row[ends ? "interval" : column];
-      const auto& value = ends && !held.is_null() ? held[low ? 0 : 1] : held;
-      std::string text = value.is_null() ? "" : value.is_string() ? value.template get<std::string>() : value.dump();
+      const bool low = name == "interval_low";
+      const auto& ends = list_at(row, "interval");
+      std::string text = !low && name != "interval_high" ? word_at(row, name)
+                         : ends.size() == 2              ? text_of(ends[low ? 0 : 1])
+                                                         : "";
       if (text.find_first_of(",\"\n") != text.npos) {
         for (std::size_t at = 0; (at = text.find('"', at)) != text.npos; at += 2) text.insert(at, 1, '"');
         text = '"' + text + '"';
