@@ -141,15 +141,15 @@ inline markup glossary() {
          "<dt><code>h2o</code></dt><dd>The newest half, and those with the most attention so far (heavy hitters).</dd>"
          "<dt><code>tova</code></dt><dd>Those that the current query attends most.</dd>"
          "<dt><code>knorm</code></dt><dd>Those with the smallest keys.</dd>"
-         "<dt><code>random</code>, <code>oracle</code></dt><dd>Any: the baseline. Those that later queries will "
-         "attend: "
-         "it knows the future and is no policy.</dd>"
+         "<dt><code>random</code></dt><dd>Any: the baseline.</dd>"
+         "<dt><code>oracle</code></dt><dd>Those that later queries will attend: it knows the future and is no "
+         "policy.</dd>"
          "<dt><code>short</code></dt><dd>No cache: each query anew on the newest k tokens.</dd>"
          "<dt><code>scope=head</code>, <code>scope=layer</code></dt><dd>Each KV head decides for itself, or all of a "
          "layer together.</dd>"
-         "<dt><code>@incache</code>, <code>@log</code></dt><dd>Keys are numbered by their place in the cache; long "
-         "gaps "
-         "between them count as their logarithm. Else positions are those of the text.</dd></dl></details>\n";
+         "<dt><code>@incache</code></dt><dd>Keys are numbered by their place in the cache; else by that in the "
+         "text.</dd>"
+         "<dt><code>@log</code></dt><dd>Long gaps between keys count as their logarithm.</dd></dl></details>\n";
 }
 
 /// A part of the page. Empty: it is left out, and one line says what would fill it.

@@ -110,7 +110,7 @@ inline markup plots_by_budget(const report_json& report, const char* key, const 
     if (p.series.empty()) continue;
     if (survival) {  // Window forgets at one age exactly
       const double k = as_number(budget);
-      p.series.push_back({"window, exact", {{1, 1}, {k, 1}, {k + 1, 0}, {std::max(most, k + 1), 0}}, 0, true, false});
+      p.series.push_back({"exact window", {{1, 1}, {k, 1}, {k + 1, 0}, {std::max(most, k + 1), 0}}, 0, true, false});
     }
     fit(p, like.x.title, x_log, like.y.title, true);
     out += "<figure><h3>k = " + escaped(text_of(budget)) + "</h3>" + to_svg(p) + "</figure>\n";
@@ -203,6 +203,7 @@ inline markup recall_figure(const report_json& report) {
         if (variant != "last" || is_true(c, "not_applicable")) continue;
         plot_series& s = lines[policy];
         s.name = policy, s.style = style_of(report, policy), s.reference = is_reference(policy);
+        s.marks = !s.reference;
         s.points.push_back({x, share, end_at(c, "interval", 0), end_at(c, "interval", 1)});
         if (const double f = number_at(c, "full_share"); std::isfinite(f)) full[x].first += f, ++full[x].second;
       }

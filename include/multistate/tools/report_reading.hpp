@@ -96,6 +96,7 @@ inline constexpr std::array<std::string_view, 12> known_styles{
 /// A policy looks the same in every figure of every report: its name alone is its style. Of other policies two may want
 /// the same one; then the later by name takes the next that is free.
 inline int style_of(const report_json& report, std::string_view policy) {
+  if (is_reference(policy)) return 0;
   const auto known = std::find(known_styles.begin(), known_styles.end(), policy);
   if (known != known_styles.end()) return static_cast<int>(known - known_styles.begin());
   std::set<std::string> others{std::string(policy)};

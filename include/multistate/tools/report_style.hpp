@@ -51,7 +51,8 @@ svg .grid { stroke: var(--rule); stroke-width: .6; } svg .zero, svg .axis { stro
 .c0 { color: var(--c0); } .c1 { color: var(--c1); } .c2 { color: var(--c2); } .c3 { color: var(--c3); }
 .c4 { color: var(--c4); } .c5 { color: var(--c5); } .c6 { color: var(--c6); } .c7 { color: var(--c7); }
 .cell { fill: var(--accent); }
-.table { overflow-x: auto; margin: 1rem 0; }
+.table { overflow-x: auto; margin: 1rem 0; background: linear-gradient(to left, var(--paper) 1rem, transparent) right / 3rem 100% no-repeat local,
+  linear-gradient(to left, var(--rule), transparent) right / 1.2rem 100% no-repeat scroll; } /* a shade where there is more */
 table { border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums lining-nums; }
 caption { text-align: left; font-weight: 600; padding: 0 0 .4rem; }
 th, td { text-align: right; padding: .22rem .65rem; white-space: nowrap; vertical-align: bottom; }

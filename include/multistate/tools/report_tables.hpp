@@ -50,9 +50,9 @@ inline markup interval_cell(const report_json& row, int digits) {
 }
 
 inline markup main_table(const report_json& report) {
-  html_table t("All rows", {"policy", "k", "NLL &#8722; Full, nats/token", "95 % interval", "alike", "NLL",
-                            "perplexity", "bits/byte", "KL mean", "KL p99", "top-1 %", "gap closed %", "mass kept %",
-                            "recall %", "states, mean", "states, most", "life, steps", "allocated, kB", "live, kB"});
+  html_table t("All rows", {"policy", "k", "NLL &#8722; Full, nats/token", "95 % interval", "alike", "recall %",
+                            "gap closed %", "mass kept %", "NLL", "perplexity", "bits/byte", "KL mean", "KL p99",
+                            "top-1 %", "states, mean", "states, most", "life, steps", "allocated, kB", "live, kB"});
   report_json group;
   for (const report_json& row : list_at(report, "rows")) {
     const std::string mark = word_at(row, "mark"), skipped = word_at(row, "skipped");
@@ -71,23 +71,19 @@ inline markup main_table(const report_json& report) {
            k + (mark.empty() ? ""
                 : grey       ? "&#8202;**"
                              : "&#8202;*"),
-           n("nll_minus_full", 4), interval_cell(row, 4), escaped(word_at(row, "letter")), n("nll", 4),
-           n("perplexity", 2), n("bits_per_byte", 3), n("kl_mean", 4), n("kl_p99", 3), n("top1_agreement", 1, 100),
-           n("gap_closed", 1, 100), n("kept_mass", 1, 100), n("recall", 1, 100), n("states_attended_mean", 1),
+           n("nll_minus_full", 4), interval_cell(row, 4), escaped(word_at(row, "letter")), n("recall", 1, 100),
+           n("gap_closed", 1, 100), n("kept_mass", 1, 100), n("nll", 4), n("perplexity", 2), n("bits_per_byte", 3),
+           n("kl_mean", 4), n("kl_p99", 3), n("top1_agreement", 1, 100), n("states_attended_mean", 1),
            n("states_attended_max", 0), n("mean_life", 1), n("bytes_allocated", 0, 1e-3), n("bytes_live", 0, 1e-3)},
           kind);
   }
   return t.str() +
          "<p class=\"caption\">Rows of one budget that share a letter under <i>alike</i> can't be told apart. * k &gt; "
-         "T/4: not much was forgotten; ** k &#8805; T/2: little or nothing was (T: the longest window). <i>Gap "
-         "closed</i>: how "
-         "much of what <code>random</code> loses a policy does not lose; <i>mass kept</i>: the share of Full's "
-         "attention on "
-         "states that the policy has; <i>recall</i>: facts told earlier, mean over distances; <i>states</i>: attended "
-         "by a "
-         "query; <i>life</i>: queries that see a state; <i>allocated</i>: all memory of one sequence, <i>live</i>: its "
-         "keys and "
-         "values.</p>\n";
+         "T/4: not much was forgotten; ** k &#8805; T/2: little or nothing was (T: the longest window). <i>Recall</i>: "
+         "facts told earlier, mean over distances; <i>gap closed</i>: how much of what <code>random</code> loses a "
+         "policy does not lose; <i>mass kept</i>: the share of Full's attention on states that the policy has; "
+         "<i>states</i>: attended by a query; <i>life</i>: queries that see a state; <i>allocated</i>: all memory of "
+         "one sequence, <i>live</i>: its keys and values.</p>\n";
 }
 
 inline markup pair_table(const report_json& report) {

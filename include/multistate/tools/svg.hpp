@@ -98,7 +98,7 @@ struct plot_series {
   std::string name;
   std::vector<plot_point> points;
   int style = 0;
-  bool reference = false;  ///< drawn grey and dashed: not one of those compared
+  bool reference = false;  ///< drawn grey and dotted: not one of those compared
   bool marks = true;
 };
 
@@ -185,7 +185,7 @@ inline markup to_svg(const line_plot& p) {
     if (line.empty()) continue;
     ends.emplace_back(last, i);
     out += "<g class=\"series " + (s.reference ? markup("ref") : "c" + whole(s.style % plot_colours)) +
-           (s.style >= plot_colours ? " dashed" : "") + "\">";
+           (s.style >= plot_colours && !s.reference ? " dashed" : "") + "\">";
     if (!upper.empty()) out += "<path class=\"band\" d=\"" + upper + lower + "z\"/>";
     out += "<path class=\"line\" d=\"" + line + "\"/>" + marks + "</g>";
   }
@@ -199,7 +199,8 @@ inline markup to_svg(const line_plot& p) {
   for (const auto& [y, i] : ends) {
     const plot_series& s = p.series[i];
     out += "<g class=\"series " + (s.reference ? markup("ref") : "c" + whole(s.style % plot_colours)) + "\">" +
-           plot_mark(s.style, right + 12, y);
+           (s.reference ? "<path class=\"line\" d=\"M" + pixels(right + 6) + " " + pixels(y) + "h12\"/>"
+                        : plot_mark(s.style, right + 12, y));
     text(right + 22, y + 4, "label", s.name);
     out += "</g>";
   }

@@ -60,6 +60,15 @@ TEST(Svg, WhatHasNoPlaceIsLeftOut) {
   EXPECT_NE(svg.find("95 % from 0.25 to 0.75"), svg.npos);
 }
 
+TEST(Svg, ReferencesAreDottedWithoutAMark) {
+  line_plot p{.title = "t", .description = "d", .x = {}, .y = {}, .series = {}};
+  p.series = {{"random", {{0, 0.5}, {1, 0.5}}, plot_colours + 1, true, false}, {"mine", {{0, 0.5}, {1, 0.5}}, 9}};
+  const std::string svg = to_svg(p);
+  EXPECT_EQ(count(svg, "dashed"), 1);
+  EXPECT_EQ(count(svg, "class=\"series ref\""), 2);  // the line, and its name behind a piece of it
+  EXPECT_EQ(count(svg, "class=\"line\""), 3);
+}
+
 TEST(Svg, NamesDoNotOverlap) {
   line_plot p{.title = "t", .description = "d", .x = {}, .y = {}, .series = {}};
   for (int i = 0; i < 9; ++i) p.series.push_back({"s" + std::to_string(i), {{0, 0.5}, {1, 0.5}}, i});
