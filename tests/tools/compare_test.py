@@ -4,6 +4,7 @@
 import csv
 import json
 import math
+import os
 import pathlib
 import random
 import shutil
@@ -114,6 +115,9 @@ def demo(compare, folder):
     check(full["interval"] is None and full["kept_mass"] == 1 and full["gap_closed"] is None, "Full has no interval")
     check(rows["random", 16]["gap_closed"] == 0 and rows["oracle", 16]["gap_closed"] > 0.5, "gap closed: from random to Full")
     check(all(p["alive"] == (p["age"] <= 16) for p in rows["window", 16]["survival"]), "Window's survival is a step at k")
+    for key, row in rows.items():
+        alive = [p["alive"] for p in row["survival"]]
+        check(alive == sorted(alive, reverse=True), f"{key}: survival never rises: {alive}")
     check(abs(sum(k["share"] for k in full["life_by_kind"].values()) - 1) < 1e-9, "base rates of kinds")
     check(report["bootstrap"] == {"resamples": 10000, "seed": 1, "block_windows": 1, "over": "blocks", "this_text_only": True}, "bootstrap")
     check(all(p["interval"][0] <= p["difference"] <= p["interval"][1] and p["p"] <= p["p_holm"] <= 1 for p in report["pairs"]), "pairs")
@@ -307,6 +311,71 @@ def tokenizers(compare, folder):
     report = json.loads(works(compare, "--model", model, "--text", text, "--window", 32, "--score", "all", "--policies", "tova:4", "--json", "-").stdout)
     check(report["scored_bytes"] == 10, f"a text of 10 bytes: {report['scored_bytes']}")
     check(max(report["trace"]["tokens"]) > 258 and 3 + 0x40 not in report["trace"]["tokens"], "no byte where there is none")
+
+
+def little(compare, folder):
+    """Few windows, short texts, budgets that hold everything: nothing is claimed that was not measured."""
+    out, table, page = folder / "little.json", folder / "little.csv", folder / "little.html"
+    for windows, told in [(1, False), (2, False), (3, False), (4, True)]:
+        works(compare, "--window", 64, "--tokens", 32 * (windows + 1), "--policies", "tova,random", "--budgets", 8, "--quiet", "--json", out, "--csv", table, "--html", page)
+        report = json.loads(out.read_text())
+        rows = report["rows"][1:]
+        check(len(report["windows"]) == windows and all((r["interval"] is not None) == told for r in rows), f"{windows} windows: intervals {[r['interval'] for r in rows]}")
+        check(told or all(r["gap_closed"] is None for r in rows) and all(p["interval"] is p["p"] is p["p_holm"] is None for p in report["pairs"]), f"{windows} windows: no gap, no p")
+        check(all((r["interval_low"] != "") == (r["interval_high"] != "") == told for r in list(csv.DictReader(table.open()))[1:]), f"{windows} windows: CSV")
+        check(any("no 95 % intervals" in note for note in report["notes"]) != told, f"{windows} windows: a note: {report['notes']}")
+        check(told or "class=\"band\"" not in page.read_text().split("</figure>")[0].replace("ref\"><path class=\"band", ""), f"{windows} windows: no bands")
+    text = folder / "sixty.txt"
+    text.write_text("It was a dark night, and the two of them went home at last. ")
+    done = works(compare, "--text", text, "--policies", "tova,h2o,window", "--budgets", "16,64", "--json", out, "--html", page)
+    report = json.loads(out.read_text())
+    check({r["mark"] for r in report["rows"] if r["budget"] == 64} == {"k >= T/2"} and {r["mark"] for r in report["rows"] if r["budget"] == 16} == {"k > T/4"}, "marks go by the longest window")
+    check(all(r["nll_minus_full"] == 0 and r["interval"] is None for r in report["rows"] if r["budget"] == 64), "64 of 60 states forget nothing")
+    check(all(p["budget"] == 16 for p in report["pairs"]), "and are not compared")
+    check("k = 64: nothing was forgotten, the longest window has 60 tokens" in done.stdout and "a text this short" in done.stdout, f"and it is said: {done.stdout[-600:]}")
+    check("With k = 16 states" in page.read_text() and "With k = 64" not in page.read_text(), "the first sentence is of what was forgotten")
+    text.write_text("word")
+    refuses(compare, "--text", text, says="nothing would be forgotten: the longest window has 4 tokens and no budget (16, 64, 256) is below it")
+    refuses(compare, "--text", text, "--policies", "tova:4,oracle:9", says="no budget (4, 9) is below it; give --budgets below 4, or a longer text")
+    works(compare, "--text", text, "--policies", "tova:3,oracle:9", "--quiet")
+
+
+def long_path(compare, folder):
+    """Lines of the report that hold a path end as others do."""
+    demo = pathlib.Path(works(compare, "--tokens", 64, "--policies", "full").stdout.split("\nmodel    ")[1].split("   ")[0])
+    deep = folder.joinpath(*["a_folder_with_a_long_name"] * 11)
+    deep.mkdir(parents=True)
+    (deep / "model").symlink_to(demo)
+    text = deep / "text.txt"
+    text.write_text("It was a dark night, and the two of them went home. " * 12)
+    lines = works(compare, "--model", deep / "model", "--text", text, "--window", 256, "--policies", "window:16").stdout.splitlines()
+    model, read = (next(line for line in lines if line.startswith(start)) for start in ("model", "text"))
+    check(model.startswith(f"model    {deep / 'model'}   ") and model.endswith("   trained context 1024"), f"the model's line: {model}")
+    check(read.startswith(f"text     {text}   ") and read.endswith(" tokens"), f"the text's line: {read}")
+
+
+def commas(compare, folder):
+    """A program that takes up a locale with decimal commas writes the same."""
+    locale, library, source = folder / "locale", folder / "setlocale.so", folder / "setlocale.c"
+    locale.mkdir()
+    source.write_text('#include <locale.h>\n__attribute__((constructor)) static void go(void) { setlocale(LC_ALL, ""); }\n')
+    try:
+        made = [subprocess.run(c, capture_output=True).returncode == 0 for c in (["localedef", "-i", "de_DE", "-f", "UTF-8", locale / "de_DE.UTF-8"], ["cc", "-shared", "-fPIC", source, "-o", library])]
+    except FileNotFoundError:
+        made = [False]
+    if not all(made):
+        print("skipped: no locale with decimal commas, or no C compiler")
+        return
+    command = [compare, "--window", "128", "--tokens", "600", "--policies", "tova,random,oracle", "--budgets", "16", "--threads", "1"]
+    results = []
+    for extra in ({}, {"LOCPATH": str(locale), "LC_ALL": "de_DE.UTF-8", "LD_PRELOAD": str(library)}):
+        outputs = [folder / f"locale.{kind}" for kind in ("json", "csv", "html")]
+        arguments = [word for path, kind in zip(outputs, ("--json", "--csv", "--html")) for word in (kind, str(path))]
+        done = subprocess.run([*command, *arguments], env={**os.environ, **extra}, capture_output=True, text=True)
+        check(done.returncode == 0, f"in a locale: {done.stderr[:300]}")
+        results.append([done.stdout, *(path.read_text() for path in outputs)])
+    for kind, plain, german in zip(("table", "JSON", "CSV", "HTML"), *results):
+        check(plain == german, f"{kind} is the same in every locale")
 
 
 def narrow(compare, folder):
@@ -613,7 +682,8 @@ def going_on(compare, folder):
     check(len(modes) == 12 and modes["full", None, "sequential"]["nll_minus_full"] == 0, "three rows read in four ways")
     check(abs(modes["full", None, "one_shot"]["nll_minus_full"]) < 1e-5 and abs(modes["full", None, "chunked"]["nll_minus_full"]) < 1e-5, "Full is the same read in any way")
     check([modes["tova", 16, m]["states_attended_max"] for m in ("sequential", "chunked", "one_shot", "read_twice")] == [17, 32, 42, 17], "states attended")
-    check(all(m["interval"][0] <= m["nll_minus_full"] <= m["interval"][1] for m in modes.values()), "intervals of the modes")
+    check(modes["full", None, "sequential"]["interval"] is None, "no interval where nothing differs")
+    check(all(m["interval"][0] <= m["nll_minus_full"] <= m["interval"][1] for m in modes.values() if m["interval"]) and modes["tova", 16, "one_shot"]["interval"], "intervals of the modes")
     written = {(r["policy"], r["budget"]): r for r in a["free_run"]["rows"]}
     check(a["free_run"]["prompt_tokens"] == 64 and a["free_run"]["tokens"] == 64 and len(written) == 3, "free running: half a window each")
     check(written["full", None]["first_divergence"] is None and 0 <= written["tova", 16]["first_divergence"] < 64, "Full does not differ from itself, others do")
@@ -651,6 +721,9 @@ def main():
         overflow(compare, folder)
         unknown(compare, folder)
         tokenizers(compare, folder)
+        little(compare, folder)
+        long_path(compare, folder)
+        commas(compare, folder)
         narrow(compare, folder)
         interrupt(compare, folder)
         outputs(compare, folder)

@@ -45,6 +45,17 @@ def wilson(right, n):
     return [round(middle - half, 4), round(middle + half, 4)]
 
 
+def survival(lives, ages):
+    """Kaplan and Meier's estimate: of those alive at the age before that are followed to this one, the share that lives."""
+    out, alive, before = [], 1.0, 0
+    for a in ages:
+        followed = [life for life in lives[: T - a] if life >= before]
+        alive *= sum(life >= a for life in followed) / len(followed) if followed else 1
+        out.append({"age": a, "alive": alive})
+        before = a
+    return out
+
+
 rows = [{"policy": "full", "budget": None, "nll": 1.31, "nll_minus_full": 0.0, "perplexity": math.exp(1.31), "bits_per_byte": 1.89, "kl_mean": 0, "kl_p99": 0, "top1_agreement": 1, "states_attended_mean": T / 2,
          "states_attended_max": T, "mean_life": T / 2, "bytes_allocated": 3.3e6, "bytes_live": 1.6e6, "mark": None, "skipped": None, "letter": None}]
 trace = []
@@ -63,7 +74,7 @@ for k in BUDGETS:
                      "recall": 1 - c / 2, "states_attended_mean": k + 1, "states_attended_max": k + 1, "mean_life": sum(lives) / T, "bytes_allocated": 3300.0 * (k + 3), "bytes_live": 3072.0 * k,
                      "mark": "k > T/4" if 4 * k > T else None, "skipped": None, "window_differences": diff, **({"seeds": [0, 1, 2, 3, 4]} if policy == "random" else {}),
                      "nll_by_position": [{"position": p, "count": 50, "difference": 0 if p <= k else c * (1 - math.exp((k - p) / T * 8)) + dice.gauss(0, c / 30)} for p in range(T // 32, T, T // 16)],
-                     "survival": [{"age": a, "alive": sum(life >= a for life in lives[: T - a]) / (T - a)} for a in ages],
+                     "survival": survival(lives, ages),
                      "life_by_kind": {kind: {"life": k * f, "share": s} for kind, f, s in [("blank", 0.7, 0.17), ("newline", 2.1, 0.02), ("punctuation", 1.6, 0.06), ("capital", 1.9, 0.04), ("digit", 1.2, 0.01),
                                                                                         ("letter", 0.95, 0.69), ("other", 0.8, 0.01)]}})
 rows.append({"policy": "h2o,recent=64", "budget": BUDGETS[0], "nll_minus_full": None, "skipped": "needs \"0 <= recent <= budget\" & <more>"})

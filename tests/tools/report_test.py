@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
 """The page of plots: report_test.py PATH/TO/render_report [FOLDER for pictures]. Well formed by parsers; then used in headless Chromium, where there is one (else exit status 77: skipped)."""
 
+import base64
+import hashlib
 import html.parser
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -32,7 +35,7 @@ class Tags(html.parser.HTMLParser):
         for key in ("src", "href", "xlink:href", "data", "action"):
             if key in attributes:
                 self.links.append(attributes[key])
-        check(not any(key.startswith("on") for key in attributes), f"{self.name}: a handler in {tag}")
+        check(not any(key.startswith("on") or key == "style" for key in attributes), f"{self.name}: a handler or a style in {tag}")
 
     def handle_startendtag(self, tag, attributes):
         self.handle_starttag(tag, attributes)
@@ -50,6 +53,11 @@ def well_formed(page, name):
     check(len(tags.ids) == len(set(tags.ids)), f"{name}: an id twice")
     for link in tags.links:
         check(link == "data:," or link[0] == "#" and link[1:] in tags.ids, f"{name}: leads outside or nowhere: {link}")
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page).group(1)
+    for kind in ("style", "script"):  # those of the page are named by their hash
+        inside = re.search(rf"<{kind}>(.*?)</{kind}>", page, re.S).group(1)
+        check(f"{kind}-src 'sha256-{base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()}'" in policy, f"{name}: the policy does not fit the {kind}: {policy}")
+    check("default-src 'none'" in policy and "unsafe" not in policy, f"{name}: the policy is open: {policy}")
     check("@import" not in page and "url(" not in page, f"{name}: CSS loads nothing")
     pictures = re.findall(r"<svg.*?</svg>", page, re.S)
     check(pictures, f"{name}: has plots")
@@ -128,6 +136,17 @@ def tried(b, url, pictures):
     b.ask("Emulation.setEmulatedMedia", media="")
     for complaint in b.complaints():
         check(False, complaint)
+    stranger = "(() => { const s = document.createElement('script'); s.textContent = 'window.stranger = true'; document.body.append(s); const a = document.createElement('a'); a.setAttribute('onclick', 'window.stranger = true'); a.click(); return window.stranger === true; })()"
+    check(b.run(stranger) is False, "the page runs no script but its own")
+
+
+def with_commas(folder):
+    """The environment of a program whose locale writes decimal commas; None where there is no such locale to be had."""
+    try:
+        made = subprocess.run(["localedef", "-i", "de_DE", "-f", "UTF-8", folder / "de_DE.UTF-8"], capture_output=True)
+    except FileNotFoundError:
+        return None
+    return {**os.environ, "LOCPATH": str(folder), "LC_ALL": "de_DE.UTF-8"} if made.returncode == 0 else None
 
 
 def main():
@@ -149,6 +168,18 @@ def main():
             page = (folder / f"{name}.html").read_text()
             print(f"{name}: {len(page)} bytes")
             well_formed(page, name)
+        commas = with_commas(folder)
+        if commas:
+            subprocess.run([render, folder / "large.json", folder / "commas.html"], env=commas, check=True)
+            check((folder / "commas.html").read_bytes() == (folder / "large.html").read_bytes(), "a locale with decimal commas changes nothing")
+        else:
+            print("skipped: there is no locale with decimal commas, nor localedef to make one")
+        evil = "<script>alert(1)</script>"
+        (folder / "evil.json").write_text(re.sub(r'"budget":[0-9]+', f'"budget":"{evil}"', made))
+        works(render, folder / "evil.json", folder / "evil.html")
+        page = (folder / "evil.html").read_text()
+        check(evil not in page and page.count("<script") == 2, "a budget that is markup is text")
+        well_formed(page, "evil")
         if not browser.find():
             print("skipped: there is no chromium")
             sys.exit(1 if common.failures else 77)

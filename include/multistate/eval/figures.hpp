@@ -85,7 +85,8 @@ struct figures {
   std::optional<double> mean_life = {};
   std::optional<double> kept_mass = {};  ///< share of Full's softmax mass on the states kept, over scored queries
   std::vector<position_difference> by_position = {};
-  std::vector<survival_point> survival = {};  ///< P(a state is seen by the query `age` later | there is one)
+  /// P(a state lives to be seen by the query `age` later), by Kaplan and Meier's estimate: it never rises.
+  std::vector<survival_point> survival = {};
   std::optional<std::array<kind_life, character_kinds.size()>> life_by_kind = {};
   // Of eval/ranking.hpp.
   std::optional<interval> spread = {};  ///< 95 %, of nll_minus_full
@@ -223,9 +224,14 @@ class tally {
     if (lived.states == 0) return;
     f.mean_life = static_cast<double>(lived.life) / static_cast<double>(lived.states);
     if (lived.full_mass > 0) f.kept_mass = lived.kept_mass / lived.full_mass;
-    for (std::size_t a = 0; a < ages.size(); ++a)
+    double alive = 1;
+    for (std::size_t a = 0; a < ages.size(); ++a) {
       if (lived.seen[a] > 0)
-        f.survival.push_back({ages[a], static_cast<double>(lived.alive[a]) / static_cast<double>(lived.seen[a])});
+        alive *= static_cast<double>(lived.alive[a]) / static_cast<double>(lived.seen[a]);
+      else if (alive > 0)
+        break;  // of those left alive none was followed further
+      f.survival.push_back({ages[a], alive});
+    }
     std::int64_t all = 0;
     for (const std::int64_t n : lived.kind_states) all += n;
     if (all == 0 || lived.unknown > 0) return;

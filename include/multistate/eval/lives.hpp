@@ -110,9 +110,11 @@ struct life_sums {
 
   std::int64_t life = 0, states = 0;
   std::array<std::int64_t, character_kinds.size()> kind_life{}, kind_states{};
-  std::int64_t unknown = 0;               ///< tokens that no kind fits
-  double kept_mass = 0, full_mass = 0;    ///< Full's weights, over scored queries: on the states kept, on all
-  std::vector<std::int64_t> alive, seen;  ///< [ages] states that the query of that age saw; that such a query was for
+  std::int64_t unknown = 0;             ///< tokens that no kind fits
+  double kept_mass = 0, full_mass = 0;  ///< Full's weights, over scored queries: on the states kept, on all
+  /// [ages] states that were alive at the age before and have a query of this age; those of them that it saw. What is
+  /// alive when its window ends counts up to there.
+  std::vector<std::int64_t> seen, alive;
 
   /// One window. `kinds` [queries], as numbers. Without `table` no mass.
   void add(const lives& from, std::span<const int> ages, std::span<const int> kinds, const oracle_table* table,
@@ -133,7 +135,8 @@ struct life_sums {
           unknown += kind == no_kind ? 1 : 0;
           for (std::size_t a = 0; a < ages.size() && p + ages[a] < from.queries(); ++a) {
             ++seen[a];
-            alive[a] += death - p > ages[a] ? 1 : 0;
+            if (death - p <= ages[a]) break;
+            ++alive[a];
           }
           if (table == nullptr) continue;
           // A lane of one head is weighed with that head's rows, a lane of a whole layer with all of them, and so is

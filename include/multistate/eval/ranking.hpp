@@ -18,9 +18,10 @@ struct row_pair {
   int budget = 0;
   std::size_t a = 0, b = 0;  ///< rows
   double difference = 0;
-  interval spread;    ///< 95 %, paired
-  double p = 1;       ///< two-sided
-  double p_holm = 1;  ///< corrected for the pairs of the budget
+  // None where there are too few windows to tell.
+  std::optional<interval> spread = {};  ///< 95 %, paired
+  std::optional<double> p = {};         ///< two-sided
+  std::optional<double> p_holm = {};    ///< corrected for the pairs of the budget
 };
 
 /// How sure a comparison is.
@@ -28,6 +29,7 @@ struct ranking {
   static constexpr std::size_t least_windows = 30;  ///< fewer are no ranking: intervals, but no letters
   bootstrap_settings how;
   std::size_t block_windows = 0;
+  std::size_t blocks = 0;   ///< to draw from; below block_bootstrap::least_blocks there are neither intervals nor p
   bool over_texts = false;  ///< else the intervals speak of these texts only
   std::vector<row_pair> pairs;
 };
@@ -42,7 +44,8 @@ inline void give_letters(std::span<entrant> rows, std::vector<std::size_t> group
   });
   const auto letters = compact_letters(group.size(), [&](std::size_t i, std::size_t j) {
     for (const row_pair& p : pairs)
-      if ((p.a == group[i] && p.b == group[j]) || (p.a == group[j] && p.b == group[i])) return p.p_holm < level;
+      if ((p.a == group[i] && p.b == group[j]) || (p.a == group[j] && p.b == group[i]))
+        return p.p_holm.value_or(1) < level;
     return false;
   });
   for (std::size_t i = 0; i < letters.size(); ++i) rows[group[i]].measured->letter = letters[i];
@@ -50,8 +53,9 @@ inline void give_letters(std::span<entrant> rows, std::vector<std::size_t> group
 
 }  // namespace detail
 
-/// Fills in the rows' intervals, gaps and letters, and compares all rows of each budget pairwise. Precondition: rows as
-/// compare() leaves them after `windows` windows, those of a budget beside each other.
+/// Fills in the rows' intervals, gaps and letters, and compares all rows of each budget pairwise; a budget that holds
+/// the longest window has forgotten nothing and is left out. Precondition: rows as compare() leaves them after
+/// `windows` windows, those of a budget beside each other.
 inline ranking rank_rows(std::span<entrant> rows, const text_sample& sample, std::size_t windows,
                          const bootstrap_settings& how = {}) {
   ranking out;
@@ -64,16 +68,18 @@ inline ranking rank_rows(std::span<entrant> rows, const text_sample& sample, std
   const block_bootstrap boot(drawn, how);
   out.block_windows = boot.block();
   out.over_texts = boot.over_texts();
+  out.blocks = boot.blocks();
 
+  const int longest = detail::most_queries(sample);
   std::vector<std::size_t> measured;
   std::vector<std::vector<double>> series;
   for (std::size_t r = 0; r < rows.size(); ++r)
-    if (rows[r].budget && rows[r].measured) {
+    if (rows[r].budget && *rows[r].budget < longest && rows[r].measured) {
       measured.push_back(r);
       series.push_back(rows[r].measured->window_differences);
     }
   const auto means = boot.means(series);
-  for (std::size_t i = 0; i < measured.size(); ++i) rows[measured[i]].measured->spread = percentile_interval(means[i]);
+  for (std::size_t i = 0; i < measured.size(); ++i) rows[measured[i]].measured->spread = interval_of(boot, means[i]);
 
   for (std::size_t from = 0, to = 0; from < measured.size(); from = to) {
     const std::optional<int> budget = rows[measured[from]].budget;
@@ -86,25 +92,25 @@ inline ranking rank_rows(std::span<entrant> rows, const text_sample& sample, std
       for (std::size_t j = i + 1; j < to; ++j) {
         std::vector<double> difference(means[i].size());
         for (std::size_t n = 0; n < difference.size(); ++n) difference[n] = means[i][n] - means[j][n];
-        p.push_back(bootstrap_p(difference));
+        if (boot.tells()) p.push_back(bootstrap_p(difference));
         const figures &a = *rows[measured[i]].measured, &b = *rows[measured[j]].measured;
         out.pairs.push_back({.budget = *budget,
                              .a = measured[i],
                              .b = measured[j],
                              .difference = a.nll_minus_full - b.nll_minus_full,
-                             .spread = percentile_interval(std::move(difference)),
-                             .p = p.back()});
+                             .spread = interval_of(boot, std::move(difference)),
+                             .p = boot.tells() ? std::optional(p.back()) : std::nullopt});
       }
     const auto corrected = holm(p);
     for (std::size_t i = 0; i < corrected.size(); ++i) out.pairs[first_pair + i].p_holm = corrected[i];
 
     const auto here = std::span(out.pairs).subspan(first_pair);
-    if (windows >= ranking::least_windows) detail::give_letters(rows, group, here);
+    if (windows >= ranking::least_windows && boot.tells()) detail::give_letters(rows, group, here);
 
     // How much of what random loses a policy does not lose; nothing where random loses nothing that could be told.
     for (const std::size_t random : group) {
       const figures& lost = *rows[random].measured;
-      if (rows[random].policy != "random" || !(lost.spread->low > 0)) continue;
+      if (rows[random].policy != "random" || !lost.spread || !(lost.spread->low > 0)) continue;
       for (const std::size_t r : group)
         rows[r].measured->gap_closed = (lost.nll - rows[r].measured->nll) / lost.nll_minus_full;
     }

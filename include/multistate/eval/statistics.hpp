@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -51,6 +52,9 @@ struct bootstrap_settings {
 class block_bootstrap {
  public:
   static constexpr std::size_t enough_texts = 5;
+  /// Of three blocks each is drawn three times in a row more often than in 2.5 % of the resamples: no 95 % interval can
+  /// end inside. Four is the least, and rough.
+  static constexpr std::size_t least_blocks = 4;
 
   block_bootstrap(const bootstrap_windows& windows, const bootstrap_settings& how) : windows_(windows), how_(how) {
     for (std::size_t w = 0; w < windows.text.size(); ++w) {
@@ -61,6 +65,15 @@ class block_bootstrap {
   }
 
   bool over_texts() const noexcept { return texts_.size() >= enough_texts; }
+  /// What can be drawn independently: texts, or one more than the blocks that a text of several may exchange.
+  std::size_t blocks() const noexcept {
+    if (over_texts()) return texts_.size();
+    std::size_t free = 1;
+    for (const auto& [first, count] : texts_) free += (count + block_of(count) - 1) / block_of(count) - 1;
+    return free;
+  }
+  /// Whether there is enough to draw from for intervals and p-values.
+  bool tells() const noexcept { return blocks() >= least_blocks; }
   /// Windows of the longest block.
   std::size_t block() const noexcept { return block_; }
   const bootstrap_settings& how() const noexcept { return how_; }
@@ -134,6 +147,13 @@ double quantile(std::vector<T>& values, double share) noexcept {
 /// From the 2.5th to the 97.5th percentile. Precondition: there are some.
 inline interval percentile_interval(std::vector<double> values) noexcept {
   return {quantile(values, 0.025), quantile(values, 0.975)};
+}
+
+/// The same of what a bootstrap gave; none where it had too little to draw from, or nothing differed.
+inline std::optional<interval> interval_of(const block_bootstrap& boot, std::vector<double> values) noexcept {
+  if (!boot.tells()) return std::nullopt;
+  const interval spread = percentile_interval(std::move(values));
+  return spread.low < spread.high ? std::optional(spread) : std::nullopt;
 }
 
 /// Two-sided, of resampled differences: the level at which the percentile interval no longer reaches zero; never 0,

@@ -22,6 +22,7 @@
 #include <multistate/io/printable.hpp>
 #include <multistate/types/bytes.hpp>
 #include <multistate/types/error.hpp>
+#include <multistate/types/formatted.hpp>
 #include <multistate/types/hash.hpp>
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -96,11 +97,7 @@ inline std::uint64_t hash_bytes(std::span<const std::byte> bytes) noexcept {
   return h;
 }
 /// Sixteen digits.
-inline std::string hash_text(std::uint64_t hash) {
-  std::array<char, 17> text{};
-  std::snprintf(text.data(), text.size(), "%016llx", static_cast<unsigned long long>(hash));
-  return text.data();
-}
+inline std::string hash_text(std::uint64_t hash) { return detail::formatted("{:016x}", hash); }
 
 namespace detail {
 

@@ -17,6 +17,7 @@
 #include <multistate/model/memory_setup.hpp>
 #include <multistate/policy/registry.hpp>
 #include <multistate/tools/console.hpp>
+#include <multistate/types/formatted.hpp>
 
 namespace multistate::detail {
 
@@ -38,6 +39,14 @@ inline int whole_number(std::string_view flag, std::string_view text, int least,
     throw usage_error(std::string(flag) + " must be a whole number from " + std::to_string(least) + " to " +
                       std::to_string(most) + "; got '" + std::string(text) + "'");
   return value;
+}
+
+/// In the C locale's writing, whatever the program's locale is.
+inline double real_number(std::string_view flag, std::string_view text, double least, double most) {
+  const std::optional<double> value = number_of(text);
+  if (!value || !(*value >= least && *value <= most))
+    throw usage_error(formatted("{} must be a number from {} to {}; got '{}'", flag, least, most, text));
+  return *value;
 }
 
 /// "16,64,256": each once, in the order given.
@@ -145,10 +154,11 @@ class progress_bar {
     constexpr int width = 40;
     const int full = static_cast<int>(done * width);
     const double seconds = std::chrono::duration<double>(now - begun_).count();
-    std::fprintf(stderr, "\r\033[K[%s%s] %3.0f %%  %4.0f s left  %s",
-                 std::string(static_cast<std::size_t>(full), '#').c_str(),
-                 std::string(static_cast<std::size_t>(width - full), '.').c_str(), 100 * done,
-                 done > 0 ? seconds * (1 - done) / done : 0.0, what_.c_str());
+    const std::string line =
+        formatted("\r\033[K[{}{}] {:3.0f} %  {:4.0f} s left  {}", std::string(static_cast<std::size_t>(full), '#'),
+                  std::string(static_cast<std::size_t>(width - full), '.'), 100 * done,
+                  done > 0 ? seconds * (1 - done) / done : 0.0, what_);
+    std::fputs(line.c_str(), stderr);
   }
   void clear() {
     if (shown_ && drawn_ != clock::time_point()) std::fputs("\r\033[K", stderr);

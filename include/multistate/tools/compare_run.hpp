@@ -101,6 +101,7 @@ class compare_run {
     open_files();
     name_rows();
     seats_.push_back(take_seat());
+    need_forgetting(seats_[0]->rows, longest_);
     open_journal();
     warn_of_a_narrow_target();
     exec_.emplace(make_executor(threads_));
@@ -386,12 +387,10 @@ class compare_run {
     const double full = r_.rows[0].measured->nll,
                  counting = counting_nll(*sample_, r_.outcome.windows, model_->weights.config.vocab);
     if (full > counting)
-      r_.notes.push_back(
-          multistate::detail::formatted(
-              "Full predicts the text worse (%.2f nats a token) than counting its tokens does (%.2f): ", full,
-              counting) +
-          "the model does not know such a text, or the ids are not those of its tokenizer; what policies "
-          "cost here says little");
+      r_.notes.push_back(multistate::detail::formatted(
+          "Full predicts the text worse ({:.2f} nats a token) than counting its tokens does ({:.2f}): the model does "
+          "not know such a text, or the ids are not those of its tokenizer; what policies cost here says little",
+          full, counting));
     if (!recall_) return;
     bool asked = false, applies = false;
     for (const json& cell : recall_->json["cells"])
@@ -419,6 +418,7 @@ class compare_run {
                                                                               ? "this text only"
                                                                               : "these texts only (fewer than five)"));
     if (r_.outcome.windows < ranking::least_windows) r_.notes.emplace_back("fewer than 30 windows: no ranking");
+    for (std::string& note : multistate::detail::sample_notes(r_, *sample_)) r_.notes.push_back(std::move(note));
     if (r_.interrupted)
       r_.notes.push_back(
           "interrupted: this is a part" +

@@ -12,7 +12,6 @@
 #include <exception>
 #include <new>
 #include <span>
-#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -142,10 +141,8 @@ int guarded(const char* program, const Body& body) {
 /// What --help and --version print.
 template <class App, class Success>
 int print_help(const App& app, const Success& what) {
-  std::ostringstream out;
-  const int status = app.exit(what, out, out);
-  print(out.str());
-  return status;
+  print(what.get_name() == "CallForVersion" ? std::string(what.what()) + "\n" : app.help());
+  return what.get_exit_code();
 }
 
 }  // namespace multistate::detail

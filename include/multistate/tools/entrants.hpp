@@ -4,6 +4,7 @@
 #include <array>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -173,6 +174,23 @@ class entrant_maker {
   std::vector<entrant> rows_;
   std::shared_ptr<const angle_table> angles_;
 };
+
+/// Refuses a comparison in which nothing is forgotten: no row that runs has a budget below the longest window.
+inline void need_forgetting(std::span<const entrant> rows, int longest) {
+  std::string budgets;
+  std::optional<int> last;
+  for (const entrant& row : rows) {
+    if (!row.budget || row.memories.empty()) continue;
+    if (*row.budget < longest) return;
+    if (row.budget != last) budgets += (budgets.empty() ? "" : ", ") + std::to_string(*row.budget);
+    last = row.budget;
+  }
+  if (!budgets.empty())
+    throw multistate::detail::usage_error(multistate::detail::formatted(
+        "nothing would be forgotten: the longest window has {} tokens and no budget ({}) is below it; give --budgets "
+        "below {}, or a longer text",
+        longest, budgets, longest));
+}
 
 /// All rows of the items, and Full, which comes first. Errors end the program as usage errors.
 template <class Registry>

@@ -23,15 +23,7 @@ struct generate_arguments {
                                 top_p = "0.95", threads, json;
 };
 
-inline double real_number(std::string_view flag, std::string_view text, double least, double most) {
-  double value = 0;
-  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (text.empty() || code != std::errc() || end != text.data() + text.size() || !(value >= least && value <= most))
-    throw usage_error(std::string(flag) +
-                      multistate::detail::formatted(" must be a number from %g to %g; got '", least, most) +
-                      std::string(text) + "'");
-  return value;
-}
+using multistate::detail::real_number;
 
 /// Which token stood at each position that some layer still holds: memory as bounded as what it describes.
 class token_record {
@@ -226,18 +218,18 @@ int run_generate(const generate_arguments& a) {
   const std::string to = part ? multistate::detail::part_of(a.json) : a.json;
   multistate::detail::write_output(to,
                                    json.dump(2, ' ', true, nlohmann::ordered_json::error_handler_t::replace) + "\n");
-  remembered = "\nremembered of " + std::to_string(memory.next_position()) + " tokens under " +
-               json["policy"].get<std::string>() + ":\n" + remembered;
-  remembered += multistate::detail::formatted("%.1f kB allocated, %.1f kB live keys and values",
-                                              1e-3 * static_cast<double>(memory.bytes() + memory.scratch_bytes()),
-                                              1e-3 * static_cast<double>(memory.live_bytes()));
+  std::string ending = multistate::detail::formatted(
+      "\nremembered of {} tokens under {}:\n{}{:.1f} kB allocated, {:.1f} kB live keys and values",
+      memory.next_position(), json["policy"].get<std::string>(), remembered,
+      1e-3 * static_cast<double>(memory.bytes() + memory.scratch_bytes()),
+      1e-3 * static_cast<double>(memory.live_bytes()));
   if (::isatty(STDERR_FILENO) != 0 && seconds > 0)
-    remembered += multistate::detail::formatted(", %.0f tokens/s", static_cast<double>(made) / seconds);
-  remembered += "\n";
+    ending += multistate::detail::formatted(", {:.0f} tokens/s", static_cast<double>(made) / seconds);
+  ending += "\n";
   if (part)
-    remembered += "generate: interrupted after " + std::to_string(made) + " of " + std::to_string(count) + " tokens" +
-                  (to.empty() ? "" : "; " + to + " is a part") + "\n";
-  multistate::detail::say(remembered);
+    ending += "generate: interrupted after " + std::to_string(made) + " of " + std::to_string(count) + " tokens" +
+              (to.empty() ? "" : "; " + to + " is a part") + "\n";
+  multistate::detail::say(ending);
   return part ? multistate::detail::status_interrupted : 0;
 }
 

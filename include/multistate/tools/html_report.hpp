@@ -6,15 +6,17 @@
 #include <multistate/tools/report_style.hpp>
 #include <multistate/tools/report_tables.hpp>
 #include <multistate/tools/report_trace.hpp>
+#include <multistate/tools/sha256.hpp>
 
 namespace multistate::detail {
 
-inline std::string amount(double x) { return cell_number(x, std::abs(x) < 0.0995 ? 3 : 2); }
-inline std::string nats(double x) { return amount(x) + " nats per token"; }
+inline markup amount(double x) { return cell_number(x, std::abs(x) < 0.0995 ? 3 : 2); }
+inline markup nats(double x) { return amount(x) + " nats per token"; }
 
 /// What was found, in a sentence made from the data. It names a best group only where letters say who can't be told
-/// apart and 30 windows stand behind them; the oracle, Full, random and short are nobody's competitors.
-inline std::string finding(const report_json& report) {
+/// apart and 30 windows stand behind them; the oracle, Full, random and short are nobody's competitors, and a budget
+/// that holds whole windows has forgotten nothing.
+inline markup finding(const report_json& report) {
   const report_json& rows = list_at(report, "rows");
   const std::size_t windows = list_at(report, "windows").size();
   const report_json* full = nullptr;
@@ -36,42 +38,50 @@ inline std::string finding(const report_json& report) {
   constexpr double near = 0.05;
   report_json budget;
   std::vector<const report_json*> at;
-  bool found = false;
+  bool found = false, kept_all = false;
   for (const report_json& k : distinct(rows, "budget")) {
     const auto here = of_budget(k);
     if (here.empty() || !k.is_number()) continue;
+    if (!forgets(report, k)) {
+      kept_all = true;
+      continue;
+    }
     const bool good = number_at(*here[0], "nll_minus_full") <= near;
     const bool smaller = at.empty() || as_number(k) < as_number(budget);
     if (at.empty() || (good && (!found || smaller)) || (!good && !found && !smaller))
       budget = k, at = here, found = good;
   }
-  if (at.empty()) return "No policy with a budget was measured in this run.";
+  if (at.empty())
+    return kept_all ? "Nothing was forgotten in this run: the longest window has " +
+                          cell_number(longest_window(report), 0) + " tokens, and no budget is below it."
+                    : markup("No policy with a budget was measured in this run.");
   const double bytes = number_at(*at[0], "bytes_allocated");
-  const std::string memory =
+  const markup memory =
       cell_number(bytes, 0, 1e-3) + " kB" +
       (full_bytes > 0
            ? ", " + cell_number(bytes / full_bytes, bytes / full_bytes < 0.1 ? 1 : 0, 100) + " % of the unbounded cache"
-           : "");
+           : markup());
+  const markup with = "With k = " + escaped(text_of(budget)) + " states a layer (" + memory + "), ";
   const double least = number_at(*at.front(), "nll_minus_full"), most = number_at(*at.back(), "nll_minus_full");
   const std::string letters = word_at(*at[0], "letter");
   if (windows < 30 || letters.empty()) {
-    return "With k = " + budget.dump() + " states a layer (" + memory + "), forgetting costs from " + amount(least) +
-           " to " + nats(most) + ", depending on the policy; " +
-           (windows < 30
-                ? std::to_string(windows) + (windows == 1 ? " window is" : " windows are") + " too few to rank them."
-                : "without intervals they are not ranked.");
+    return with + "forgetting costs " +
+           (at.size() == 1 ? nats(least) + " under <code>" + escaped(word_at(*at[0], "policy")) + "</code>; "
+                           : "from " + amount(least) + " to " + nats(most) + ", depending on the policy; ") +
+           (windows < 30 ? whole(windows) + (windows == 1 ? " window is" : " windows are") + " too few to rank them."
+                         : "without intervals they are not ranked.");
   }
-  std::vector<std::string> alike;
+  std::vector<markup> alike;
   double alike_most = least;
   for (const report_json* row : at)
     if (word_at(*row, "letter").find_first_of(letters) != std::string::npos) {
       alike.push_back("<code>" + escaped(word_at(*row, "policy")) + "</code>");
       alike_most = std::max(alike_most, number_at(*row, "nll_minus_full"));
     }
-  std::string names;
+  markup names;
   for (std::size_t i = 0; i < alike.size(); ++i)
     names += (i == 0 ? "" : i + 1 == alike.size() ? " and " : ", ") + alike[i];
-  std::string out = "With k = " + budget.dump() + " states a layer (" + memory + "), " + names;
+  markup out = with + names;
   out += alike.size() == 1 ? " costs least, " + nats(least)
                            : " can't be told apart and cost least, " + amount(least) + " to " + nats(alike_most);
   if (alike.size() < at.size())
@@ -79,14 +89,14 @@ inline std::string finding(const report_json& report) {
   return out + ".";
 }
 
-inline std::string how_to_repeat(const report_json& report) {
+inline markup how_to_repeat(const report_json& report) {
   std::vector<std::string> command;
   for (const report_json& word : list_at(report, "command_line"))
     if (word.is_string()) command.push_back(word.get<std::string>());
   const report_json& model = field(report, "model");
   html_table t("Under these conditions", {"what", "value"}, 2);
   const auto line = [&](const char* what, const std::string& value) {
-    t.row({what, value.empty() ? "unknown" : escaped(value)});
+    t.row({what, value.empty() ? markup("unknown") : escaped(value)});
   };
   line("version", word_at(report, "version"));
   line("commit", word_at(report, "commit"));
@@ -120,13 +130,68 @@ inline std::string how_to_repeat(const report_json& report) {
   return "<pre>" + escaped(command_text(command)) + "</pre>\n" + t.str();
 }
 
-/// A comparison's JSON as one HTML page that needs nothing else: no network, and no script to be read.
+/// What the names in the tables mean.
+inline markup glossary() {
+  return "<details><summary>What the names mean</summary><dl>"
+         "<dt>state, k</dt><dd>A state is the key and value of one token; k is how many of them a policy may keep.</dd>"
+         "<dt>nats per token</dt><dd>How much worse the text is predicted: 0.1 is a perplexity 10 % higher.</dd>"
+         "<dt><code>full</code></dt><dd>Keeps everything.</dd>"
+         "<dt><code>window</code>, <code>window+4</code></dt><dd>The newest k; the first 4 and the newest k &#8722; 4 "
+         "(StreamingLLM, the first are its sinks).</dd>"
+         "<dt><code>h2o</code></dt><dd>The newest half, and those with the most attention so far (heavy hitters).</dd>"
+         "<dt><code>tova</code></dt><dd>Those that the current query attends most.</dd>"
+         "<dt><code>knorm</code></dt><dd>Those with the smallest keys.</dd>"
+         "<dt><code>random</code></dt><dd>Any: the baseline.</dd>"
+         "<dt><code>oracle</code></dt><dd>Those that later queries will attend: it knows the future and is no "
+         "policy.</dd>"
+         "<dt><code>short</code></dt><dd>No cache: each query anew on the newest k tokens.</dd>"
+         "<dt><code>scope=head</code>, <code>scope=layer</code></dt><dd>Each KV head decides for itself, or all of a "
+         "layer together.</dd>"
+         "<dt><code>@incache</code></dt><dd>Keys are numbered by their place in the cache; else by that in the "
+         "text.</dd>"
+         "<dt><code>@log</code></dt><dd>Long gaps between keys count as their logarithm.</dd></dl></details>\n";
+}
+
+/// A part of the page. Empty: it is left out, and one line says what would fill it.
+struct chapter {
+  const char* id;
+  const char* title;
+  const char* filled_by;
+  markup body;
+};
+
+inline markup chapters(const std::vector<chapter>& all) {
+  markup links, bodies, left_out;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const chapter& c = all[i];
+    if (!c.body.empty()) {
+      links += "<a href=\"#" + markup(c.id) + "\">" + c.title + "</a>";
+      bodies += "<section id=\"" + markup(c.id) + "\"><h2>" + c.title + "</h2>\n" + c.body + "</section>\n";
+      continue;
+    }
+    const bool more =
+        i + 1 < all.size() && all[i + 1].body.empty() && all[i + 1].filled_by == std::string_view(c.filled_by);
+    left_out += markup(c.title) + (more ? ", " : " (needs " + markup(c.filled_by) + "); ");
+  }
+  if (!left_out.empty())
+    bodies += "<p class=\"absent\">Not measured in this run: " +
+              markup::as_is(left_out.str().substr(0, left_out.str().size() - 2)) + ".</p>\n";
+  return "<nav aria-label=\"Contents\">" + links +
+         "<a href=\"#not\">What this does not show</a><a href=\"#repeat\">How to repeat it</a></nav>\n" + bodies;
+}
+
+/// A comparison's JSON as one HTML page that needs nothing else: no network, and no script to be read. Its policy lets
+/// no other style and script in than its own, and nothing be fetched.
 inline std::string to_html(const report_json& report) {
-  std::string out =
-      "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
+  markup out =
+      "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta http-equiv=\"Content-Security-Policy\" "
+      "content=\"default-src 'none'; img-src data:; style-src 'sha256-" +
+      markup::as_is(sha256_base64(report_style)) + "'; script-src 'sha256-" +
+      markup::as_is(sha256_base64(report_script)) +
+      "'; base-uri 'none'; form-action 'none'\"><meta name=\"viewport\" "
       "content=\"width=device-width, initial-scale=1\"><link rel=\"icon\" href=\"data:,\">"
       "<title>What forgetting costs</title>\n<style>" +
-      std::string(report_style) +
+      markup::as_is(report_style) +
       "</style></head>\n<body>\n<main>\n<h1>multistate compare: what forgetting costs</h1>\n";
   if (is_true(report, "interrupted"))
     out +=
@@ -136,29 +201,26 @@ inline std::string to_html(const report_json& report) {
     out +=
         "<p class=\"warning\"><strong>Extrapolation:</strong> windows are longer than the trained context; Full is no "
         "oracle here.</p>\n";
-  out += "<p class=\"finding\">" + finding(report) + "</p>\n";
-  out += figure(to_svg(cost_plot(report)),
-                "Lower is better, further left is smaller. Dashed: <code>random</code>, and <code>oracle</code>, which "
-                "knows the attention to come; shaded between them is the room that choosing has. Bands are 95 % "
-                "intervals where there are any.");
-  const auto section = [&](const char* id, const char* title, const std::string& body) {
-    out += "<section id=\"" + std::string(id) + "\"><h2>" + title + "</h2>\n" + body + "</section>\n";
-  };
-  out +=
-      "<nav aria-label=\"Contents\"><a href=\"#numbers\">All numbers</a><a href=\"#kept\">What was kept</a><a "
-      "href=\"#recall\">Recall</a><a href=\"#position\">By position</a><a href=\"#survival\">Survival</a><a "
-      "href=\"#free\">Free running</a><a href=\"#time\">Time</a><a href=\"#not\">What this does not show</a><a "
-      "href=\"#repeat\">How to repeat it</a></nav>\n";
-  section("numbers", "All numbers", main_table(report) + pair_table(report));
-  section("kept", "What was kept", trace_section(report));
-  section("kinds", "Life by kind of character", kind_table(report));
-  section("recall", "Recall", recall_figure(report) + needle_figure(report) + recall_table(report));
-  section("position", "Cost by position", position_figure(report));
-  section("survival", "Survival", survival_figure(report));
-  section("modes", "Reading the prompt at once", mode_table(report));
-  section("agreement", "The same decisions in other formats", agreement_table(report));
-  section("free", "Free running", free_run_section(report));
-  section("time", "Time", time_section(report) + time_figure(report));
+  if (is_true(report, "interrupted"))
+    out +=
+        "<p class=\"warning\"><strong>Interrupted:</strong> this is what was done until then, a part of what was asked "
+        "for.</p>\n";
+  out += "<p class=\"finding\">" + finding(report) + "</p>\n" + cost_figure(report) + glossary();
+  const char* always = "a policy with a budget below the window";
+  out += chapters({
+      {"numbers", "All numbers", "", main_table(report) + pair_table(report)},
+      {"kept", "What was kept", always, trace_section(report)},
+      {"position", "Cost by position", always, position_figure(report)},
+      {"survival", "Survival", always, survival_figure(report)},
+      {"kinds", "Life by kind of character", "a model of bytes", kind_table(report)},
+      {"recall", "Recall", "a tokenizer, and windows within the trained context",
+       recall_figure(report) + needle_figure(report) + recall_table(report)},
+      {"modes", "Reading the prompt at once", "<code>--full</code>", mode_table(report)},
+      {"free", "Free running", "<code>--full</code>", free_run_section(report)},
+      {"agreement", "The same decisions in other formats and builds", "<code>--full</code> or <code>--against</code>",
+       agreement_table(report)},
+      {"time", "Time", "<code>--time</code>", time_section(report) + time_figure(report)},
+  });
   out +=
       "<section id=\"not\" class=\"box\"><h2>What this does not show</h2><ul>"
       "<li>Other models: this is one model of one size.</li>"
@@ -168,12 +230,12 @@ inline std::string to_html(const report_json& report) {
       "Compression</i>, arXiv 2510.00231).</li>"
       "<li>Bit-for-bit decisions elsewhere: near-ties flip between builds, and then runs "
       "diverge.</li></ul></section>\n";
-  std::string notes;
+  markup notes;
   for (const report_json& note : list_at(report, "notes"))
     if (note.is_string()) notes += "<li>" + escaped(note.get<std::string>()) + "</li>";
-  section("repeat", "How to repeat it",
-          how_to_repeat(report) + (notes.empty() ? "" : "<h3>Notes</h3><ul>" + notes + "</ul>\n"));
-  return out + "</main>\n<script>" + std::string(report_script) + "</script>\n</body></html>\n";
+  out += "<section id=\"repeat\"><h2>How to repeat it</h2>\n" + how_to_repeat(report) +
+         (notes.empty() ? notes : "<h3>Notes</h3><ul>" + notes + "</ul>\n") + "</section>\n";
+  return out + "</main>\n<script>" + markup::as_is(report_script) + "</script>\n</body></html>\n";
 }
 
 }  // namespace multistate::detail

@@ -223,7 +223,7 @@ class recall_run {
     }
     share_ = 1;
     constexpr std::array variants{"last", "first_too", "removed"};
-    const std::string part = formatted("recall/%s/%d/%s", reading_modes[static_cast<std::size_t>(mode)], facts,
+    const std::string part = formatted("recall/{}/{}/{}", reading_modes[static_cast<std::size_t>(mode)], facts,
                                        variants[static_cast<std::size_t>(variant)]);
     const recall_outcome got = ask(part, mode, layout, s_.questions, std::move(asked));
     for (std::size_t r = 0; r < rows.size(); ++r)
@@ -274,7 +274,7 @@ class recall_run {
         if (free < 0) continue;
         recall_layout layout{.before = bos + static_cast<int>(std::lround(depth * free))};
         layout.distances = {length - layout.before - head};
-        const std::string part = formatted("recall/grid/%d/%.2f", length, depth);
+        const std::string part = formatted("recall/grid/{}/{:.2f}", length, depth);
         const auto got = ask(part, reading_mode::sequential, layout, std::min(s_.questions, most_questions),
                              std::vector(rows.size(), std::vector<bool>{true}));
         for (std::size_t r = 0; r < rows.size(); ++r) {
@@ -306,19 +306,19 @@ class recall_run {
 
 /// A line for each cell group of one fact, read token by token: shares at distances by budget.
 inline std::string recall_text(const nlohmann::ordered_json& recall) {
-  std::string out =
-      formatted("recall   one fact, %d questions a cell, 95 %% intervals (Wilson); n/a: Full is under 0.9\n",
-                recall["questions"].template get<int>());
+  std::string out = formatted(
+      "recall   one fact, {} questions a cell; tokens back: share right (95 %, Wilson); n/a: Full is under 0.9\n",
+      recall["questions"].template get<int>());
   std::string row;
   for (const auto& cell : recall["cells"]) {
     if (cell["facts"] != 1 || cell["mode"] != "sequential" || cell["variant"] == "first_too") continue;
     const std::string name = row_name(cell) + (cell["variant"] == "removed" ? ", fact removed" : "");
-    if (name != row) out += (row.empty() ? "" : "\n") + formatted("%-28s", name.c_str());
+    if (name != row) out += (row.empty() ? "" : "\n") + formatted("{:<28}", name);
     row = name;
-    out += formatted("  %4d:", cell["distance"].template get<int>());
+    out += formatted("  {:4}:", cell["distance"].template get<int>());
     out += cell["not_applicable"]
-               ? formatted("%-16s", " n/a")
-               : formatted(" %.2f (%.2f-%.2f)", cell["share"].template get<double>(),
+               ? formatted("{:<16}", " n/a")
+               : formatted(" {:.2f} ({:.2f}-{:.2f})", cell["share"].template get<double>(),
                            cell["interval"][0].template get<double>(), cell["interval"][1].template get<double>());
   }
   return out + "\n";

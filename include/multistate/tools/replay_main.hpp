@@ -7,10 +7,7 @@
 #include <cmath>
 #include <cstdio>
 #include <initializer_list>
-#include <iomanip>
-#include <locale>
 #include <optional>
-#include <sstream>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -24,6 +21,7 @@
 #include <multistate/step/step.hpp>
 #include <multistate/tools/console.hpp>
 #include <multistate/tools/outputs.hpp>
+#include <multistate/types/formatted.hpp>
 #include <multistate/version.hpp>
 
 namespace multistate {
@@ -241,7 +239,7 @@ int run_replay(int argc, char** argv) {
       "Feeds recorded q, k, v (safetensors) through a policy; writes outputs and kept positions, compares them.");
   std::string input, policy_text, format = "f32", out_path, expect_path, json_path;
   feeding feed;
-  double tolerance = 1e-5;
+  std::string tolerance_text = "1e-5";
   app.add_option("FILE", input,
                  "safetensors with q [T,H,dk], k [T,Hkv,dk], v [T,Hkv,dv], already rotated; for policies that look at "
                  "keys also k_pre, like k before its rotation")
@@ -254,7 +252,7 @@ int run_replay(int argc, char** argv) {
   app.add_option("--format", format, "of stored keys and values: f32, f16, bf16, i8");
   app.add_option("--out", out_path, "write out, kept, step_end (safetensors)");
   app.add_option("--expect", expect_path, "compare with the out, kept, step_end of this file");
-  app.add_option("--tolerance", tolerance, "largest absolute error of out, 1e-5 unless given");
+  app.add_option("--tolerance", tolerance_text, "largest absolute error of out, 1e-5 unless given");
   app.add_option("--json", json_path, "write the figures as JSON; - is standard output");
   app.set_version_flag("--version", "replay " MULTISTATE_VERSION);
   app.footer(
@@ -273,7 +271,8 @@ int run_replay(int argc, char** argv) {
     return fail("--format '" + format + "' is not one of f32, f16, bf16, i8");
   if (policy_text.find('@') != std::string::npos)
     return fail("policy '" + policy_text + "': replay takes no position mode, its keys come rotated");
-  if (!(tolerance >= 0)) return fail("--tolerance must be 0 or more; got " + std::to_string(tolerance));
+  const double tolerance = multistate::detail::number_of(tolerance_text).value_or(-1);
+  if (!(tolerance >= 0)) return fail("--tolerance must be a number, 0 or more; got '" + tolerance_text + "'");
 
   auto policy = known::parse(policy_text);
   if (!policy) return fail(policy.reason().message());
@@ -327,16 +326,15 @@ int run_replay(int argc, char** argv) {
   const std::string text = json.dump(2) + "\n";
   multistate::detail::write_output(json_path, text);
   if (!multistate::detail::is_standard_output(json_path)) {
-    std::ostringstream lines;
-    lines.imbue(std::locale::classic());
-    lines << policy->str() << ", " << format << ": " << recorded->tokens << " tokens in " << done->ends.size()
-          << " calls, " << recorded->dims.heads << " query heads on " << recorded->dims.kv_heads << " KV heads\n";
-    if (d.kept_mismatches) lines << "kept positions   " << *d.kept_mismatches << " differ\n";
-    lines << std::setprecision(3);
+    std::string lines = multistate::detail::formatted("{}, {}: {} tokens in {} calls, {} query heads on {} KV heads\n",
+                                                      policy->str(), format, recorded->tokens, done->ends.size(),
+                                                      recorded->dims.heads, recorded->dims.kv_heads);
+    if (d.kept_mismatches) lines += multistate::detail::formatted("kept positions   {} differ\n", *d.kept_mismatches);
     if (d.max_abs_error)
-      lines << "outputs          largest error " << *d.max_abs_error << " (tolerance " << tolerance << ")\n";
-    if (!expect_path.empty()) lines << (differs ? "DIFFERENT" : "same") << "\n";
-    multistate::detail::print(lines.str());
+      lines += multistate::detail::formatted("outputs          largest error {:.3g} (tolerance {:.3g})\n",
+                                             *d.max_abs_error, tolerance);
+    if (!expect_path.empty()) lines += differs ? "DIFFERENT\n" : "same\n";
+    multistate::detail::print(lines);
   }
   return differs ? 1 : 0;
 }

@@ -4,7 +4,6 @@
 
 #include <array>
 #include <cmath>
-#include <cstdio>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +12,8 @@
 #include <multistate/eval/ranking.hpp>
 #include <multistate/io/file.hpp>
 #include <multistate/tools/command_line.hpp>
+#include <multistate/tools/report_reading.hpp>
+#include <multistate/types/formatted.hpp>
 #include <multistate/version.hpp>
 
 #if !defined(MULTISTATE_COMMIT)
@@ -51,22 +52,40 @@ struct report {
   ranking statistics;
 };
 
-template <class... Value>
-std::string formatted(const char* format, Value... values) {
-  std::array<char, 256> line{};
-  std::snprintf(line.data(), line.size(), format, values...);
-  return line.data();
-}
-
 /// A budget as JSON says it: null keeps everything.
 inline nlohmann::ordered_json budget_json(const entrant& row) {
   return row.budget ? nlohmann::ordered_json(*row.budget) : nlohmann::ordered_json(nullptr);
 }
 
-/// "k > T/4": little was forgotten there; "k >= T/2": next to nothing.
-inline std::string_view mark_of(const entrant& row, int window) noexcept {
+/// "k > T/4": little was forgotten there; "k >= T/2": next to nothing. T is the longest window that there is.
+inline std::string_view mark_of(const entrant& row, int longest) noexcept {
   if (!row.budget) return {};
-  return 2.0 * *row.budget >= window ? "k >= T/2" : 4.0 * *row.budget > window ? "k > T/4" : "";
+  return 2.0 * *row.budget >= longest ? "k >= T/2" : 4.0 * *row.budget > longest ? "k > T/4" : "";
+}
+
+/// What has to be known about numbers from so much text.
+inline std::vector<std::string> sample_notes(const report& r, const text_sample& sample) {
+  std::vector<std::string> out;
+  const std::size_t blocks = r.statistics.blocks;
+  if (blocks < block_bootstrap::least_blocks)
+    out.push_back(formatted("no 95 % intervals: they need {} blocks of windows to draw from, here {} {}",
+                            block_bootstrap::least_blocks, blocks == 1 ? "is" : "are", blocks));
+  else if (constexpr std::size_t good = 10; blocks < good)
+    out.push_back(formatted("95 % intervals from {} blocks of windows are rough, rather too narrow", blocks));
+  const int longest = most_queries(sample);
+  std::string all_kept;
+  std::optional<int> last;
+  for (const entrant& row : r.rows) {
+    if (row.budget && row.budget != last && *row.budget >= longest)
+      all_kept += (all_kept.empty() ? "" : ", ") + std::to_string(*row.budget);
+    last = row.budget;
+  }
+  if (!all_kept.empty())
+    out.push_back(formatted("k = {}: nothing was forgotten, the longest window has {} tokens", all_kept, longest));
+  constexpr std::int64_t few = 256;
+  if (const std::int64_t scored = sample.scored(r.outcome.windows); scored < few)
+    out.push_back(formatted("a text this short says next to nothing about policies: {} tokens are scored", scored));
+  return out;
 }
 
 /// What opens the windows, and what was done with the BOS that texts have themselves.
@@ -92,41 +111,38 @@ inline std::string header_text(const report& r) {
   const auto windows = s.windows().first(r.outcome.windows);
   std::string out;
   if (r.extrapolation)
-    out += formatted("EXTRAPOLATION: windows of %d tokens, the model was trained on %d; Full is no oracle here\n\n",
+    out += formatted("EXTRAPOLATION: windows of {} tokens, the model was trained on {}; Full is no oracle here\n\n",
                      s.window(), r.trained_context);
   out += "multistate " MULTISTATE_VERSION + std::string(*MULTISTATE_COMMIT != 0 ? " (" MULTISTATE_COMMIT ")" : "") +
          "   " + command_text(r.command_line) + "\n";
-  out += formatted("model    %s   %s   trained context %s\n", r.model.c_str(), hash_text(r.model_hash).c_str(),
-                   r.trained_context > 0 ? std::to_string(r.trained_context).c_str() : "unknown");
+  out += formatted("model    {}   {}   trained context {}\n", r.model, hash_text(r.model_hash),
+                   r.trained_context > 0 ? std::to_string(r.trained_context) : "unknown");
   for (const auto& t : r.texts)
-    out += formatted("text     %s   %s   %zu of %zu tokens\n", t.path.c_str(), hash_text(t.hash).c_str(), t.used,
-                     t.tokens);
-  out += formatted("windows  %zu of %zu done, T = %d, stride %d; ", windows.size(), s.windows().size(), s.window(),
-                   s.stride()) +
-         bos_rule(r) + "\n";
+    out += formatted("text     {}   {}   {} of {} tokens\n", t.path, hash_text(t.hash), t.used, t.tokens);
+  out += formatted("windows  {} of {} done, T = {}, stride {}; {}\n", windows.size(), s.windows().size(), s.window(),
+                   s.stride(), bos_rule(r));
   std::string from = "every query";
   if (s.what() == scoring::tail && !windows.empty()) {
     from = "queries from " + std::to_string(windows[0].scored_from) + " on";
     for (const text_window& w : windows)
       if (w.scored_from != windows[0].scored_from) from = "queries of each window's second half";
   }
-  out += formatted("scored   %lld tokens, %lld bytes: %s\n", static_cast<long long>(s.scored(windows.size())),
-                   static_cast<long long>(s.bytes(windows.size())), from.c_str());
-  out +=
-      formatted("states   %s, %s; Full: %.0f bytes a token\n", r.format.c_str(),
-                r.chunk == 1 ? "one token a step" : formatted("chunks of %d", r.chunk).c_str(), r.full_bytes_per_token);
-  out += formatted("machine  SIMD %s, %d thread%s\n", r.simd_target.c_str(), r.threads, r.threads == 1 ? "" : "s");
-  out += formatted("95 %%     block bootstrap: %d resamples of %s of %zu neighbouring window%s, seed %llu%s\n",
-                   r.statistics.how.resamples, r.statistics.over_texts ? "texts, then blocks" : "blocks",
-                   r.statistics.block_windows, r.statistics.block_windows == 1 ? "" : "s",
-                   static_cast<unsigned long long>(r.statistics.how.seed),
-                   r.statistics.over_texts ? ""
-                   : r.texts.size() == 1   ? "; this text only"
-                                           : "; these texts only");
+  out += formatted("scored   {} tokens, {} bytes: {}\n", s.scored(windows.size()), s.bytes(windows.size()), from);
+  out += formatted("states   {}, {}; Full: {:.0f} bytes a token\n", r.format,
+                   r.chunk == 1 ? "one token a step" : formatted("chunks of {}", r.chunk), r.full_bytes_per_token);
+  out += formatted("machine  SIMD {}, {} thread{}\n", r.simd_target, r.threads, r.threads == 1 ? "" : "s");
+  if (r.statistics.blocks < block_bootstrap::least_blocks)
+    out += "95 %     no intervals: too few windows\n";
+  else
+    out += formatted("95 %     block bootstrap: {} resamples of {} of {} neighbouring window{}, seed {}{}\n",
+                     r.statistics.how.resamples, r.statistics.over_texts ? "texts, then blocks" : "blocks",
+                     r.statistics.block_windows, r.statistics.block_windows == 1 ? "" : "s", r.statistics.how.seed,
+                     r.statistics.over_texts ? ""
+                     : r.texts.size() == 1   ? "; this text only"
+                                             : "; these texts only");
   for (const entrant& row : r.rows)
     if (row.seeds.size() > 1) {
-      out += formatted("random   mean over seeds %llu to %llu\n", static_cast<unsigned long long>(row.seeds.front()),
-                       static_cast<unsigned long long>(row.seeds.back()));
+      out += formatted("random   mean over seeds {} to {}\n", row.seeds.front(), row.seeds.back());
       break;
     }
   return out;
@@ -140,13 +156,17 @@ inline std::string table_text(const report& r, bool colour) {
     text.resize(wide, ' ');
     return text;
   };
-  const auto number = [](std::optional<double> x, int width, int digits, double factor = 1) {
-    if (!x || !std::isfinite(*x)) return formatted("%*s", width, x ? "inf" : "-");
-    return std::abs(*x) * factor < 1e5 ? formatted("%*.*f", width, digits, *x * factor)
-                                       : formatted("%*.2g", width, *x * factor);
+  const auto number = [](std::optional<double> x, std::size_t width, int digits, double factor = 1) {
+    std::string text = !x                            ? "-"
+                       : !std::isfinite(*x)          ? "inf"
+                       : std::abs(*x) * factor < 1e5 ? number_text(*x * factor, 'f', digits)
+                                                     : number_text(*x * factor, 'g', 2);
+    text.insert(0, width - std::min(width, text.size()), ' ');
+    return text;
   };
-  constexpr const char* titles = "%8s  %-15s%-5s|%7s%11s%7s | %-23s|%6s |%14s |%6s |%9s%8s\n";
-  constexpr const char* units = "%8s  %-15s%-5s|%7s%11s%7s |%7s%8s%8s |%6s |%8s%6s |%6s |%9s%8s\n";
+  constexpr const char* titles = "{:>8}  {:<15}{:<5}|{:>7}{:>11}{:>7} | {:<23}|{:>6} |{:>14} |{:>6} |{:>9}{:>8}\n";
+  constexpr const char* units =
+      "{:>8}  {:<15}{:<5}|{:>7}{:>11}{:>7} |{:>7}{:>8}{:>8} |{:>6} |{:>8}{:>6} |{:>6} |{:>9}{:>8}\n";
   std::string out = name("") + "    budget |" +
                     formatted(titles, "NLL-Full", "95 %", "rank", "NLL", "perplexity", "bits/",
                               "KL(Full||policy), nats", "top-1", "states seen", "life", "allocated", "live") +
@@ -156,16 +176,17 @@ inline std::string table_text(const report& r, bool colour) {
   const std::string rule(out.find('\n'), '-');
   out += rule + "\n";
   std::optional<int> group;
+  const int longest = most_queries(*r.sample);
   bool starred = false, greyed = false;
   for (const entrant& row : r.rows) {
     if (row.budget != group) out += rule + "\n";
     group = row.budget;
-    const std::string_view mark = mark_of(row, r.sample->window());
+    const std::string_view mark = mark_of(row, longest);
     const bool grey = mark == "k >= T/2";
     starred = starred || mark == "k > T/4";
     greyed = greyed || grey;
     if (colour && grey) out += "\033[2m";
-    out += name(row.policy) + formatted(" %6s %-2s |", row.budget ? std::to_string(*row.budget).c_str() : "all",
+    out += name(row.policy) + formatted(" {:>6} {:<2} |", row.budget ? std::to_string(*row.budget) : "all",
                                         grey           ? "**"
                                         : mark.empty() ? ""
                                                        : "*");
@@ -173,10 +194,10 @@ inline std::string table_text(const report& r, bool colour) {
       const figures& f = *row.measured;
       out += number(f.nll_minus_full, 8, 4) +
              (f.spread ? number(f.spread->low, 8, 4) + number(f.spread->high, 8, 4) : std::string(16, ' ')) +
-             formatted(" %-5s|", f.letter.c_str()) + number(f.nll, 7, 4) + number(f.perplexity, 11, 3) +
+             formatted(" {:<5}|", f.letter) + number(f.nll, 7, 4) + number(f.perplexity, 11, 3) +
              number(f.bits_per_byte, 7, 4) + " |" + number(f.kl_mean, 7, 4) + number(f.kl_median, 8, 4) +
              number(f.kl_p99, 8, 4) + " |" + number(f.top1_agreement, 6, 1, 100) + " |" +
-             number(f.states_attended_mean, 8, 1) + formatted("%6d", f.states_attended_max) + " |" +
+             number(f.states_attended_mean, 8, 1) + formatted("{:6}", f.states_attended_max) + " |" +
              number(f.mean_life, 6, 1) + " |" + number(static_cast<double>(f.bytes_allocated), 9, 1, 1e-3) +
              number(f.bytes_live, 8, 1, 1e-3);
     } else {
@@ -187,7 +208,9 @@ inline std::string table_text(const report& r, bool colour) {
   }
   if (starred || greyed) out += "\n";  // footnotes
   if (starred) out += "*   k > T/4: not much was forgotten\n";
-  if (greyed) out += "**  k >= T/2: little was forgotten\n";
+  if (greyed) out += "**  k >= T/2: little was forgotten, nothing from k = T on\n";
+  if ((starred || greyed) && longest < r.sample->window())
+    out += formatted("    (T = {}, the tokens of the longest window)\n", longest);
   return out;
 }
 
@@ -219,9 +242,9 @@ inline nlohmann::ordered_json pairs_json(const report& r) {
                    {"a", r.rows[p.a].policy},
                    {"b", r.rows[p.b].policy},
                    {"difference", p.difference},
-                   {"interval", json::array({p.spread.low, p.spread.high})},
-                   {"p", p.p},
-                   {"p_holm", p.p_holm}});
+                   {"interval", p.spread ? json::array({p.spread->low, p.spread->high}) : json(nullptr)},
+                   {"p", p.p ? json(*p.p) : json(nullptr)},
+                   {"p_holm", p.p_holm ? json(*p.p_holm) : json(nullptr)}});
   return out;
 }
 
@@ -316,7 +339,7 @@ inline nlohmann::ordered_json to_json(const report& r) {
     x["bytes_allocated"] = row.measured ? json(f.bytes_allocated) : json(nullptr);
     x["bytes_live"] = measured(f.bytes_live);
     if (!row.seeds.empty()) x["seeds"] = row.seeds;
-    const std::string_view mark = mark_of(row, s.window());
+    const std::string_view mark = mark_of(row, most_queries(s));
     x["mark"] = mark.empty() ? json(nullptr) : json(mark);
     x["skipped"] = row.skipped.empty() ? json(nullptr) : json(row.skipped);
     add_curves(x, f);
@@ -362,14 +385,15 @@ inline std::string to_csv(const nlohmann::ordered_json& report) {
   std::string out;
   for (const char* column : columns) (out += out.empty() ? "" : ",") += column;
   out += "\n";
-  for (const auto& row : report["rows"]) {
+  for (const auto& row : list_at(report, "rows")) {
     std::string line;
     for (const char* column : columns) {
       const std::string_view name = column;
-      const bool low = name == "interval_low", ends = low || name == "interval_high";
-      const auto& held = row[ends ? "interval" : column];
-      const auto& value = ends && !held.is_null() ? held[low ? 0 : 1] : held;
-      std::string text = value.is_null() ? "" : value.is_string() ? value.template get<std::string>() : value.dump();
+      const bool low = name == "interval_low";
+      const auto& ends = list_at(row, "interval");
+      std::string text = !low && name != "interval_high" ? word_at(row, name)
+                         : ends.size() == 2              ? text_of(ends[low ? 0 : 1])
+                                                         : "";
       if (text.find_first_of(",\"\n") != text.npos) {
         for (std::size_t at = 0; (at = text.find('"', at)) != text.npos; at += 2) text.insert(at, 1, '"');
         text = '"' + text + '"';

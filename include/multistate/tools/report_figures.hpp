@@ -9,8 +9,20 @@
 /// The figures that are curves: each from the comparison's JSON to SVG, or to a line that says what was not measured.
 namespace multistate::detail {
 
-inline std::string figure(const std::string& svg, std::string_view caption) {
-  return "<figure>" + svg + "<figcaption>" + std::string(caption) + "</figcaption></figure>\n";
+inline markup figure(const markup& svg, const markup& caption) {
+  return "<figure>" + svg + "<figcaption>" + caption + "</figcaption></figure>\n";
+}
+
+/// "Dotted: random, oracle. ": the lines of references that are drawn. Empty where there are none.
+inline markup dotted_lines(const std::vector<const line_plot*>& plots) {
+  std::vector<std::string> names;
+  for (const line_plot* p : plots)
+    for (const plot_series& s : p->series)
+      if (s.reference && std::find(names.begin(), names.end(), s.name) == names.end()) names.push_back(s.name);
+  markup out;
+  for (const std::string& name : names)
+    out += (out.empty() ? "Dotted: <code>" : ", <code>") + escaped(name) + "</code>";
+  return out.empty() ? out : out + ". ";
 }
 
 /// Limits that hold all points and the ends of their intervals.
@@ -56,50 +68,71 @@ inline line_plot cost_plot(const report_json& report) {
   return p;
 }
 
+/// The plot and what is seen in it.
+inline markup cost_figure(const report_json& report) {
+  const line_plot p = cost_plot(report);
+  bool oracle = false, room = false, bands = false;
+  for (const plot_series& s : p.series) {
+    oracle = oracle || s.name == "oracle";
+    for (const plot_point& q : s.points) (s.reference ? room : bands) |= std::isfinite(q.low) && std::isfinite(q.high);
+  }
+  return figure(to_svg(p),
+                "Lower is better, further left is smaller. " + dotted_lines({&p}) +
+                    (oracle ? "<code>oracle</code> knows the attention to come. " : "") +
+                    (room ? "Shaded between <code>random</code> and it is the room that choosing has. " : "") +
+                    (bands ? "Bands are 95 % intervals." : ""));
+}
+
 /// One small plot a budget of what each row lists under `key`.
-inline std::string plots_by_budget(const report_json& report, const char* key, const char* x, const char* y,
-                                   const line_plot& like, bool x_log, std::string_view caption) {
+inline markup plots_by_budget(const report_json& report, const char* key, const char* x, const char* y,
+                              const line_plot& like, bool x_log, const markup& caption) {
   const report_json& rows = list_at(report, "rows");
-  std::string out;
+  const bool survival = std::string_view(key) == "survival";
+  markup out;
+  std::vector<line_plot> plots;
   for (const report_json& budget : distinct(rows, "budget")) {
     line_plot p = like;
     p.width = 560, p.height = 330;
-    p.title += " at k = " + budget.dump();
+    p.title += " at k = " + text_of(budget);
     double most = 0;
     for (const report_json& row : rows) {
       if (field(row, "budget") != budget) continue;
       const std::string policy = word_at(row, "policy");
       plot_series s{policy, {}, style_of(report, policy), is_reference(policy), false};
       for (const report_json& q : list_at(row, key)) s.points.push_back({number_at(q, x), number_at(q, y)});
+      for (std::size_t i = 1; survival && i < s.points.size(); ++i)  // older results counted other states at each age
+        s.points[i].y = std::min(s.points[i].y, s.points[i - 1].y);
       constexpr std::size_t most_marks = 24;  // lines that meet are told apart by their marks, not by colour alone
       s.marks = !s.reference && s.points.size() <= most_marks;
       for (const plot_point& q : s.points) most = std::max(most, q.x);
       if (!s.points.empty()) p.series.push_back(std::move(s));
     }
     if (p.series.empty()) continue;
-    if (std::string_view(key) == "survival") {  // Window forgets at one age exactly
+    if (survival) {  // Window forgets at one age exactly
       const double k = as_number(budget);
-      p.series.push_back({"window, exact", {{1, 1}, {k, 1}, {k + 1, 0}, {std::max(most, k + 1), 0}}, 0, true, false});
+      p.series.push_back({"exact window", {{1, 1}, {k, 1}, {k + 1, 0}, {std::max(most, k + 1), 0}}, 0, true, false});
     }
     fit(p, like.x.title, x_log, like.y.title, true);
-    out += "<figure><h3>k = " + budget.dump() + "</h3>" + to_svg(p) + "</figure>\n";
+    out += "<figure><h3>k = " + escaped(text_of(budget)) + "</h3>" + to_svg(p) + "</figure>\n";
+    plots.push_back(std::move(p));
   }
-  return out.empty() ? out
-                     : "<div class=\"pair\">" + out + "</div><p class=\"caption\">" + std::string(caption) + "</p>\n";
+  if (out.empty()) return out;
+  std::vector<const line_plot*> drawn;
+  for (const line_plot& p : plots) drawn.push_back(&p);
+  return "<div class=\"pair\">" + out + "</div><p class=\"caption\">" + dotted_lines(drawn) + caption + "</p>\n";
 }
 
-inline std::string position_figure(const report_json& report) {
+inline markup position_figure(const report_json& report) {
   const line_plot like{.title = "Cost against position",
                        .description = "One line a policy; zero is the unbounded cache.",
                        .x = {.title = "position in the window"},
                        .y = {.title = "nats above Full"}};
-  const std::string out = plots_by_budget(report, "nll_by_position", "position", "difference", like, false,
-                                          "Until position k nothing is forgotten and all lines lie on zero.");
-  return out.empty() ? not_measured("Cost by position was") : out;
+  return plots_by_budget(report, "nll_by_position", "position", "difference", like, false,
+                         "Until position k nothing is forgotten and all lines lie on zero.");
 }
 
 /// Time per token against position, its three parts stacked: Full and the rows of the budget nearest 64.
-inline std::string time_figure(const report_json& report) {
+inline markup time_figure(const report_json& report) {
   constexpr std::array parts{std::pair{"rest", "rest_us"}, std::pair{"attention", "attention_us"},
                              std::pair{"policy", "policy_us"}};
   const report_json& rows = list_at(field(report, "time"), "rows");
@@ -129,34 +162,35 @@ inline std::string time_figure(const report_json& report) {
     }
     if (!p.series.empty()) plots.push_back(std::move(p));
   }
-  std::string out;
+  markup out;
   for (line_plot& p : plots) {
     fit(p, "position", false, "microseconds", true);
     p.y.high = most;
     out += "<figure><h3>" + escaped(p.title) + "</h3>" + to_svg(p) + "</figure>\n";
   }
-  return out.empty() ? ""
+  return out.empty() ? out
                      : "<div class=\"pair\">" + out +
                            "</div><p class=\"caption\">Stacked from below: what the model does "
                            "beside, attention, policy; " +
-                           (shown.is_null() ? "" : "k = " + shown.dump() + " and ") + "Full.</p>\n";
+                           (shown.is_null() ? "" : "k = " + escaped(text_of(shown)) + " and ") + "Full.</p>\n";
 }
 
-inline std::string survival_figure(const report_json& report) {
+inline markup survival_figure(const report_json& report) {
   const line_plot like{.title = "Share of states alive at an age",
-                       .description = "Lines start at one and fall; Window's falls at age k at once.",
+                       .description = "Lines start at one and never rise; a plain window's falls at age k at once.",
                        .x = {.title = "age, tokens (log)"},
                        .y = {.title = "share alive"}};
-  const std::string out = plots_by_budget(report, "survival", "age", "alive", like, true,
-                                          "A long tail is a policy that keeps some states for good.");
-  return out.empty() ? not_measured("Survival was") : out;
+  return plots_by_budget(report, "survival", "age", "alive", like, true,
+                         "A long tail is a policy that keeps some states for good. States that are alive when their "
+                         "window ends count up to there (Kaplan and Meier&#39;s estimate).");
 }
 
 /// Share of questions answered against distance / k, the question unseen while forgetting, one plot a number of facts
 /// and budget; Full and the floor (the fact removed) are dashed.
-inline std::string recall_figure(const report_json& report) {
+inline markup recall_figure(const report_json& report) {
   const report_json& cells = list_at(field(report, "recall"), "cells");
-  std::string out;
+  markup out;
+  std::vector<line_plot> plots;
   for (const report_json& facts : distinct(cells, "facts"))
     for (const report_json& budget : distinct(cells, "budget")) {
       std::map<std::string, plot_series> lines;
@@ -169,10 +203,13 @@ inline std::string recall_figure(const report_json& report) {
         if (variant != "last" || is_true(c, "not_applicable")) continue;
         plot_series& s = lines[policy];
         s.name = policy, s.style = style_of(report, policy), s.reference = is_reference(policy);
+        s.marks = !s.reference;
         s.points.push_back({x, share, end_at(c, "interval", 0), end_at(c, "interval", 1)});
         if (const double f = number_at(c, "full_share"); std::isfinite(f)) full[x].first += f, ++full[x].second;
       }
-      line_plot p{.title = "Recall of one of " + facts.dump() + " facts at k = " + budget.dump(),
+      const bool one = facts == 1;
+      line_plot p{.title = (one ? "Recall of one fact" : "Recall of one of " + text_of(facts) + " facts") +
+                           " at k = " + text_of(budget),
                   .description = "Share of questions answered right against the distance of the fact in budgets.",
                   .width = 560,
                   .height = 330};
@@ -188,29 +225,36 @@ inline std::string recall_figure(const report_json& report) {
       }
       fit(p, "distance / k (log)", true, "share right", true);
       p.y.low = 0, p.y.high = 1;
-      out += "<figure><h3>" + facts.dump() + (facts == 1 ? " fact" : " facts") + ", k = " + budget.dump() + "</h3>" +
-             to_svg(p) + "</figure>\n";
+      out += "<figure><h3>" + escaped(text_of(facts)) + (one ? " fact" : " facts") +
+             ", k = " + escaped(text_of(budget)) + "</h3>" + to_svg(p) + "</figure>\n";
+      plots.push_back(std::move(p));
     }
-  if (out.empty()) return not_measured("Recall was");
-  return "<div class=\"pair\">" + out +
-         "</div><p class=\"caption\">The question comes last, unseen while forgetting. Bands: 95 % (Wilson).</p>\n";
+  if (out.empty())
+    return cells.empty()
+               ? out
+               : "<p class=\"absent\">No cell applies: Full itself answers fewer than 90 % of the questions, so "
+                 "that nobody can be said to have forgotten.</p>\n";
+  std::vector<const line_plot*> drawn;
+  for (const line_plot& p : plots) drawn.push_back(&p);
+  return "<div class=\"pair\">" + out + "</div><p class=\"caption\">" + dotted_lines(drawn) +
+         "The question comes last, unseen while forgetting. Bands: 95 % (Wilson).</p>\n";
 }
 
 /// Needle grids: share right by length and depth.
-inline std::string needle_figure(const report_json& report) {
+inline markup needle_figure(const report_json& report) {
   const report_json& grid = list_at(field(report, "recall"), "grid");
-  std::string out;
+  markup out;
   const auto lengths = distinct(grid, "length"), depths = distinct(grid, "depth");
   for (const report_json& policy : distinct(grid, "policy"))
     for (const report_json& budget : distinct(grid, "budget")) {
-      cell_plot p{.title = (policy.is_string() ? policy.get<std::string>() : policy.dump()) + ":" + budget.dump(),
+      cell_plot p{.title = text_of(policy) + ":" + text_of(budget),
                   .description = "Percent of questions answered right by length and depth.",
                   .x_title = "length, tokens",
                   .y_title = "depth"};
-      for (const report_json& l : lengths) p.columns.push_back(l.dump());
+      for (const report_json& l : lengths) p.columns.push_back(text_of(l));
       bool any = false;
       for (const report_json& d : depths) {
-        p.rows.push_back(short_number(100 * as_number(d), 3) + " %");
+        p.rows.push_back(short_number(100 * as_number(d), 3).str() + " %");
         for (const report_json& l : lengths) {
           double share = std::numeric_limits<double>::quiet_NaN();
           for (const report_json& c : grid)
@@ -222,7 +266,7 @@ inline std::string needle_figure(const report_json& report) {
       }
       if (any) out += "<figure>" + to_svg(p) + "</figure>\n";
     }
-  if (out.empty()) return "";
+  if (out.empty()) return out;
   return "<h3>Needle grids</h3><div class=\"many\">" + out +
          "</div><p class=\"caption\">Percent right by length of the text and depth of the fact; n/a: Full itself is "
          "under 90 %.</p>\n";

@@ -2,12 +2,18 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
+#include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include <multistate/io/file.hpp>
+#include <multistate/tools/markup.hpp>
 #include <multistate/tools/svg.hpp>
 
 /// How the page reads a comparison's JSON: whatever is absent, null or of another kind was not measured.
@@ -40,11 +46,11 @@ inline double end_at(const report_json& j, std::string_view key, std::size_t end
   return x.size() == 2 ? as_number(x[end]) : std::numeric_limits<double>::quiet_NaN();
 }
 
-inline std::string word_at(const report_json& j, std::string_view key) {
-  const report_json& x = field(j, key);
+inline std::string text_of(const report_json& x) {
   if (x.is_string()) return x.get<std::string>();
   return x.is_null() ? "" : x.dump(-1, ' ', false, report_json::error_handler_t::replace);
 }
+inline std::string word_at(const report_json& j, std::string_view key) { return text_of(field(j, key)); }
 
 inline bool is_true(const report_json& j, std::string_view key) {
   const report_json& x = field(j, key);
@@ -52,15 +58,18 @@ inline bool is_true(const report_json& j, std::string_view key) {
 }
 
 /// Not measured prints as an en dash.
-inline std::string cell_number(double x, int digits, double factor = 1) {
-  if (!std::isfinite(x)) return "&#8211;";
-  std::array<char, 64> text{};
-  std::snprintf(text.data(), text.size(), "%.*f", digits, x * factor);
-  std::string out = text.data();
+inline markup cell_number(double x, int digits, double factor = 1) {
+  if (!std::isfinite(x * factor)) return "&#8211;";
+  std::string out = number_text(x * factor, 'f', digits);
   if (out.find_first_not_of("-0.") == out.npos && out[0] == '-') out.erase(0, 1);
   const std::size_t point = std::min(out.find('.'), out.size()), first = out[0] == '-' ? 1 : 0;
   for (std::size_t at = point; at > first + 3; at -= 3) out.insert(at - 3, ",");
-  return out[0] == '-' ? "&#8722;" + out.substr(1) : out;
+  return out[0] == '-' ? "&#8722;" + markup::as_is(std::string_view(out).substr(1)) : markup::as_is(out);
+}
+
+/// A row's budget.
+inline markup budget_cell(const report_json& row) {
+  return field(row, "budget").is_null() ? "all" : escaped(word_at(row, "budget"));
 }
 
 /// Whatever stands in the JSON under `key`, each value once, in order of appearance.
@@ -79,18 +88,48 @@ inline bool is_reference(std::string_view policy) {
          policy == "full";
 }
 
-/// A policy looks the same in every figure: its place among the rows is its style.
+/// Policies by their style: the standard rows have the first, solid ones.
+inline constexpr std::array<std::string_view, 12> known_styles{
+    "window",          "window+4", "window+4@incache", "h2o",      "h2o,scope=layer", "tova",
+    "tova,scope=head", "knorm",    "window+4@log",     "window+1", "tova@incache",    "tova@log"};
+
+/// A policy looks the same in every figure of every report: its name alone is its style. Of other policies two may want
+/// the same one; then the later by name takes the next that is free.
 inline int style_of(const report_json& report, std::string_view policy) {
-  int style = 0;
-  for (const report_json& name : distinct(list_at(report, "rows"), "policy")) {
-    if (name == policy) return style;
-    if (name.is_string() && !is_reference(name.get<std::string>())) ++style;
+  if (is_reference(policy)) return 0;
+  const auto known = std::find(known_styles.begin(), known_styles.end(), policy);
+  if (known != known_styles.end()) return static_cast<int>(known - known_styles.begin());
+  std::set<std::string> others{std::string(policy)};
+  for (const report_json& row : list_at(report, "rows")) {
+    const std::string name = word_at(row, "policy");
+    if (!is_reference(name) && std::find(known_styles.begin(), known_styles.end(), name) == known_styles.end())
+      others.insert(name);
   }
-  return style;
+  constexpr std::size_t first = known_styles.size(), free = plot_styles - first;
+  std::array<bool, free> taken{};
+  std::size_t at = 0, count = 0;
+  for (const std::string& name : others) {
+    at = hash_bytes(std::as_bytes(std::span(name))) % free;
+    for (; taken[at] && count < free; at = (at + 1) % free) continue;
+    taken[at] = true;
+    ++count;
+    if (name == policy) break;
+  }
+  return static_cast<int>(first + at);
 }
 
-inline std::string not_measured(std::string_view what) {
-  return "<p class=\"absent\">" + std::string(what) + " not measured in this run.</p>\n";
+/// The most queries of a window; 0 where the report does not say.
+inline double longest_window(const report_json& report) {
+  double most = 0;
+  for (const report_json& window : list_at(report, "windows"))
+    if (const double queries = number_at(window, "queries"); queries > most) most = queries;
+  return most;
+}
+
+/// Fewer states than the longest window has, so that something was forgotten; true where the report does not say.
+inline bool forgets(const report_json& report, const report_json& budget) {
+  const double longest = longest_window(report);
+  return !(longest > 0 && as_number(budget) >= longest);
 }
 
 }  // namespace multistate::detail

@@ -38,7 +38,7 @@ a { color: var(--accent); text-underline-offset: .15em; }
 figure { margin: 0; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem 1.5rem; }
 .many { display: flex; flex-wrap: wrap; gap: 1.2rem 1.8rem; align-items: start; }
-svg.plot { display: block; width: 100%; height: auto; }
+svg.plot { display: block; height: auto; } svg.plot:not(.cells) { width: 100%; }
 svg.cells { max-width: 100%; }
 svg text { font-size: 12px; fill: var(--soft); font-variant-numeric: tabular-nums; font-family: inherit; }
 svg .mid { text-anchor: middle; } svg .end { text-anchor: end; } svg .label { fill: var(--ink); } svg .strong { font-weight: 600; }
@@ -51,7 +51,8 @@ svg .grid { stroke: var(--rule); stroke-width: .6; } svg .zero, svg .axis { stro
 .c0 { color: var(--c0); } .c1 { color: var(--c1); } .c2 { color: var(--c2); } .c3 { color: var(--c3); }
 .c4 { color: var(--c4); } .c5 { color: var(--c5); } .c6 { color: var(--c6); } .c7 { color: var(--c7); }
 .cell { fill: var(--accent); }
-.table { overflow-x: auto; margin: 1rem 0; }
+.table { overflow-x: auto; margin: 1rem 0; background: linear-gradient(to left, var(--paper) 1rem, transparent) right / 3rem 100% no-repeat local,
+  linear-gradient(to left, var(--rule), transparent) right / 1.2rem 100% no-repeat scroll; } /* a shade where there is more */
 table { border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums lining-nums; }
 caption { text-align: left; font-weight: 600; padding: 0 0 .4rem; }
 th, td { text-align: right; padding: .22rem .65rem; white-space: nowrap; vertical-align: bottom; }
@@ -61,7 +62,7 @@ tbody th, thead th:first-child { position: sticky; left: 0; background: var(--pa
 tr.first > * { border-top: 1px solid var(--rule); padding-top: .4rem; }
 tr.grey > * { color: var(--soft); }
 tbody tr:hover > * { background: var(--faint); }
-details { margin: 1rem 0; } summary { cursor: pointer; color: var(--accent); }
+details { margin: 1rem 0; } dt { margin-top: .5rem; } dd { margin: 0 0 0 1.2rem; max-width: 44rem; color: var(--soft); font-size: .9rem; } summary { cursor: pointer; color: var(--accent); }
 blockquote { margin: .3rem 0 .8rem; padding-left: .9rem; border-left: 2px solid var(--rule); font-family: Georgia, "DejaVu Serif", serif; font-size: .92rem; max-width: 44rem; }
 .bar { width: 160px; height: 12px; display: block; }
 .part0 { fill: var(--c0); } .part1 { fill: var(--ink); } .part2 { fill: var(--c0); opacity: .3; }
@@ -76,6 +77,8 @@ input[type=range] { accent-color: var(--accent); width: 12rem; }
 svg.lives path { stroke: var(--accent); stroke-width: 1; fill: none; }
 #says { margin: 0 0 .6rem; font-size: .9rem; min-height: 3em; }
 #text { max-height: 30rem; overflow-y: auto; white-space: pre-wrap; font: .88rem/1.7 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; border: 1px solid var(--rule); padding: .6rem; overflow-wrap: anywhere; }
+.s0 { --s: 0; } .s1 { --s: 0.05; } .s2 { --s: 0.1; } .s3 { --s: 0.15; } .s4 { --s: 0.2; } .s5 { --s: 0.25; } .s6 { --s: 0.3; } .s7 { --s: 0.35; } .s8 { --s: 0.4; } .s9 { --s: 0.45; } .s10 { --s: 0.5; }
+.s11 { --s: 0.55; } .s12 { --s: 0.6; } .s13 { --s: 0.65; } .s14 { --s: 0.7; } .s15 { --s: 0.75; } .s16 { --s: 0.8; } .s17 { --s: 0.85; } .s18 { --s: 0.9; } .s19 { --s: 0.95; } .s20 { --s: 1; }
 #text span { background: color-mix(in srgb, var(--accent) calc(var(--s) * 55%), transparent); }
 #text .gone { background: none; color: color-mix(in srgb, var(--ink) 38%, var(--paper)); }
 #text .here { outline: 2px solid var(--c1); }

@@ -160,12 +160,12 @@ class row_runs {
         double mean = 0;
         for (std::size_t w = 0; w < above.size(); ++w)
           mean += (above[w] -= full[w]) / static_cast<double>(above.size());
-        const interval spread = percentile_interval(boot.means(std::span(&above, 1))[0]);
+        const auto spread = interval_of(boot, boot.means(std::span(&above, 1))[0]);
         out.push_back({{"policy", rows[r].policy},
                        {"budget", budget_json(rows[r])},
                        {"mode", reading_modes[m]},
                        {"nll_minus_full", mean},
-                       {"interval", {spread.low, spread.high}},
+                       {"interval", spread ? json{spread->low, spread->high} : json(nullptr)},
                        {"recall", nullptr},
                        {"states_attended_max", scores[r]["most"]},
                        {"prompt_tokens", third},
@@ -399,17 +399,17 @@ inline std::string prompt_modes_text(const nlohmann::ordered_json& modes) {
   for (const auto& row : modes)
     if (std::find(names.begin(), names.end(), row_name(row)) == names.end()) names.push_back(row_name(row));
   std::string out =
-      formatted("\nprompt   %d tokens read in four ways, as many scored after it: NLL-Full, nats/token\n%-28s",
+      formatted("\nprompt   {} tokens read in four ways, as many scored after it: NLL-Full, nats/token\n{:<28}",
                 modes[0]["prompt_tokens"].template get<int>(), "");
-  for (const char* mode : reading_modes) out += formatted("%12s", mode);
+  for (const char* mode : reading_modes) out += formatted("{:>12}", mode);
   for (const std::string& name : names) {
-    out += formatted("\n%-28s", name.c_str());
+    out += formatted("\n{:<28}", name);
     for (const char* mode : reading_modes) {
       std::string cell = "-";
       for (const auto& row : modes)
         if (row_name(row) == name && row["mode"] == mode)
-          cell = formatted("%.4f", row["nll_minus_full"].template get<double>());
-      out += formatted("%12s", cell.c_str());
+          cell = formatted("{:.4f}", row["nll_minus_full"].template get<double>());
+      out += formatted("{:>12}", cell);
     }
   }
   return out + "\n";
@@ -417,13 +417,13 @@ inline std::string prompt_modes_text(const nlohmann::ordered_json& modes) {
 
 inline std::string free_run_text(const nlohmann::ordered_json& run) {
   if (run.is_null()) return "";
-  std::string out = formatted("\nfree     %d tokens after %d of the text; shown, not ranked\n%-28s%12s%12s%12s\n",
-                              run["tokens"].template get<int>(), run["prompt_tokens"].template get<int>(), "",
-                              "unlike Full", "repeated, %", "NLL of Full");
+  std::string out =
+      formatted("\nfree     {} tokens after {} of the text; shown, not ranked\n{:<28}{:>12}{:>12}{:>12}\n",
+                run["tokens"].template get<int>(), run["prompt_tokens"].template get<int>(), "", "unlike Full",
+                "repeated, %", "NLL of Full");
   for (const auto& row : run["rows"]) {
     const auto& apart = row["first_divergence"];
-    out += formatted("%-28s%12s%12.1f%12.3f\n", row_name(row).c_str(),
-                     apart.is_null() ? "never" : ("at " + apart.dump()).c_str(),
+    out += formatted("{:<28}{:>12}{:12.1f}{:12.3f}\n", row_name(row), apart.is_null() ? "never" : "at " + apart.dump(),
                      100 * row["repeated_4grams"].template get<double>(), row["nll_under_full"].template get<double>());
   }
   return out;
@@ -432,16 +432,16 @@ inline std::string free_run_text(const nlohmann::ordered_json& run) {
 inline std::string time_text(const nlohmann::ordered_json& time) {
   if (time.is_null()) return "";
   std::string out = formatted(
-      "\ntime     median of %d rounds (lowest-highest), %d thread%s, tokens from %d on; microseconds a token\n"
-      "%-28s%12s%20s%12s%10s%10s\n",
+      "\ntime     median of {} rounds (lowest-highest), {} thread{}, tokens from {} on; microseconds a token\n"
+      "{:<28}{:>12}{:>20}{:>12}{:>10}{:>10}\n",
       time["rounds"].template get<int>(), time["threads"].template get<int>(), time["threads"] == 1 ? "" : "s",
       time["from"].template get<int>(), "", "tokens/s", "", "attention", "policy", "rest");
   for (const auto& row : time["rows"]) {
     const auto& rate = row["tokens_per_second"];
     const auto number = [&](const char* key) { return row[key].template get<double>(); };
     out += formatted(
-        "%-28s%12.0f%20s%12.2f%10.2f%10.2f\n", row_name(row).c_str(), rate["median"].template get<double>(),
-        formatted("(%.0f-%.0f)", rate["low"].template get<double>(), rate["high"].template get<double>()).c_str(),
+        "{:<28}{:12.0f}{:>20}{:12.2f}{:10.2f}{:10.2f}\n", row_name(row), rate["median"].template get<double>(),
+        formatted("({:.0f}-{:.0f})", rate["low"].template get<double>(), rate["high"].template get<double>()),
         number("attention_us"), number("policy_us"), number("rest_us"));
   }
   return out;
@@ -452,10 +452,10 @@ inline std::string against_text(const nlohmann::ordered_json& other) {
   const auto word = [&](const char* key) {
     return multistate::detail::shown(std::string_view(other[key].template get_ref<const std::string&>()));
   };
-  std::string out = "\nagainst  " + word("path") + " (" + word("simd_target") + ", " + word("format") +
-                    "): states kept alike, percent\n";
+  std::string out = formatted("\nagainst  {} ({}, {}): states kept alike, percent\n", word("path"), word("simd_target"),
+                              word("format"));
   for (const auto& row : other["rows"])
-    out += formatted("%-28s%12.1f\n", row_name(row).c_str(), 100 * row["alike"].template get<double>());
+    out += formatted("{:<28}{:12.1f}\n", row_name(row), 100 * row["alike"].template get<double>());
   return other["rows"].empty() ? out + "no row that it traced is here\n" : out;
 }
 

@@ -3,49 +3,27 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdio>
 #include <limits>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include <multistate/tools/markup.hpp>
+#include <multistate/types/formatted.hpp>
+
 namespace multistate::detail {
 
-/// Safe as text and as attribute value, in HTML and XML. Control characters, which XML has no place for, become spaces.
-inline std::string escaped(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '&')
-      out += "&amp;";
-    else if (c == '<')
-      out += "&lt;";
-    else if (c == '>')
-      out += "&gt;";
-    else if (c == '"')
-      out += "&quot;";
-    else if (c == '\'')
-      out += "&#39;";
-    else
-      out += static_cast<unsigned char>(c) < 32 ? ' ' : c;
-  }
-  return out;
-}
-
 /// Few digits, no trailing zeros, no "-0".
-inline std::string short_number(double x, int digits = 4) {
-  std::array<char, 40> text{};
-  std::snprintf(text.data(), text.size(), "%.*g", digits, x == 0 ? 0.0 : x);
-  return text.data();
+inline markup short_number(double x, int digits = 4) {
+  return markup::as_is(number_text(x == 0 ? 0.0 : x, 'g', digits));
 }
 
 /// A coordinate: a tenth of a pixel is finer than anybody sees.
-inline std::string pixels(double x) {
-  std::array<char, 40> text{};
-  std::snprintf(text.data(), text.size(), "%.1f", x);
-  std::string out = text.data();
+inline markup pixels(double x) {
+  std::string out = number_text(std::isfinite(x) ? std::clamp(x, -1e6, 1e6) : 0.0, 'f', 1);
   if (out.ends_with(".0")) out.resize(out.size() - 2);
-  return out == "-0" ? "0" : out;
+  return markup::as_is(out == "-0" ? "0" : out);
 }
 
 /// What values lie on, from low to high; a log axis holds positive values only.
@@ -66,13 +44,15 @@ inline plot_axis axis_over(std::string title, const std::vector<double>& values,
   plot_axis a{std::move(title), 0, 0, log};
   bool any = false;
   for (const double x : values) {
-    if (!std::isfinite(x) || (log && x <= 0)) continue;
+    if (!std::isfinite(x) || std::abs(x) > 1e200 || (log && x <= 0)) continue;
     a.low = any ? std::min(a.low, x) : x;
     a.high = any ? std::max(a.high, x) : x;
     any = true;
   }
   if (!any) a.low = 1, a.high = log ? 10 : 2;
   if (log) {
+    constexpr double least = 1e-200, most = 1e200;  // ends whose logarithms and quotients stay finite
+    a.low = std::clamp(a.low, least, most), a.high = std::clamp(a.high, least, most);
     if (!(a.low < a.high)) a.low /= 2, a.high *= 2;
   } else if (!(a.low < a.high)) {
     const double room = a.low == 0 ? 1 : std::abs(a.low) / 2;
@@ -118,7 +98,7 @@ struct plot_series {
   std::string name;
   std::vector<plot_point> points;
   int style = 0;
-  bool reference = false;  ///< drawn grey and dashed: not one of those compared
+  bool reference = false;  ///< drawn grey and dotted: not one of those compared
   bool marks = true;
 };
 
@@ -129,14 +109,16 @@ struct line_plot {
   double width = 720, height = 400;
 };
 
-inline constexpr int plot_colours = 8;
+inline constexpr int plot_colours = 8, plot_marks = 6;
+inline constexpr int plot_styles =
+    24;  ///< no two of which have colour and mark in common; those beyond the colours are dashed
 
 /// A mark of its own for each style.
-inline std::string plot_mark(int style, double x, double y) {
+inline markup plot_mark(int style, double x, double y) {
   const auto path = [&](const char* d) {
     return "<path transform=\"translate(" + pixels(x) + " " + pixels(y) + ")\" d=\"" + d + "\"/>";
   };
-  switch (style % 6) {
+  switch (style % plot_marks) {
     case 0:
       return path("M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z");
     case 1:
@@ -154,21 +136,21 @@ inline std::string plot_mark(int style, double x, double y) {
 
 /// The plot as an SVG element that stands alone in a page: axes, grid, bands, lines, marks, and each line's name at its
 /// end. Colours are the page's CSS classes. Points without a place (NaN, not positive on a log axis) are left out.
-inline std::string to_svg(const line_plot& p) {
+inline markup to_svg(const line_plot& p) {
   const double left = 64, right = p.width - 172, top = 14, bottom = p.height - 48;
   const auto px = [&](double v) { return left + p.x.at(v) * (right - left); };
   const auto py = [&](double v) { return bottom - std::clamp(p.y.at(v), -0.02, 1.02) * (bottom - top); };
   const auto placed = [&](const plot_point& q) { return std::isfinite(p.x.at(q.x)) && std::isfinite(p.y.at(q.y)); };
-  std::string out = "<svg class=\"plot\" xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" viewBox=\"0 0 " +
-                    pixels(p.width) + " " + pixels(p.height) + "\"><title>" + escaped(p.title) + "</title><desc>" +
-                    escaped(p.description) + "</desc>";
-  const auto text = [&](double x, double y, std::string_view kind, const std::string& words) {
-    out += "<text class=\"" + std::string(kind) + "\" x=\"" + pixels(x) + "\" y=\"" + pixels(y) + "\">" +
-           escaped(words) + "</text>";
+  markup out = "<svg class=\"plot\" xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" viewBox=\"0 0 " +
+               pixels(p.width) + " " + pixels(p.height) + "\"><title>" + escaped(p.title) + "</title><desc>" +
+               escaped(p.description) + "</desc>";
+  const auto text = [&](double x, double y, const char* kind, const std::string& words) {
+    out += "<text class=\"" + markup(kind) + "\" x=\"" + pixels(x) + "\" y=\"" + pixels(y) + "\">" + escaped(words) +
+           "</text>";
   };
   for (const double t : ticks(p.y)) {
-    out += "<path class=\"" + std::string(t == 0 ? "zero" : "grid") + "\" d=\"M" + pixels(left) + " " + pixels(py(t)) +
-           "H" + pixels(right) + "\"/>";
+    out += "<path class=\"" + markup(t == 0 ? "zero" : "grid") + "\" d=\"M" + pixels(left) + " " + pixels(py(t)) + "H" +
+           pixels(right) + "\"/>";
     text(left - 8, py(t) + 4, "tick end", short_number(t));
   }
   for (const double t : ticks(p.x)) {
@@ -182,16 +164,16 @@ inline std::string to_svg(const line_plot& p) {
   std::vector<std::pair<double, std::size_t>> ends;  // where each line's name would like to be
   for (std::size_t i = 0; i < p.series.size(); ++i) {
     const plot_series& s = p.series[i];
-    std::string line, upper, lower, marks;
+    markup line, upper, lower, marks;
     double last = std::numeric_limits<double>::quiet_NaN();
     for (const plot_point& q : s.points) {
       if (!placed(q)) continue;
-      const std::string x = pixels(px(q.x));
+      const markup x = pixels(px(q.x));
       line += (line.empty() ? "M" : "L") + x + " " + pixels(py(q.y));
       last = py(q.y);
       if (s.marks) {
-        const std::string interval =
-            std::isfinite(q.low) ? ", 95 % from " + short_number(q.low) + " to " + short_number(q.high) : "";
+        const markup interval =
+            std::isfinite(q.low) ? ", 95 % from " + short_number(q.low) + " to " + short_number(q.high) : markup();
         marks += "<g><title>" + escaped(s.name) + ": " + short_number(q.y) + " at " + short_number(q.x, 6) + interval +
                  "</title>" + plot_mark(s.style, px(q.x), py(q.y)) + "</g>";
       }
@@ -202,8 +184,8 @@ inline std::string to_svg(const line_plot& p) {
     }
     if (line.empty()) continue;
     ends.emplace_back(last, i);
-    out += "<g class=\"series " + (s.reference ? std::string("ref") : "c" + std::to_string(s.style % plot_colours)) +
-           (s.style >= plot_colours ? " dashed" : "") + "\">";
+    out += "<g class=\"series " + (s.reference ? markup("ref") : "c" + whole(s.style % plot_colours)) +
+           (s.style >= plot_colours && !s.reference ? " dashed" : "") + "\">";
     if (!upper.empty()) out += "<path class=\"band\" d=\"" + upper + lower + "z\"/>";
     out += "<path class=\"line\" d=\"" + line + "\"/>" + marks + "</g>";
   }
@@ -216,8 +198,9 @@ inline std::string to_svg(const line_plot& p) {
   for (auto e = ends.rbegin(); e != ends.rend(); ++e) below = e->first = std::min(e->first, below - apart);
   for (const auto& [y, i] : ends) {
     const plot_series& s = p.series[i];
-    out += "<g class=\"series " + (s.reference ? std::string("ref") : "c" + std::to_string(s.style % plot_colours)) +
-           "\">" + plot_mark(s.style, right + 12, y);
+    out += "<g class=\"series " + (s.reference ? markup("ref") : "c" + whole(s.style % plot_colours)) + "\">" +
+           (s.reference ? "<path class=\"line\" d=\"M" + pixels(right + 6) + " " + pixels(y) + "h12\"/>"
+                        : plot_mark(s.style, right + 12, y));
     text(right + 22, y + 4, "label", s.name);
     out += "</g>";
   }
@@ -232,18 +215,18 @@ struct cell_plot {
   std::vector<double> cells = {};  ///< row by row
 };
 
-inline std::string to_svg(const cell_plot& p) {
+inline markup to_svg(const cell_plot& p) {
   const double wide = 46, high = 26, left = 76, top = 30;
   const double letter = 8.5;  // of a title, at most
   const double width = std::max(left + wide * static_cast<double>(p.columns.size()) + 8,
                                 letter * static_cast<double>(p.title.size()) + 8),
                height = top + high * static_cast<double>(p.rows.size()) + 40;
-  std::string out = "<svg class=\"plot cells\" xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" viewBox=\"0 0 " +
-                    pixels(width) + " " + pixels(height) + "\" style=\"width:" + pixels(width) + "px\"><title>" +
-                    escaped(p.title) + "</title><desc>" + escaped(p.description) + "</desc>";
-  const auto text = [&](double x, double y, std::string_view kind, const std::string& words) {
-    out += "<text class=\"" + std::string(kind) + "\" x=\"" + pixels(x) + "\" y=\"" + pixels(y) + "\">" +
-           escaped(words) + "</text>";
+  markup out = "<svg class=\"plot cells\" xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" viewBox=\"0 0 " +
+               pixels(width) + " " + pixels(height) + "\" width=\"" + pixels(width) + "\"><title>" + escaped(p.title) +
+               "</title><desc>" + escaped(p.description) + "</desc>";
+  const auto text = [&](double x, double y, const char* kind, const std::string& words) {
+    out += "<text class=\"" + markup(kind) + "\" x=\"" + pixels(x) + "\" y=\"" + pixels(y) + "\">" + escaped(words) +
+           "</text>";
   };
   text(std::min(left, width - letter * static_cast<double>(p.title.size())), 16, "label strong", p.title);
   for (std::size_t r = 0; r < p.rows.size(); ++r) {
@@ -256,8 +239,7 @@ inline std::string to_svg(const cell_plot& p) {
       const bool known = std::isfinite(share);
       const double depth = known ? std::clamp(share, 0.0, 1.0) : 0;
       out += "<rect class=\"cell\" x=\"" + pixels(x) + "\" y=\"" + pixels(y) + "\" width=\"" + pixels(wide - 2) +
-             "\" height=\"" + pixels(high - 2) + "\" style=\"fill-opacity:" + short_number(0.06 + 0.94 * depth, 2) +
-             "\"/>";
+             "\" height=\"" + pixels(high - 2) + "\" fill-opacity=\"" + short_number(0.06 + 0.94 * depth, 2) + "\"/>";
       text(x + wide / 2 - 1, y + 17, depth > 0.6 ? "tick mid over" : "tick mid",
            known ? short_number(std::round(100 * share)) : "n/a");
     }

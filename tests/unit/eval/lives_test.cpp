@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <multistate/eval/figures.hpp>
 #include <multistate/eval/lives.hpp>
 #include <multistate/model/memory.hpp>
 #include <multistate/policy/window.hpp>
@@ -55,7 +56,7 @@ TEST(Lives, WindowsSurvivalIsExact) {
     kinds[1] = static_cast<int>(character_kind::blank);
     sums.add(seen, ages, kinds, nullptr, 0);
     for (std::size_t a = 0; a < ages.size(); ++a) {
-      EXPECT_GT(sums.seen[a], 0);
+      EXPECT_EQ(sums.seen[a] > 0, ages[a] <= k + 1) << ages[a];  // later none is left to be seen or not
       EXPECT_EQ(sums.alive[a], ages[a] <= k ? sums.seen[a] : 0) << ages[a];
     }
     std::int64_t attended = 0;
@@ -67,6 +68,53 @@ TEST(Lives, WindowsSurvivalIsExact) {
     EXPECT_EQ(sums.kind_life[static_cast<std::size_t>(character_kind::blank)], (k + 1) * lanes);
     EXPECT_EQ(sums.kind_states[static_cast<std::size_t>(character_kind::letter)], (queries - 2) * lanes);
   }
+}
+
+/// Survival of one layer of one lane, as figures tell it.
+std::vector<survival_point> survival_of(const window& policy, int queries) {
+  memory_setup setup;
+  setup.dims = {.heads = 1, .kv_heads = 1, .dk = 8, .dv = 8};
+  auto memory = make_memory(policy, setup).value();
+  lives seen(memory, queries);
+  memory.watch(&seen);
+  seen.begin(queries);
+  attend_zeros(memory, queries, 1);
+  const std::vector<int> ages = survival_ages(queries, policy.budget);
+  tally one;
+  one.score(1, 1, 0, true);
+  one.lived().add(seen, ages, std::vector(static_cast<std::size_t>(queries), life_sums::no_kind), nullptr, 0);
+  one.end_window();
+  return tally::sum_up(std::span(&one, 1), 0, true, ages).survival;
+}
+
+TEST(Lives, SurvivalNeverRises) {
+  // Four sinks stay, all others go at age k - 3: of those that are followed to k - 1, the next age that is told, four
+  // live on.
+  constexpr int queries = 100, k = 16;
+  const auto points = survival_of({.budget = k, .sinks = 4}, queries);
+  EXPECT_EQ(points.back().age, queries - 1);
+  for (const survival_point& p : points) EXPECT_TRUE(p.age > k - 4 || p.alive == 1) << p.age;
+  for (std::size_t i = 1; i < points.size(); ++i) EXPECT_LE(points[i].alive, points[i - 1].alive) << points[i].age;
+  EXPECT_DOUBLE_EQ(points.back().alive, 4.0 / (queries - (k - 1)));
+  for (const survival_point& p : survival_of({.budget = k}, queries)) EXPECT_EQ(p.alive, p.age <= k ? 1 : 0) << p.age;
+  for (const survival_point& p : survival_of({.budget = queries}, queries)) EXPECT_EQ(p.alive, 1) << p.age;
+}
+
+TEST(Lives, SurvivalIsKaplanAndMeiers) {
+  // Their example in small: of 6 followed to age 1 one dies, of 4 that are followed on to age 2 one more, the last two
+  // are followed to age 3 and live.
+  tally one;
+  one.score(1, 1, 0, true);
+  one.lived().states = 6;
+  one.lived().seen = {6, 6, 4, 2, 0};
+  one.lived().alive = {6, 5, 3, 2, 0};
+  one.end_window();
+  const std::vector ages{0, 1, 2, 3, 4};
+  const auto points = tally::sum_up(std::span(&one, 1), 0, true, ages).survival;
+  ASSERT_EQ(points.size(), 4u);  // nobody was followed to 4
+  EXPECT_DOUBLE_EQ(points[1].alive, 5.0 / 6);
+  EXPECT_DOUBLE_EQ(points[2].alive, 5.0 / 6 * 3 / 4);
+  EXPECT_DOUBLE_EQ(points[3].alive, 5.0 / 6 * 3 / 4);
 }
 
 TEST(Lives, SeenInBothCountsTheStatesOfTheFirst) {

@@ -41,10 +41,10 @@ TEST(Ranking, TellsRowsApart) {
   EXPECT_FALSE(r.over_texts);
   ASSERT_EQ(r.pairs.size(), 3u);
   EXPECT_NEAR(r.pairs[0].difference, 0.9, 0.01);
-  EXPECT_TRUE(r.pairs[0].spread.contains(r.pairs[0].difference));
-  EXPECT_LT(r.pairs[0].p_holm, 0.01);
-  EXPECT_DOUBLE_EQ(r.pairs[0].p_holm, 3 * r.pairs[0].p);
-  EXPECT_GT(r.pairs[2].p_holm, 0.05);
+  EXPECT_TRUE(r.pairs[0].spread->contains(r.pairs[0].difference));
+  EXPECT_LT(*r.pairs[0].p_holm, 0.01);
+  EXPECT_DOUBLE_EQ(*r.pairs[0].p_holm, 3 * *r.pairs[0].p);
+  EXPECT_GT(*r.pairs[2].p_holm, 0.05);
   EXPECT_EQ(t.rows[1].measured->letter, "b");
   EXPECT_EQ(t.rows[2].measured->letter, "a");
   EXPECT_EQ(t.rows[3].measured->letter, "a");
@@ -60,6 +60,39 @@ TEST(Ranking, FewWindowsAreNoRanking) {
   EXPECT_TRUE(t.rows[1].measured->letter.empty());
   EXPECT_TRUE(t.rows[1].measured->spread);
   EXPECT_EQ(r.pairs.size(), 1u);
+}
+
+TEST(Ranking, NoIntervalFromTooFewBlocks) {
+  for (const std::size_t windows : {1u, 2u, 3u, 4u, 8u}) {
+    table t(windows, {{"random", 1.0}, {"good", 0.1}});
+    const ranking r = rank_rows(t.rows, *t.sample, windows);
+    const bool enough = windows >= block_bootstrap::least_blocks;
+    EXPECT_EQ(r.blocks, std::min<std::size_t>(windows, 4)) << windows;
+    EXPECT_EQ(t.rows[1].measured->spread.has_value(), enough) << windows;
+    EXPECT_EQ(t.rows[2].measured->gap_closed.has_value(), enough) << windows;
+    ASSERT_EQ(r.pairs.size(), 1u);
+    EXPECT_NEAR(r.pairs[0].difference, 0.9, 0.02);
+    EXPECT_EQ(r.pairs[0].spread.has_value(), enough);
+    EXPECT_EQ(r.pairs[0].p.has_value(), enough);
+    EXPECT_EQ(r.pairs[0].p_holm.has_value(), enough);
+    for (const std::optional<interval>& i : {t.rows[1].measured->spread, r.pairs[0].spread})
+      EXPECT_TRUE(!i || i->low < i->high);
+  }
+}
+
+TEST(Ranking, NothingForgottenIsNotRanked) {
+  table t(40, {{"random", 0.0}, {"good", 0.0}});
+  for (entrant& row : t.rows)
+    if (row.budget) row.budget = 16, row.measured->window_differences.assign(40, 0.0);
+  EXPECT_TRUE(rank_rows(t.rows, *t.sample, 40).pairs.empty());
+  for (const entrant& row : t.rows)
+    EXPECT_FALSE(row.measured->spread || row.measured->gap_closed || !row.measured->letter.empty());
+  for (entrant& row : t.rows)
+    if (row.budget) row.budget = 15;
+  const ranking r = rank_rows(t.rows, *t.sample, 40);  // something was forgotten, and nothing came of it
+  EXPECT_FALSE(t.rows[1].measured->spread || r.pairs[0].spread);
+  EXPECT_EQ(r.pairs[0].p, 1.0);
+  EXPECT_EQ(t.rows[1].measured->letter, t.rows[2].measured->letter);
 }
 
 TEST(Ranking, NoGapWhereRandomLosesNothing) {

@@ -77,6 +77,27 @@ TEST(Statistics, TextsAreDrawnFromFiveOn) {
   }
 }
 
+TEST(Statistics, BlocksAreWhatCanBeDrawn) {
+  const auto blocks = [](std::size_t texts, std::size_t each) {
+    return block_bootstrap(alike(texts, each), {}).blocks();
+  };
+  EXPECT_EQ(blocks(1, 1), 1u);
+  EXPECT_EQ(blocks(1, 3), 3u);
+  EXPECT_EQ(blocks(1, 8), 4u);  // of two
+  EXPECT_EQ(blocks(1, 9), 5u);  // the last is cut
+  EXPECT_EQ(blocks(1, 800), 100u);
+  EXPECT_EQ(blocks(4, 1), 1u);  // each text stays, and has but one window
+  EXPECT_EQ(blocks(2, 2), 3u);
+  EXPECT_EQ(blocks(5, 1), 5u);  // texts are drawn
+  const block_bootstrap four(alike(4, 1), {});
+  EXPECT_FALSE(four.tells());
+  EXPECT_FALSE(interval_of(four, {1, 2, 3}));
+  const block_bootstrap five(alike(5, 1), {});
+  EXPECT_TRUE(five.tells());
+  EXPECT_TRUE(interval_of(five, {1, 2, 3}));
+  EXPECT_FALSE(interval_of(five, {2, 2, 2}));  // of no width
+}
+
 TEST(Statistics, WeightsAreTokens) {
   bootstrap_windows w = alike(1, 2);
   w.weight = {3, 1};

@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <multistate/tools/html_report.hpp>
 #include <multistate/tools/report.hpp>
+#include <support/locale.hpp>
 
 namespace {
 
@@ -107,6 +109,83 @@ TEST(Report, SaysWhatWasDoneWithTheBosOfTexts) {
   EXPECT_NE(header_text(x.r).find(bos_rule(x.r) + "\n"), std::string::npos) << "in full";
   x.r.bos = -1;
   EXPECT_EQ(bos_rule(x.r), "no BOS: the model has none");
+}
+
+TEST(Report, NoPathIsTooLong) {
+  small_report x;
+  x.r.model = std::string(300, 'm') + "/{braces} %s";
+  x.r.texts.push_back({std::string(5000, 't'), 0xabc, 7, 5});
+  const std::string head = header_text(x.r);
+  EXPECT_NE(head.find("\nmodel    " + x.r.model + "   0000000000000000   trained context unknown\n"), head.npos)
+      << head;
+  EXPECT_NE(head.find("\ntext     " + x.r.texts[0].path + "   0000000000000abc   5 of 7 tokens\n"), head.npos) << head;
+  small_report y;
+  y.r.rows[1].measured->letter = std::string(300, 'a');
+  y.r.rows[2].skipped = std::string(1000, 's');
+  const std::string table = table_text(y.r, false);
+  EXPECT_NE(table.find(y.r.rows[1].measured->letter + "|"), table.npos);
+  EXPECT_NE(table.find("skipped: " + y.r.rows[2].skipped + "\n"), table.npos);
+}
+
+TEST(Report, NoLocaleChangesIt) {
+  const small_report x;
+  const auto outputs = [&] {
+    const auto json = to_json(x.r);
+    return std::vector{header_text(x.r), table_text(x.r, true), to_csv(json), json.dump(2), to_html(json)};
+  };
+  const auto plain = outputs();
+  const support::comma_locale there;
+  EXPECT_EQ(outputs(), plain);
+  EXPECT_EQ(nlohmann::ordered_json::parse(plain[3]), to_json(x.r));
+  if (!there.in_c()) GTEST_SKIP() << "no locale with decimal commas; C++ alone had one";
+}
+
+TEST(Report, MarksGoByTheLongestWindowThereIs) {
+  small_report x;
+  x.texts[0].tokens.resize(10);
+  x.texts[0].bytes.resize(10);
+  x.sample = text_sample::make(x.texts, 1024, 5, scoring::tail).value();
+  x.r.sample = &*x.sample;
+  x.r.outcome.windows = 1;
+  const auto json = to_json(x.r);
+  EXPECT_EQ(json["window"], 1024);
+  EXPECT_EQ(json["rows"][1]["mark"], "k > T/4");   // 4 of 10
+  EXPECT_EQ(json["rows"][2]["mark"], "k >= T/2");  // 5 of 10
+  const std::string table = table_text(x.r, false);
+  EXPECT_NE(table.find("     4 *  |"), table.npos);
+  EXPECT_NE(table.find("     5 ** |"), table.npos);
+  EXPECT_NE(table.find("(T = 10, the tokens of the longest window)"), table.npos) << table;
+}
+
+TEST(Report, NotesSayWhatTheNumbersCannot) {
+  small_report x;
+  const auto notes = [&] {
+    std::string out;
+    for (const std::string& note : sample_notes(x.r, *x.sample)) out += note + "\n";
+    return out;
+  };
+  const auto says = [&](const char* what) { return notes().find(what) != std::string::npos; };
+  x.r.statistics.blocks = 3;
+  EXPECT_TRUE(says("no 95 % intervals: they need 4 blocks of windows to draw from, here are 3\n")) << notes();
+  EXPECT_NE(header_text(x.r).find("95 %     no intervals: too few windows\n"), std::string::npos);
+  x.r.statistics.blocks = 4;
+  EXPECT_TRUE(says("95 % intervals from 4 blocks of windows are rough"));
+  x.r.statistics.blocks = 10;
+  EXPECT_FALSE(says("95 %"));
+  EXPECT_FALSE(says("nothing was forgotten"));
+  x.r.rows[3].budget = 16;
+  EXPECT_TRUE(says("k = 16: nothing was forgotten, the longest window has 16 tokens")) << notes();
+  EXPECT_TRUE(says("a text this short says next to nothing about policies: 32 tokens are scored")) << notes();
+}
+
+TEST(Report, NothingIsPutInTheIntervalsPlace) {
+  small_report x;
+  x.r.statistics.pairs.push_back({.budget = 4, .a = 1, .b = 3, .difference = 0.5});
+  const auto json = to_json(x.r);
+  EXPECT_TRUE(json["rows"][1]["interval"].is_null());
+  for (const char* key : {"interval", "p", "p_holm"}) EXPECT_TRUE(json["pairs"][0][key].is_null()) << key;
+  EXPECT_NE(to_csv(json).find("\n\"tova,scope=head\",4,9.5,8.25,13359.7,,,,"), std::string::npos) << to_csv(json);
+  EXPECT_NE(to_html(json).find("<td>0.5000</td><td>&#8211;</td><td>&#8211;</td><td>&#8211;</td>"), std::string::npos);
 }
 
 TEST(Report, HeaderSaysHowItWasDone) {

@@ -50,7 +50,7 @@ TEST(Svg, AnAxisHasLength) {
 
 TEST(Svg, WhatHasNoPlaceIsLeftOut) {
   line_plot p{.title = "t", .description = "d", .x = {"x", 1, 100, true}, .y = {"y", 0, 1, false}, .series = {}};
-  EXPECT_NE(to_svg(p).find("nothing to show"), std::string::npos);
+  EXPECT_NE(to_svg(p).str().find("nothing to show"), std::string::npos);
   p.series = {{"a", {{0, 0.5}, {10, nan}, {10, 0.5, 0.25, 0.75}}}};
   const std::string svg = to_svg(p);
   EXPECT_EQ(svg.find("nothing to show"), svg.npos);
@@ -58,6 +58,15 @@ TEST(Svg, WhatHasNoPlaceIsLeftOut) {
   EXPECT_EQ(count(svg, "class=\"line\""), 1);
   EXPECT_NE(svg.find("d=\"M306 183\""), svg.npos) << svg;  // the middle of a log axis and of a linear one
   EXPECT_NE(svg.find("95 % from 0.25 to 0.75"), svg.npos);
+}
+
+TEST(Svg, ReferencesAreDottedWithoutAMark) {
+  line_plot p{.title = "t", .description = "d", .x = {}, .y = {}, .series = {}};
+  p.series = {{"random", {{0, 0.5}, {1, 0.5}}, plot_colours + 1, true, false}, {"mine", {{0, 0.5}, {1, 0.5}}, 9}};
+  const std::string svg = to_svg(p);
+  EXPECT_EQ(count(svg, "dashed"), 1);
+  EXPECT_EQ(count(svg, "class=\"series ref\""), 2);  // the line, and its name behind a piece of it
+  EXPECT_EQ(count(svg, "class=\"line\""), 3);
 }
 
 TEST(Svg, NamesDoNotOverlap) {

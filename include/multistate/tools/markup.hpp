@@ -1,0 +1,60 @@
+#pragma once
+
+#include <concepts>
+#include <string>
+#include <string_view>
+
+namespace multistate::detail {
+
+/// HTML or SVG that is safe where it stands: words of this program, numbers, and text that came through escaped(). Text
+/// from elsewhere is a std::string, which does not become markup by itself.
+class markup {
+ public:
+  markup() = default;
+  markup(const char* words) : html_(words) {}  // NOLINT(google-explicit-constructor)
+  /// What a page takes as it is: style sheets, scripts, data.
+  static markup as_is(std::string_view html) {
+    markup m;
+    m.html_ = html;
+    return m;
+  }
+
+  markup& operator+=(const markup& more) {
+    html_ += more.html_;
+    return *this;
+  }
+  friend markup operator+(markup a, const markup& b) { return std::move(a += b); }
+  friend bool operator==(const markup&, const markup&) = default;
+
+  bool empty() const noexcept { return html_.empty(); }
+  operator const std::string&() const noexcept { return html_; }  // NOLINT(google-explicit-constructor)
+  const std::string& str() const noexcept { return html_; }
+
+ private:
+  std::string html_;
+};
+
+/// The door for text: safe as text and as attribute value, in HTML and XML. Control characters, which XML has no place
+/// for, become spaces.
+inline markup escaped(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '&')
+      out += "&amp;";
+    else if (c == '<')
+      out += "&lt;";
+    else if (c == '>')
+      out += "&gt;";
+    else if (c == '"')
+      out += "&quot;";
+    else if (c == '\'')
+      out += "&#39;";
+    else
+      out += static_cast<unsigned char>(c) < 32 ? ' ' : c;
+  }
+  return markup::as_is(out);
+}
+
+markup whole(std::integral auto n) { return markup::as_is(std::to_string(n)); }
+
+}  // namespace multistate::detail
