@@ -15,6 +15,7 @@ snippets = {
     "the loop": includes + "void engine(const float* q, float* weights, void (*my_attention)(int, const float*, int, float*)) {\n" + body + "\n(void)what; }\n",
     "the policy": policy,
 }
+snippets["the loop with lanes for each head"] = snippets["the loop"].replace("tova", "h2o")
 for name, code in snippets.items():
     with tempfile.NamedTemporaryFile("w", suffix=".cpp") as file:
         file.write(code)

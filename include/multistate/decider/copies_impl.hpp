@@ -195,6 +195,7 @@ error decider<P>::load(std::span<const std::byte> in) noexcept {
       const auto live = from.get<std::int32_t>();
       const auto hole = from.get<slot>();
       if (live < 0 || live > s.budget + pending) return broken("a lane holds more states than its budget");
+      if (live > 0 && moment == 0) return broken("its moment is that of empty lanes");
       if (hole != no_slot && (!keeps_holes() || index(hole) >= u(live))) return broken("a hole is out of range");
       byte_reader lane(from.take(lane_bytes(live, hole)));
       if (from.failed()) return broken("it is cut short");

@@ -192,7 +192,8 @@ TEST(copies, refused_when_not_made_alike) {
 
 // What a file of `window`, one lane, holds: header, fingerprint, moment, next position, pending, pins, 8 ranges, then
 // live, hole, positions by slot, slots by rank.
-constexpr std::size_t next_at = 32, pending_at = 40, pins_at = 44, ranges_at = 48, live_at = ranges_at + 8 * 16;
+constexpr std::size_t moment_at = 24, next_at = 32, pending_at = 40, pins_at = 44, ranges_at = 48,
+                      live_at = ranges_at + 8 * 16;
 
 decider<window> one_lane(const limits& room, int budget = 4) {
   return decider<window>::make({.budget = budget}, {}, room).value();
@@ -217,6 +218,15 @@ TEST(hostile, more_states_than_a_reduction_can_have_left) {
   put(file, pending_at, std::int32_t{0});  // but it says that the reduction has just been
   auto b = one_lane({.every = 4});
   EXPECT_EQ(b.load(file).code(), errc::bad_input) << "four more tokens would not fit";
+}
+
+TEST(hostile, states_at_the_moment_of_empty_lanes) {
+  auto a = one_lane({});
+  generator g(1);
+  step(a, g);
+  bytes file = saved(a);
+  std::fill_n(file.begin() + moment_at, 8, std::byte{0});  // would go together with the states of any other moment
+  EXPECT_EQ(one_lane({}).load(file).code(), errc::bad_input);
 }
 
 TEST(hostile, pins_of_everything) {
