@@ -24,6 +24,18 @@ def near(a, b, tolerance=1e-9):
     return abs(a - b) <= tolerance * max(1, abs(a), abs(b))
 
 
+def said_twice(compare):
+    """Models whose files say a fact twice, against what transformers computes from them; what was taken is said."""
+    faults = pathlib.Path(__file__).resolve().parents[1] / "data" / "faults"
+    usual = ["--policies", "full", "--window", "24", "--score", "all", "--json", "-"]
+    for name, nll, note in [("tied_with_another_head", 2.440569, "lm_head.weight differs from the embedding"), ("tied_head_only", 5.439197, None)]:
+        report = json.loads(works(compare, "--model", faults / name, "--text", faults / name / "ids.tokens", *usual).stdout)
+        check(near(report["rows"][0]["nll"], nll, 1e-6), f"{name}: {report['rows'][0]['nll']}, not {nll}")
+        check(note is None or any(note in said for said in report["notes"]), f"{name}: {report['notes']}")
+    twice = faults / "rope_scaling_beside_rope_parameters"
+    refuses(compare, "--model", twice, "--text", twice / "ids.tokens", says="rope_parameters and rope_scaling say different angles")
+
+
 def bad_usage(compare, folder):
     (folder / "short.txt").write_text("x")
     (folder / "empty.txt").write_text("")
@@ -715,6 +727,7 @@ def main():
     with temporary() as name:
         folder = pathlib.Path(name)
         bad_usage(compare, folder)
+        said_twice(compare)
         demo(compare, folder)
         options(compare, folder)
         begins_with_bos(compare, folder)

@@ -58,7 +58,7 @@ inline void compare_angles(checkpoint& source, model_weights& w) {
     const auto right = made->inv_freq();
     const auto stored = source.take(name, {right.size()});
     const bool same = stored && std::equal(stored->begin(), stored->end(), right.begin(),
-                                           [](float a, double b) { return std::abs(a - b) <= 0.01 * b; });
+                                           [](float a, double b) { return std::abs(a - b) <= 0.01 * b + 1e-7; });
     if (!same)
       w.notes.push_back(std::string(name) + " differs from the angles by config.json, which are taken, as in " +
                         "transformers");

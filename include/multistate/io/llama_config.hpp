@@ -1,9 +1,7 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <span>
 
 #include <multistate/io/json.hpp>
 #include <multistate/model/config.hpp>
@@ -78,8 +76,14 @@ class config_reader {
 inline bool is_text(const nlohmann::json& v, std::string_view text) {
   return v.is_string() && v.get_ref<const std::string&>() == text;
 }
-inline bool is_one_of(std::string_view name, std::span<const std::string_view> names) {
-  return std::find(names.begin(), names.end(), name) != names.end();
+/// Whether a name is one of these words.
+inline bool is_one_of(std::string_view name, std::string_view words) {
+  while (!words.empty()) {
+    const std::size_t end = std::min(words.find(' '), words.size());
+    if (words.substr(0, end) == name) return true;
+    words.remove_prefix(std::min(end + 1, words.size()));
+  }
+  return false;
 }
 
 /// Where a value stands within an object and beside it, and both differ, transformers takes one: which, is said.
@@ -96,13 +100,10 @@ inline void compare_both(config_reader& read, const nlohmann::json& json, const 
 
 /// Base and scaling by one of the objects that describe them; `json` is the whole config.
 inline rope_config rope_by(config_reader& read, const nlohmann::json& json, const char* key, rope_config rope) {
-  static constexpr auto always =
-      std::to_array<std::string_view>({"rope_type", "type", "rope_theta", "partial_rotary_factor"});
-  static constexpr auto of_llama3 =
-      std::to_array<std::string_view>({"low_freq_factor", "high_freq_factor", "original_max_position_embeddings"});
-  static constexpr auto of_others =
-      std::to_array<std::string_view>({"attention_factor", "beta_fast", "beta_slow", "short_factor", "long_factor",
-                                       "mscale", "mscale_all_dim", "truncate", "finetuned"});
+  static constexpr std::string_view always = "rope_type type rope_theta partial_rotary_factor";
+  static constexpr std::string_view of_llama3 = "low_freq_factor high_freq_factor original_max_position_embeddings";
+  static constexpr std::string_view of_others =
+      "attention_factor beta_fast beta_slow short_factor long_factor mscale mscale_all_dim truncate finetuned";
   const nlohmann::json& in = *config_reader::get(json, key);
   for (const auto& member : in.items())
     if (!member.value().is_null() && member.key() != "factor" && !is_one_of(member.key(), always) &&
@@ -169,134 +170,35 @@ inline void read_rope(config_reader& read, const nlohmann::json& json, rope_conf
 }
 
 /// Members of config.json that are read below.
-inline constexpr auto read_members = std::to_array<std::string_view>({"architectures",
-                                                                      "attention_bias",
-                                                                      "bos_token_id",
-                                                                      "head_dim",
-                                                                      "hidden_act",
-                                                                      "hidden_size",
-                                                                      "intermediate_size",
-                                                                      "layer_types",
-                                                                      "max_position_embeddings",
-                                                                      "mlp_bias",
-                                                                      "model_type",
-                                                                      "num_attention_heads",
-                                                                      "num_hidden_layers",
-                                                                      "num_key_value_heads",
-                                                                      "original_max_position_embeddings",
-                                                                      "partial_rotary_factor",
-                                                                      "quantization_config",
-                                                                      "rms_norm_eps",
-                                                                      "rope_parameters",
-                                                                      "rope_scaling",
-                                                                      "rope_theta",
-                                                                      "sliding_window",
-                                                                      "tie_word_embeddings",
-                                                                      "use_sliding_window",
-                                                                      "vocab_size"});
+inline constexpr std::string_view read_members =
+    "architectures attention_bias bos_token_id head_dim hidden_act hidden_size intermediate_size layer_types "
+    "max_position_embeddings mlp_bias model_type num_attention_heads num_hidden_layers num_key_value_heads "
+    "original_max_position_embeddings partial_rotary_factor quantization_config rms_norm_eps rope_parameters "
+    "rope_scaling rope_theta sliding_window tie_word_embeddings use_sliding_window vocab_size";
 
 /// Members that change nothing: of training, generation and tokenizers, and what versions of transformers wrote.
-inline constexpr auto harmless_members = std::to_array<std::string_view>({"attention_dropout",
-                                                                          "bad_words_ids",
-                                                                          "begin_suppress_tokens",
-                                                                          "chunk_size_feed_forward",
-                                                                          "classifier_dropout",
-                                                                          "cross_attention_hidden_size",
-                                                                          "decoder_start_token_id",
-                                                                          "diversity_penalty",
-                                                                          "do_sample",
-                                                                          "dtype",
-                                                                          "early_stopping",
-                                                                          "embd_pdrop",
-                                                                          "encoder_no_repeat_ngram_size",
-                                                                          "eos_token_id",
-                                                                          "exponential_decay_length_penalty",
-                                                                          "finetuning_task",
-                                                                          "forced_bos_token_id",
-                                                                          "forced_eos_token_id",
-                                                                          "hidden_dropout",
-                                                                          "hidden_dropout_prob",
-                                                                          "id2label",
-                                                                          "ignore_keys_at_rope_validation",
-                                                                          "initializer_range",
-                                                                          "is_decoder",
-                                                                          "is_llama_config",
-                                                                          "label2id",
-                                                                          "length_penalty",
-                                                                          "max_length",
-                                                                          "max_sequence_length",
-                                                                          "max_window_layers",
-                                                                          "min_length",
-                                                                          "model_max_length",
-                                                                          "name_or_path",
-                                                                          "no_repeat_ngram_size",
-                                                                          "num_beam_groups",
-                                                                          "num_beams",
-                                                                          "num_labels",
-                                                                          "num_return_sequences",
-                                                                          "output_attentions",
-                                                                          "output_hidden_states",
-                                                                          "output_scores",
-                                                                          "pad_token_id",
-                                                                          "prefix",
-                                                                          "pretraining_tp",
-                                                                          "problem_type",
-                                                                          "remove_invalid_values",
-                                                                          "repetition_penalty",
-                                                                          "resid_pdrop",
-                                                                          "return_dict",
-                                                                          "return_dict_in_generate",
-                                                                          "sep_token_id",
-                                                                          "suppress_tokens",
-                                                                          "task_specific_params",
-                                                                          "temperature",
-                                                                          "tf_legacy_loss",
-                                                                          "tokenizer_class",
-                                                                          "top_k",
-                                                                          "top_p",
-                                                                          "torch_dtype",
-                                                                          "torchscript",
-                                                                          "transformers.js_config",
-                                                                          "transformers_version",
-                                                                          "typical_p",
-                                                                          "unk_token_id",
-                                                                          "unsloth_fixed",
-                                                                          "unsloth_version",
-                                                                          "use_bfloat16",
-                                                                          "use_cache"});
+inline constexpr std::string_view harmless_members =
+    "attention_dropout bad_words_ids begin_suppress_tokens chunk_size_feed_forward classifier_dropout "
+    "cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample dtype early_stopping "
+    "embd_pdrop encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task "
+    "forced_bos_token_id forced_eos_token_id hidden_dropout hidden_dropout_prob id2label "
+    "ignore_keys_at_rope_validation initializer_range is_decoder is_llama_config label2id length_penalty "
+    "max_length max_sequence_length max_window_layers min_length model_max_length name_or_path "
+    "no_repeat_ngram_size num_beam_groups num_beams num_labels num_return_sequences output_attentions "
+    "output_hidden_states output_scores pad_token_id prefix pretraining_tp problem_type remove_invalid_values "
+    "repetition_penalty resid_pdrop return_dict return_dict_in_generate sep_token_id suppress_tokens "
+    "task_specific_params temperature tf_legacy_loss tokenizer_class top_k top_p torch_dtype torchscript "
+    "transformers.js_config transformers_version typical_p unk_token_id unsloth_fixed unsloth_version "
+    "use_bfloat16 use_cache";
 
 /// Members by which a model computes something else, unless they are null, false, empty, 0 or 1.
-inline constexpr auto foreign_members = std::to_array<std::string_view>({"add_cross_attention",
-                                                                         "alibi",
-                                                                         "attention_chunk_size",
-                                                                         "attention_multiplier",
-                                                                         "attn_logit_softcapping",
-                                                                         "attn_temperature_tuning",
-                                                                         "clip_qkv",
-                                                                         "embedding_multiplier",
-                                                                         "final_logit_softcapping",
-                                                                         "is_encoder_decoder",
-                                                                         "kv_lora_rank",
-                                                                         "logit_scale",
-                                                                         "logits_scaling",
-                                                                         "no_rope_layers",
-                                                                         "num_experts",
-                                                                         "num_local_experts",
-                                                                         "pruned_heads",
-                                                                         "qk_layernorm",
-                                                                         "qk_norm",
-                                                                         "query_pre_attn_scalar",
-                                                                         "residual_multiplier",
-                                                                         "rope_interleaved",
-                                                                         "rope_local_base_freq",
-                                                                         "rotary_dim",
-                                                                         "rotary_pct",
-                                                                         "scale_emb",
-                                                                         "text_config",
-                                                                         "tie_encoder_decoder",
-                                                                         "use_bidirectional_attention",
-                                                                         "use_qk_norm",
-                                                                         "vision_config"});
+inline constexpr std::string_view foreign_members =
+    "add_cross_attention alibi attention_chunk_size attention_multiplier attn_logit_softcapping "
+    "attn_temperature_tuning clip_qkv embedding_multiplier final_logit_softcapping is_encoder_decoder "
+    "kv_lora_rank logit_scale logits_scaling no_rope_layers num_experts num_local_experts pruned_heads "
+    "qk_layernorm qk_norm query_pre_attn_scalar residual_multiplier rope_interleaved rope_local_base_freq "
+    "rotary_dim rotary_pct scale_emb text_config tie_encoder_decoder use_bidirectional_attention use_qk_norm "
+    "vision_config";
 
 inline bool says_nothing(const nlohmann::json& v) {
   return v.is_null() || (v.is_boolean() && !v.get<bool>()) || (v.is_structured() && v.empty()) || is_text(v, "") ||
