@@ -65,7 +65,7 @@ with tempfile.TemporaryDirectory() as folder:
     cut.write_bytes(raw[:-5])
     # Equal keys, rotated: with k_pre, in either file, they tie and the oldest goes.
     tokens, width = 40, 8
-    before = [1.3, -0.7, 0.9, 0.2, -1.1, 0.4, 0.6, -0.5]
+    before = [-1.0, 0.2, -0.5, 0.4, 0.5, -1.7, -1.9, 1.3]
 
     def turned(t):
         pairs = [(before[i], before[i + 4], t / 10000 ** (i / 4)) for i in range(4)]
