@@ -107,6 +107,7 @@ with tempfile.TemporaryDirectory() as folder:
         "unknown format": [mha, "--policy", "tova:24", "--format", "f8"],
         "prompt beyond the end": [mha, "--policy", "tova:24", "--prompt", 97],
         "chunk 0": [mha, "--policy", "tova:24", "--chunk", 0],
+        "tolerance of another country": [mha, "--policy", "tova:24", "--tolerance", "0,5"],
         "no such file": ["nowhere.safetensors", "--policy", "tova:24"],
         "no recording": [data / "mha_full.safetensors", "--policy", "tova:24"],
         "truncated": [cut, "--policy", "tova:24"],
