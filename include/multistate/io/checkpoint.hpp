@@ -183,8 +183,9 @@ class checkpoint {
     // By name, so that the hash does not hang on the index's order.
     std::map<std::string, std::size_t, std::less<>> shards;
     index_events names([&](const std::string& tensor, const std::string& shard) -> std::string {
-      // A plain name: an index must not reach outside its folder.
-      if (std::filesystem::path(shard).filename() != shard || !shard.ends_with(".safetensors"))
+      // A plain name: an index must not reach outside its folder, nor write on a terminal.
+      const bool plain = std::none_of(shard.begin(), shard.end(), [](unsigned char c) { return c < 32 || c == 127; });
+      if (!plain || std::filesystem::path(shard).filename() != shard || !shard.ends_with(".safetensors"))
         return "puts " + shown(std::string_view(tensor)) + " in " + shown(std::string_view(shard)) +
                ", must be a .safetensors file beside it";
       shards.emplace(shard, shards.size());

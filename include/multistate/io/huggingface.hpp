@@ -157,9 +157,11 @@ inline result<model_weights> load_huggingface(const std::filesystem::path& path)
   }
   const auto one = path / "model.safetensors", index = path / "model.safetensors.index.json";
   const bool has_one = std::filesystem::exists(one, code), has_index = std::filesystem::exists(index, code);
-  if (!has_one && !has_index)
+  if (!has_one && !has_index) {
+    if (const auto c = read_llama_config(config); !c) return c.reason();
     return detail::file_error(one, "there is no such file, nor model.safetensors.index.json",
                               detail::found_instead(path, false));
+  }
   auto w = load_huggingface(config, has_one ? one : index);
   if (w) detail::compare_generation_config(path, *w);
   if (w && has_one && has_index)

@@ -95,8 +95,8 @@ TEST(io_huggingface, loads_shards) {
   map["lm_head.weight"] = "model-00003-of-00002.safetensors";
   write_index();
   expect_error(load_huggingface(folder.path()), errc::bad_file, folder / "model-00003-of-00002.safetensors");
-  for (const json& bad :
-       {json("../" + names[0]), json((folder / names[0]).string()), json(3), json(""), json("config.json")}) {
+  for (const json& bad : {json("../" + names[0]), json((folder / names[0]).string()), json(3), json(""),
+                          json("config.json"), json("\x1b[31m.safetensors"), json(std::string("\0.safetensors", 13))}) {
     map["lm_head.weight"] = bad;
     write_index();
     expect_error(load_huggingface(folder.path()), errc::bad_file, index, {"lm_head.weight", "beside it"});
@@ -522,6 +522,8 @@ TEST(io_huggingface, missing_files) {
   expect_error(load_huggingface(model), errc::bad_file, config, {"no such file", "beside"});
   folder.write("pytorch_model-00001-of-00002.bin", "x");
   expect_error(load_huggingface(folder.path()), errc::bad_file, config, {"pytorch_model-", "save_pretrained"});
+  folder.write("config.json", "{");
+  expect_error(load_huggingface(folder.path()), errc::bad_file, config, {"not JSON"});
   folder.write("config.json", config_of(random_model(1, false).config).dump());
   expect_error(load_huggingface(folder.path()), errc::bad_file, model, {"no such file", "pytorch_model-"});
   fs::remove(folder / "pytorch_model-00001-of-00002.bin");
