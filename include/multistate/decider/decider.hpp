@@ -41,7 +41,7 @@ class decider {
   /// Places of the appended tokens, oldest first.
   std::span<const slot> slots(int lane) const noexcept { return fresh_.span(lane_[l(lane)].fresh, u(appended_)); }
   /// Hands key, value and query of appended token j of one KV head, in float32 and before storage, to a policy that
-  /// asks.
+  /// asks; the key before its rotation where you have it, so that equal ones tie.
   void enter(int lane, int j, std::span<const float> key, std::span<const float> value,
              std::span<const float> query) noexcept;
   /// Whether this cycle's rows can change anything: an engine may skip them where nothing will be dropped or
