@@ -47,7 +47,7 @@ class decider {
     return fresh_.span(lane_[l(lane)].fresh, fault_ == fault_kind::none ? u(appended_) : 0);
   }
   /// Hands key, value and query of appended token j of one KV head, in float32 and before storage, to a policy that
-  /// asks.
+  /// asks; the key before its rotation where you have it, so that equal ones tie.
   void enter(int lane, int j, std::span<const float> key, std::span<const float> value,
              std::span<const float> query) noexcept;
   /// Whether this cycle's rows can change anything: an engine may skip them where nothing will be dropped or

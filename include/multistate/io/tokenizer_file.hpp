@@ -21,6 +21,14 @@ inline bool is_json(std::span<const std::byte> bytes) noexcept {
   return at(begin) == '{' && (bytes.size() < 4 || at(3) != 0);
 }
 
+/// The first piece that SentencePiece writes. The fourth byte as in is_json().
+inline bool is_sentencepiece(std::span<const std::byte> bytes) noexcept {
+  const std::string_view begin(reinterpret_cast<const char*>(bytes.data()), std::min<std::size_t>(bytes.size(), 16));
+  return begin.size() > 4 && begin[0] == '\n' && begin[3] != 0 && begin.find("<unk>") != begin.npos;
+}
+inline constexpr std::string_view sentencepiece_advice =
+    "SentencePiece models are not read; tokenizer.py of llama2.c makes a tokenizer.bin of one";
+
 }  // namespace detail
 
 /// The bytes of a llama2.c tokenizer file: int32 longest piece, then for each id float32 score, int32 length, bytes.
@@ -29,6 +37,7 @@ inline result<tokenizer> parse_tokenizer(std::span<const std::byte> bytes, int v
   if (is_byte_vocabulary(vocab))
     return error(errc::bad_file, "a vocabulary of ", vocab, " is bytes, which need no tokenizer file");
   if (detail::is_json(bytes)) return error(errc::bad_file, "is JSON: ", detail::tokens_advice);
+  if (detail::is_sentencepiece(bytes)) return error(errc::bad_file, detail::sentencepiece_advice);
   if (bytes.size() < 4) return error(errc::bad_file, "has ", bytes.size(), " bytes, too few for a tokenizer");
   const auto longest = load_at<std::int32_t>(bytes, 0);
   if (longest <= 0) return error(errc::bad_file, "says its longest piece has ", longest, " bytes: no tokenizer");
@@ -77,6 +86,8 @@ inline result<tokenizer> find_tokenizer_beside(const std::filesystem::path& mode
     if (auto found = load_tokenizer(path, vocab)) return found;
   if (std::filesystem::exists(folder / "tokenizer.json", code))
     return detail::file_error(folder, "has tokenizer.json and no llama2.c tokenizer: ", detail::tokens_advice);
+  if (std::filesystem::exists(folder / "tokenizer.model", code))
+    return detail::file_error(folder, "has tokenizer.model and no llama2.c tokenizer: ", detail::sentencepiece_advice);
   return detail::file_error(folder, "has no tokenizer.bin or tok*.bin of ", vocab,
                             " pieces, the model's vocabulary; name a tokenizer, or give the text as .tokens");
 }

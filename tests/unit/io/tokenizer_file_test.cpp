@@ -79,6 +79,11 @@ TEST(io_tokenizer_file, says_what_to_do_with_a_hugging_face_tokenizer) {
   }
   expect_error(find_tokenizer_beside(folder.path(), 300), errc::bad_file, folder.path(),
                {"tokenizer.json", "not read yet", "python3 -c", ".tofile(open('TEXT.tokens', 'wb'))\""});
+  fs::remove(folder / "tokenizer.json");
+  const auto model = folder.write("tokenizer.model", std::string("\n\x0e\n\x05<unk>\x15", 10));
+  expect_error(load_tokenizer(model, 300), errc::bad_file, model, {"SentencePiece", "tokenizer.py"});
+  expect_error(find_tokenizer_beside(folder.path(), 300), errc::bad_file, folder.path(),
+               {"tokenizer.model", "SentencePiece", "tokenizer.py"});
   folder.write("tokenizer.bin", tokenizer_bytes(300));
   EXPECT_TRUE(find_tokenizer_beside(folder.path(), 300)) << "llama2.c's is read";
   const auto path = folder.write("t.bin", tokenizer_bytes(262, '{'));  // begins with a brace, too
