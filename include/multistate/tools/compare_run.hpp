@@ -378,8 +378,7 @@ class compare_run {
               "Full predicts the text worse (%.2f nats a token) than counting its tokens does (%.2f): ", full,
               counting) +
           "the model does not know such a text, or the ids are not those of its tokenizer; what policies "
-          "cost here says little" +
-          (r_.extrapolation ? "; windows beyond the trained context can be the reason, too" : ""));
+          "cost here says little");
     if (!recall_) return;
     bool asked = false, applies = false;
     for (const json& cell : recall_->json["cells"])
