@@ -200,7 +200,7 @@ inline std::vector<int> tokenizer::encode(std::string_view text) const {
     float score;
     std::size_t left;
     int left_token, right_token, merged;
-    bool operator<(const candidate& b) const noexcept { return score != b.score ? score < b.score : left > b.left; }
+    bool operator<(const candidate& b) const noexcept { return score < b.score || (score <= b.score && left > b.left); }
   };
   std::vector<link> links(tokens.size());
   for (std::size_t i = 0; i < links.size(); ++i) links[i] = {i - 1, i + 1 < links.size() ? i + 1 : none};

@@ -389,8 +389,8 @@ class compare_run {
     if (full > counting)
       r_.notes.push_back(multistate::detail::formatted(
           "Full predicts the text worse ({:.2f} nats a token) than counting its tokens does ({:.2f}): the model does "
-          "not know such a text, or the ids are not those of its tokenizer; what policies cost here says little{}",
-          full, counting, r_.extrapolation ? "; windows beyond the trained context can be the reason, too" : ""));
+          "not know such a text, or the ids are not those of its tokenizer; what policies cost here says little",
+          full, counting));
     if (!recall_) return;
     bool asked = false, applies = false;
     for (const json& cell : recall_->json["cells"])
