@@ -87,8 +87,8 @@ struct attention {
     int max_queries = 1;
     for (const attention_task& task : tasks) {
       check(task, rows_given(Want));
-      max_n = std::max(max_n, task.kv.n);
-      max_queries = std::max(max_queries, task.queries);
+      max_n = (std::max)(max_n, task.kv.n);
+      max_queries = (std::max)(max_queries, task.queries);
     }
     const int workers = workers_of();
     const bool log = options.log != nullptr;

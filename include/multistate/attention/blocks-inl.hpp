@@ -43,9 +43,9 @@ struct extent_rows {
   /// Entries [begin, end) of a list of slots, or slots where there is none; no more than a block.
   template <std::size_t Block>
   void list(std::size_t begin, std::size_t end, const std::uint32_t* index, row_list& to) noexcept {
-    to.count = std::min(Block, end - begin);
+    to.count = (std::min)(Block, end - begin);
     const std::byte* row = (*this)(index != nullptr ? index[begin] : begin);
-    if (index == nullptr && begin + Block <= std::min(end, first + static_cast<std::size_t>(at->n))) {
+    if (index == nullptr && begin + Block <= (std::min)(end, first + static_cast<std::size_t>(at->n))) {
       const std::size_t step = at->*stride;
       for (std::size_t i = 0; i < Block; ++i) to.rows[i] = row + i * step;  // of a known length: compilers use vectors
       return;

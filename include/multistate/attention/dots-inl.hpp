@@ -223,7 +223,7 @@ HWY_INLINE float round_query(const float* q, std::size_t dk, float scale, std::i
     std::fill_n(to, rounded_stride(dk), std::int16_t{0});
     return std::numeric_limits<float>::quiet_NaN();
   }
-  const float highest = std::min(32767.0f, 16777215.0f / static_cast<float>(dk));  // dk * highest * 127 < 2^31
+  const float highest = (std::min)(32767.0f, 16777215.0f / static_cast<float>(dk));  // dk * highest * 127 < 2^31
   const lanes inverse = hn::Set(d, magnitude > 1e-30f ? highest / magnitude : 0.0f);
   const hn::Rebind<std::int16_t, lanes_tag> shorts;
   for (std::size_t i = 0; i < dk; i += N)

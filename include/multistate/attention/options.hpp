@@ -56,7 +56,7 @@ constexpr std::size_t rounded_stride(std::size_t dk) noexcept { return 2 * padde
 /// Tokens of a chunk that share one pass over the keys.
 constexpr std::size_t attention_tokens(int group, int queries) noexcept {
   const std::size_t fit = std::max<std::size_t>(1, attention_columns / static_cast<std::size_t>(group));
-  return std::min(fit, static_cast<std::size_t>(queries));
+  return (std::min)(fit, static_cast<std::size_t>(queries));
 }
 
 /// Parts in which n states are worked on: of attention_part states, the last one of what is left, from half as many to
@@ -102,7 +102,7 @@ struct attention_layout {
     rounded = queries + columns * dk;
     steps = rounded + columns * rounded_stride(dk) / 2;
     unpacked = steps + padded(columns);
-    scaled = unpacked + attention_row_block * std::max(dk, dv);
+    scaled = unpacked + attention_row_block * (std::max)(dk, dv);
     weights = scaled + columns * attention_row_block;
     partials = weights + columns * stride;
     maxima = partials + partial_size * (workers > 1 ? parts : 1);

@@ -127,7 +127,7 @@ class task_attender {
     if (options_.window > 0)
       oldest = *std::min_element(task_.kv.positions.begin(), task_.kv.positions.begin() + task_.kv.n);
     for (std::size_t j = 0, tokens = 0; j < queries_; j += tokens) {
-      tokens = std::min(together, queries_ - j);
+      tokens = (std::min)(together, queries_ - j);
       // Tokens of a pass share its parts; alone each would have had as many.
       while (attention_parts(causal(j)) != attention_parts(causal(j + tokens - 1))) --tokens;
       if (options_.window > 0 && oldest <= own(j + tokens - 1) - options_.window) {
@@ -251,7 +251,7 @@ class task_attender {
 
     // What all tokens see in common, in whole blocks; then each token its own end, so that no token multiplies the
     // value of a later one, not even with 0.
-    const std::size_t common = tokens_ == 1 ? end : std::min(length(0) / block_rows * block_rows, end);
+    const std::size_t common = tokens_ == 1 ? end : (std::min)(length(0) / block_rows * block_rows, end);
     for (std::size_t at = begin; at < end; at += block_rows) {
       const row_list& values = blocks.take();
       if (at < common)
@@ -262,8 +262,8 @@ class task_attender {
     for (std::size_t j = 0; j < tokens_; ++j) {
       extent_rows values = values_of(task_);
       row_list list;
-      for (std::size_t at = common; at < std::min(end, length(j)); at += block_rows) {
-        values.list<block_rows>(at, std::min(end, length(j)), nullptr, list);
+      for (std::size_t at = common; at < (std::min)(end, length(j)); at += block_rows) {
+        values.list<block_rows>(at, (std::min)(end, length(j)), nullptr, list);
         value_block({list.rows, list.count}, list.rows[0], weights(j * group_, begin) + (at - begin), group_,
                     partial + j * group_ * dv_stride_, at == begin);
       }
@@ -327,7 +327,7 @@ class task_attender {
   template <class Format>
   void unpack_block(const row_block& block, std::size_t n, std::size_t stride, row_list& floats) noexcept {
     for (std::size_t i = 0; i < block_rows; ++i) {
-      const std::size_t row = std::min(i, block.count - 1);
+      const std::size_t row = (std::min)(i, block.count - 1);
       floats.rows[i] = reinterpret_cast<const std::byte*>(unpacked_ + row * stride);
       if (i < block.count) unpack<Format>(block.rows[i], n, unpacked_ + i * stride);
     }
@@ -358,7 +358,7 @@ class task_attender {
     const bool bends = options_.softcap > 0.0f || !options_.alibi.empty();
     for (std::size_t c = 0; c < columns_;) {
       const std::size_t token = c / group_;
-      const std::size_t count = std::min(length(token), end) - begin;
+      const std::size_t count = (std::min)(length(token), end) - begin;
       const bool four = c % group_ + 4 <= group_;
       softmax_part made[4];
       if (bends)

@@ -119,7 +119,8 @@ class policy_memory final : public layer_memory {
       m.states_.push_back(std::move(*made));
       rest = behind(rest, state::bytes_needed(setup.dims, m.who_.plan()));
     }
-    for (int lane = 0; lane < m.who_.lanes(); ++lane) m.most_states_ = std::max(m.most_states_, m.who_.capacity(lane));
+    for (int lane = 0; lane < m.who_.lanes(); ++lane)
+      m.most_states_ = (std::max)(m.most_states_, m.who_.capacity(lane));
     if (error e = m.make_angles(); e.code() != errc::ok) return e;
     if (whole && layers > 1 && room.prompt > 0) {
       const auto floats = static_cast<std::size_t>(layers) * static_cast<std::size_t>(room.prompt) * m.token_floats();
@@ -205,10 +206,10 @@ class policy_memory final : public layer_memory {
     const shape& d = setup_.dims;
     const limits& room = setup_.room;
     std::size_t bytes = step_scratch_bytes<P>(d, 1, most_states_, room.chunk);
-    if (room.hold > 0) bytes = std::max(bytes, step_scratch_bytes<P, true>(d, 1, most_states_, room.hold));
-    return room.prompt > 0 ? std::max(bytes, step_scratch_bytes<P>(d, 1, room.prompt, room.prompt)) : bytes;
+    if (room.hold > 0) bytes = (std::max)(bytes, step_scratch_bytes<P, true>(d, 1, most_states_, room.hold));
+    return room.prompt > 0 ? (std::max)(bytes, step_scratch_bytes<P>(d, 1, room.prompt, room.prompt)) : bytes;
   }
-  int most_queries() const noexcept { return std::max(setup_.room.chunk, setup_.room.prompt); }
+  int most_queries() const noexcept { return (std::max)(setup_.room.chunk, setup_.room.prompt); }
   std::size_t attend_bytes() const noexcept {
     return attend_scratch_bytes(setup_.dims, most_states_, most_queries(), 1, turning_.has_value());
   }

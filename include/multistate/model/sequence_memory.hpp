@@ -124,7 +124,7 @@ class sequence_memory {
       for (int layer = 0; layer < about.layers; ++layer) m.places_.push_back({part.get(), layer});
       if (about.most_tokens >= 0 && (m.most_tokens_ < 0 || about.most_tokens < m.most_tokens_))
         m.most_tokens_ = about.most_tokens;
-      m.scratch_bytes_ = std::max(m.scratch_bytes_, about.scratch_bytes);
+      m.scratch_bytes_ = (std::max)(m.scratch_bytes_, about.scratch_bytes);
       m.one_by_one_ = m.one_by_one_ && about.layers == 1;
     }
     if (parts.empty()) return error(errc::bad_shape, "sequence memory: needs at least one layer");

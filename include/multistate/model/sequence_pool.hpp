@@ -29,7 +29,7 @@ class sequence_pool {
       each = measured->arena_bytes();
     }
     sequence_pool pool;
-    if (each > std::numeric_limits<std::size_t>::max() / u(count) || !pool.states_.allocate(each * u(count)))
+    if (each > (std::numeric_limits<std::size_t>::max)() / u(count) || !pool.states_.allocate(each * u(count)))
       return error(errc::out_of_memory, "sequence pool: no memory for ", count, " times ", each, " bytes of states");
     for (std::size_t i = 0; i < u(count); ++i) {
       auto made = make_one(arena{pool.states_.data() + i * each, each});
