@@ -2,7 +2,8 @@
 
 // The smallest model that has everything, as files.
 
-#include <cstring>
+#include <cstddef>
+#include <cstdint>
 #include <numeric>
 #include <string>
 #include <utility>

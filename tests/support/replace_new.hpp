@@ -1,7 +1,7 @@
 #pragma once
 
-// Replaces operator new and delete by ones that count. Include it in exactly one file of a program. Not inline: g++
-// would otherwise see free() called on what operator new returned, and warn.
+// Replaces operator new and delete by ones that count and fail when asked. Include it in exactly one file of a program.
+// Not inline: g++ would otherwise see free() called on what operator new returned, and warn.
 
 #include <atomic>
 #include <cstdlib>

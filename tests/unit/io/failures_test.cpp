@@ -80,10 +80,8 @@ TEST(io_failures, every_allocation) {
   std::size_t n = 1;
   for (;; ++n) {
     support::fail_allocation(n);
-    const bool loaded = m.load();
-    if (support::fail_allocation(0) > 0) break;
-    // What only the notes want may be left out; whatever else fails is said.
-    if (loaded) continue;
+    m.load();
+    if (support::fail_allocation(0) > 0) break;  // there was no n-th
   }
   EXPECT_GT(n, 100u);
   EXPECT_TRUE(m.load());

@@ -31,4 +31,11 @@ TEST(io_text_file, tokens_are_checked) {
   expect_error(read_tokens(folder.path(), 10), errc::bad_file, folder.path());
 }
 
+TEST(io_text_file, a_pointer_is_no_text) {
+  const scratch folder;
+  const auto path = folder.write("a", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 100\n");
+  expect_error(read_text(path), errc::bad_file, path, {"Git LFS pointer"});
+  expect_error(read_tokens(path, 10), errc::bad_file, path, {"Git LFS pointer"});
+}
+
 }  // namespace
