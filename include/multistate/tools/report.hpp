@@ -62,7 +62,7 @@ inline std::string_view mark_of(const entrant& row, int longest) noexcept {
 }
 
 /// What has to be known about numbers from so much text and this model.
-inline std::vector<std::string> sample_notes(const report& r, const text_sample& sample, int vocab) {
+inline std::vector<std::string> sample_notes(const report& r, const text_sample& sample, int chunk, int vocab) {
   std::vector<std::string> out;
   const std::size_t blocks = r.statistics.blocks;
   if (blocks < block_bootstrap::least_blocks)
@@ -74,7 +74,7 @@ inline std::vector<std::string> sample_notes(const report& r, const text_sample&
   std::string all_kept;
   std::optional<int> last;
   for (const entrant& row : r.rows) {
-    if (row.budget && row.budget != last && *row.budget >= longest)
+    if (row.budget && row.budget != last && *row.budget >= most_forgotten(sample, chunk))
       all_kept += (all_kept.empty() ? "" : ", ") + std::to_string(*row.budget);
     last = row.budget;
   }

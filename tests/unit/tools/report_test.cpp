@@ -142,7 +142,7 @@ TEST(Report, NotesSayWhatTheNumbersCannot) {
   small_report x;
   const auto notes = [&](int vocab) {
     std::string out;
-    for (const std::string& note : sample_notes(x.r, *x.sample, vocab)) out += note + "\n";
+    for (const std::string& note : sample_notes(x.r, *x.sample, 1, vocab)) out += note + "\n";
     return out;
   };
   const auto says = [&](const char* what, int vocab = 257) { return notes(vocab).find(what) != std::string::npos; };
@@ -153,9 +153,10 @@ TEST(Report, NotesSayWhatTheNumbersCannot) {
   EXPECT_TRUE(says("95 % intervals from 4 blocks of windows are rough"));
   x.r.statistics.blocks = 10;
   EXPECT_FALSE(says("95 %"));
+  x.r.rows[3].budget = 14;
   EXPECT_FALSE(says("nothing was forgotten"));
-  x.r.rows[3].budget = 16;
-  EXPECT_TRUE(says("k = 16: nothing was forgotten, the longest window has 16 tokens")) << notes(257);
+  x.r.rows[3].budget = 15;  // the last query sees k + 1
+  EXPECT_TRUE(says("k = 15: nothing was forgotten, the longest window has 16 tokens")) << notes(257);
   EXPECT_TRUE(says("a text this short says next to nothing about policies: 32 tokens are scored")) << notes(257);
   EXPECT_FALSE(says("hardly knows"));
   EXPECT_TRUE(says("the model hardly knows this text (Full's perplexity is 3.5, that of guessing 4)", 4)) << notes(4);
