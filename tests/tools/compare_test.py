@@ -354,9 +354,9 @@ def little(compare, folder):
     check("k = 64: nothing was forgotten, the longest window has 60 tokens" in done.stdout and "a text this short" in done.stdout, f"and it is said: {done.stdout[-600:]}")
     check("With k = 16 states" in page.read_text() and "With k = 64" not in page.read_text(), "the first sentence is of what was forgotten")
     text.write_text("word")
-    refuses(compare, "--text", text, says="nothing would be forgotten: the longest window has 4 tokens and no budget (16, 64, 256) is below it")
-    refuses(compare, "--text", text, "--policies", "tova:4,oracle:9", says="no budget (4, 9) is below it; give --budgets below 4, or a longer text")
-    works(compare, "--text", text, "--policies", "tova:3,oracle:9", "--quiet")
+    refuses(compare, "--text", text, says="nothing would be forgotten: the longest window has 4 tokens and no budget (16, 64, 256) is below 3; give smaller --budgets, or a longer text")
+    refuses(compare, "--text", text, "--policies", "tova:3,oracle:9", says="no budget (3, 9) is below 3")
+    works(compare, "--text", text, "--policies", "tova:2,oracle:9", "--quiet")
 
 
 def long_path(compare, folder):

@@ -98,6 +98,11 @@ inline int most_queries(const text_sample& sample) noexcept {
   for (const text_window& w : sample.windows()) most = std::max(most, w.queries);
   return most;
 }
+/// Tokens of the longest window that its last query could miss, those before its last chunk: a budget that holds them
+/// forgets nothing that is asked for.
+inline int most_forgotten(const text_sample& sample, int chunk) noexcept {
+  return (most_queries(sample) - 1) / chunk * chunk;
+}
 /// Ages at which the survival of a row's states is told: none where each query starts anew.
 inline std::vector<int> ages_of(const entrant& row, const text_sample& sample) {
   return row.fresh ? std::vector<int>{} : survival_ages(most_queries(sample), row.budget);

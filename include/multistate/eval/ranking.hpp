@@ -54,10 +54,10 @@ inline void give_letters(std::span<entrant> rows, std::vector<std::size_t> group
 }  // namespace detail
 
 /// Fills in the rows' intervals, gaps and letters, and compares all rows of each budget pairwise; a budget that holds
-/// the longest window has forgotten nothing and is left out. Precondition: rows as compare() leaves them after
-/// `windows` windows, those of a budget beside each other.
+/// the longest window, read `chunk` tokens at a time, has forgotten nothing and is left out. Precondition: rows as
+/// compare() leaves them after `windows` windows, those of a budget beside each other.
 inline ranking rank_rows(std::span<entrant> rows, const text_sample& sample, std::size_t windows,
-                         const bootstrap_settings& how = {}) {
+                         const bootstrap_settings& how = {}, int chunk = 1) {
   ranking out;
   out.how = how;
   bootstrap_windows drawn;
@@ -70,11 +70,11 @@ inline ranking rank_rows(std::span<entrant> rows, const text_sample& sample, std
   out.over_texts = boot.over_texts();
   out.blocks = boot.blocks();
 
-  const int longest = detail::most_queries(sample);
+  const int forgettable = detail::most_forgotten(sample, chunk);
   std::vector<std::size_t> measured;
   std::vector<std::vector<double>> series;
   for (std::size_t r = 0; r < rows.size(); ++r)
-    if (rows[r].budget && *rows[r].budget < longest && rows[r].measured) {
+    if (rows[r].budget && *rows[r].budget < forgettable && rows[r].measured) {
       measured.push_back(r);
       series.push_back(rows[r].measured->window_differences);
     }

@@ -101,7 +101,7 @@ class compare_run {
     open_files();
     name_rows();
     seats_.push_back(take_seat());
-    need_forgetting(seats_[0]->rows, longest_);
+    need_forgetting(seats_[0]->rows, *sample_, chunk_);
     open_journal();
     warn_of_a_narrow_target();
     exec_.emplace(make_executor(threads_));
@@ -313,7 +313,7 @@ class compare_run {
     seats_.resize(1);
     r_.interrupted = r_.outcome.interrupted;
     if (r_.outcome.windows == 0) return false;
-    r_.statistics = rank_rows(r_.rows, *sample_, r_.outcome.windows);
+    r_.statistics = rank_rows(r_.rows, *sample_, r_.outcome.windows, {}, chunk_);
     return true;
   }
   template <executor Within>
@@ -418,7 +418,8 @@ class compare_run {
                                                                               ? "this text only"
                                                                               : "these texts only (fewer than five)"));
     if (r_.outcome.windows < ranking::least_windows) r_.notes.emplace_back("fewer than 30 windows: no ranking");
-    for (std::string& note : multistate::detail::sample_notes(r_, *sample_)) r_.notes.push_back(std::move(note));
+    for (std::string& note : multistate::detail::sample_notes(r_, *sample_, chunk_))
+      r_.notes.push_back(std::move(note));
     if (r_.interrupted)
       r_.notes.push_back(
           "interrupted: this is a part" +

@@ -175,21 +175,22 @@ class entrant_maker {
   std::shared_ptr<const angle_table> angles_;
 };
 
-/// Refuses a comparison in which nothing is forgotten: no row that runs has a budget below the longest window.
-inline void need_forgetting(std::span<const entrant> rows, int longest) {
+/// Refuses a comparison in which nothing is forgotten: every row that runs holds the longest window.
+inline void need_forgetting(std::span<const entrant> rows, const text_sample& sample, int chunk) {
+  const int forgettable = multistate::detail::most_forgotten(sample, chunk);
   std::string budgets;
   std::optional<int> last;
   for (const entrant& row : rows) {
     if (!row.budget || row.memories.empty()) continue;
-    if (*row.budget < longest) return;
+    if (*row.budget < forgettable) return;
     if (row.budget != last) budgets += (budgets.empty() ? "" : ", ") + std::to_string(*row.budget);
     last = row.budget;
   }
   if (!budgets.empty())
     throw multistate::detail::usage_error(multistate::detail::formatted(
-        "nothing would be forgotten: the longest window has {} tokens and no budget ({}) is below it; give --budgets "
-        "below {}, or a longer text",
-        longest, budgets, longest));
+        "nothing would be forgotten: the longest window has {} tokens and no budget ({}) is below {}; give smaller "
+        "--budgets, or a longer text",
+        multistate::detail::most_queries(sample), budgets, forgettable));
 }
 
 /// All rows of the items, and Full, which comes first. Errors end the program as usage errors.

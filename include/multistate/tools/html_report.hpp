@@ -52,8 +52,8 @@ inline markup finding(const report_json& report) {
       budget = k, at = here, found = good;
   }
   if (at.empty())
-    return kept_all ? "Nothing was forgotten in this run: the longest window has " +
-                          cell_number(longest_window(report), 0) + " tokens, and no budget is below it."
+    return kept_all ? "Nothing was forgotten in this run: every budget holds the longest window, " +
+                          cell_number(longest_window(report), 0) + " tokens."
                     : markup("No policy with a budget was measured in this run.");
   const double bytes = number_at(*at[0], "bytes_allocated");
   const markup memory =

@@ -64,7 +64,7 @@ inline std::string_view mark_of(const entrant& row, int longest) noexcept {
 }
 
 /// What has to be known about numbers from so much text.
-inline std::vector<std::string> sample_notes(const report& r, const text_sample& sample) {
+inline std::vector<std::string> sample_notes(const report& r, const text_sample& sample, int chunk) {
   std::vector<std::string> out;
   const std::size_t blocks = r.statistics.blocks;
   if (blocks < block_bootstrap::least_blocks)
@@ -76,7 +76,7 @@ inline std::vector<std::string> sample_notes(const report& r, const text_sample&
   std::string all_kept;
   std::optional<int> last;
   for (const entrant& row : r.rows) {
-    if (row.budget && row.budget != last && *row.budget >= longest)
+    if (row.budget && row.budget != last && *row.budget >= most_forgotten(sample, chunk))
       all_kept += (all_kept.empty() ? "" : ", ") + std::to_string(*row.budget);
     last = row.budget;
   }

@@ -126,10 +126,12 @@ inline double longest_window(const report_json& report) {
   return most;
 }
 
-/// Fewer states than the longest window has, so that something was forgotten; true where the report does not say.
+/// Whether something was forgotten at this budget: it does not hold all that comes before the last chunk of the longest
+/// window. True where the report does not say.
 inline bool forgets(const report_json& report, const report_json& budget) {
-  const double longest = longest_window(report);
-  return !(longest > 0 && as_number(budget) >= longest);
+  const double longest = longest_window(report), together = number_at(report, "chunk");
+  const double chunk = together >= 1 ? together : 1;
+  return !(longest > 0 && as_number(budget) >= std::floor((longest - 1) / chunk) * chunk);
 }
 
 }  // namespace multistate::detail

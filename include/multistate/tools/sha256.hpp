@@ -26,7 +26,7 @@ inline std::string sha256_base64(std::string_view text) {
   padded += '\x80';
   padded.resize((padded.size() + 8 + 63) / 64 * 64, '\0');
   for (std::size_t i = 0; i < 8; ++i)
-    padded[padded.size() - 1 - i] = static_cast<char>(static_cast<std::uint64_t>(text.size()) * 8 >> (8 * i));
+    padded[padded.size() - 1 - i] = static_cast<char>(std::uint64_t{text.size()} * 8 >> (8 * i));
   const auto byte = [&](std::size_t at) { return std::uint32_t{static_cast<unsigned char>(padded[at])}; };
   for (std::size_t block = 0; block < padded.size(); block += 64) {
     std::array<std::uint32_t, 64> w{};

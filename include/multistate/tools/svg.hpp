@@ -15,9 +15,7 @@
 namespace multistate::detail {
 
 /// Few digits, no trailing zeros, no "-0".
-inline markup short_number(double x, int digits = 4) {
-  return markup::as_is(number_text(x == 0 ? 0.0 : x, 'g', digits));
-}
+inline markup short_number(double x, int digits = 4) { return markup::as_is(number_text(x + 0.0, 'g', digits)); }
 
 /// A coordinate: a tenth of a pixel is finer than anybody sees.
 inline markup pixels(double x) {
@@ -55,7 +53,7 @@ inline plot_axis axis_over(std::string title, const std::vector<double>& values,
     a.low = std::clamp(a.low, least, most), a.high = std::clamp(a.high, least, most);
     if (!(a.low < a.high)) a.low /= 2, a.high *= 2;
   } else if (!(a.low < a.high)) {
-    const double room = a.low == 0 ? 1 : std::abs(a.low) / 2;
+    const double room = std::abs(a.low) > 0 ? std::abs(a.low) / 2 : 1;
     a.low -= room, a.high += room;
   }
   return a;
@@ -77,7 +75,7 @@ inline std::vector<double> ticks(const plot_axis& a) {
     for (int e = first; e <= last; ++e)
       for (const double m : {1.0, 2.0, 5.0}) {
         const double x = m * std::pow(10.0, e);
-        if ((m == 1 || between) && x >= a.low * (1 - 1e-9) && x <= a.high * (1 + 1e-9)) out.push_back(x);
+        if ((m < 2 || between) && x >= a.low * (1 - 1e-9) && x <= a.high * (1 + 1e-9)) out.push_back(x);
       }
     return out;
   }
@@ -149,8 +147,8 @@ inline markup to_svg(const line_plot& p) {
            "</text>";
   };
   for (const double t : ticks(p.y)) {
-    out += "<path class=\"" + markup(t == 0 ? "zero" : "grid") + "\" d=\"M" + pixels(left) + " " + pixels(py(t)) + "H" +
-           pixels(right) + "\"/>";
+    out += "<path class=\"" + markup(std::abs(t) > 0 ? "grid" : "zero") + "\" d=\"M" + pixels(left) + " " +
+           pixels(py(t)) + "H" + pixels(right) + "\"/>";
     text(left - 8, py(t) + 4, "tick end", short_number(t));
   }
   for (const double t : ticks(p.x)) {

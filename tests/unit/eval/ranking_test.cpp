@@ -88,7 +88,11 @@ TEST(Ranking, NothingForgottenIsNotRanked) {
   for (const entrant& row : t.rows)
     EXPECT_FALSE(row.measured->spread || row.measured->gap_closed || !row.measured->letter.empty());
   for (entrant& row : t.rows)
-    if (row.budget) row.budget = 15;
+    if (row.budget) row.budget = 15;  // the last of 16 queries sees k + 1
+  EXPECT_TRUE(rank_rows(t.rows, *t.sample, 40).pairs.empty());
+  for (entrant& row : t.rows)
+    if (row.budget) row.budget = 14;
+  EXPECT_TRUE(rank_rows(t.rows, *t.sample, 40, {}, 8).pairs.empty());  // nothing is dropped before the last chunk
   const ranking r = rank_rows(t.rows, *t.sample, 40);  // something was forgotten, and nothing came of it
   EXPECT_FALSE(t.rows[1].measured->spread || r.pairs[0].spread);
   EXPECT_EQ(r.pairs[0].p, 1.0);

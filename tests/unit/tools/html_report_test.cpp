@@ -210,8 +210,13 @@ TEST(HtmlReport, ASurvivalCurveNeverRises) {
 TEST(HtmlReport, NothingForgottenCostsNothing) {
   report_json j = small(1);
   j["windows"] = {{{"queries", 60}}};
-  EXPECT_EQ(finding(j),
-            "Nothing was forgotten in this run: the longest window has 60 tokens, and no budget is below it.");
+  EXPECT_EQ(finding(j), "Nothing was forgotten in this run: every budget holds the longest window, 60 tokens.");
+  j["windows"] = {{{"queries", 65}}};  // the last query sees k + 1
+  EXPECT_EQ(finding(j).str().find("Nothing was forgotten"), 0u);
+  j["windows"] = {{{"queries", 66}}};
+  EXPECT_EQ(finding(j).str().find("With k = 64 "), 0u);
+  j["chunk"] = 33;  // the second chunk sees k and itself
+  EXPECT_EQ(finding(j).str().find("Nothing was forgotten"), 0u);
   j["rows"].push_back(row("tova", 16, 0.3, ""));
   EXPECT_EQ(
       finding(j),
