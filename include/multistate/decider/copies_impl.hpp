@@ -55,6 +55,7 @@ void decider<P>::begin_at(std::uint64_t moment) noexcept {
   open_ = false;
   appended_ = 0;
   fault_ = fault_kind::none;
+  took_over_ = false;
   moment_ = moment;
   settle();
 }
@@ -119,6 +120,8 @@ bool decider<P>::take_over(const decider<Q>& other) noexcept {
   pending_ = pending;
   forget_cycles();
   begin_at(other.moment_);
+  took_over_ = true;
+  settle();
   return true;
 }
 

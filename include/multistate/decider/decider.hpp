@@ -143,6 +143,7 @@ class decider {
   /// Takes the states over from another decider: positions, slots and pins. So a prompt policy hands over to a decode
   /// policy, whose memory starts at zero, and one decider with room for a prompt serves all layers, each of which takes
   /// over (the same policy keeps its memory). Undo ends here. False, and nothing changed, when they do not fit.
+  /// States that executed the other's decisions go on; others have to apply() the next decision and be written anew.
   template <policy Q>
   bool take_over(const decider<Q>& other) noexcept;
   /// Bytes that save() fills now, between cycles. What is saved within one is no save: load() refuses it.
@@ -243,6 +244,8 @@ class decider {
   }
   void settle() noexcept;
   void begin_at(std::uint64_t moment) noexcept;
+  /// The moment that states have to be at for the next decision.
+  std::uint64_t asked_moment() const noexcept { return took_over_ ? 0 : moment_; }
   std::uint64_t fingerprint() const noexcept;
   static std::size_t lane_bytes(int live, slot hole) noexcept;
 
@@ -262,6 +265,7 @@ class decider {
   std::uint64_t before_ = 0;        ///< moment before the last decision
   std::uint64_t moment_ = 0;        ///< after it: a hash of what was decided since the lanes were empty
   std::uint64_t cycle_moment_ = 0;  ///< before the cycle under way
+  bool took_over_ = false;          ///< since the last append: states may be others, written anew
 
   buffer<lane_state> lane_;
   buffer<int> budgets_;         ///< [lane]

@@ -71,7 +71,7 @@ result<decider<P>> decider<P>::make(const P& settings, const placement& where, c
 
 template <policy P>
 void decider<P>::settle() noexcept {
-  before_ = moment_;
+  before_ = asked_moment();
   for (int i = 0; i < lanes_; ++i) report(i, 0, 0);
 }
 
@@ -162,9 +162,10 @@ fault_kind decider<P>::refusal(int c, bool held) const noexcept {
 template <policy P>
 const decision& decider<P>::close() noexcept {
   if (fault_ != fault_kind::none || open_) return fail(fault_or_order());
-  before_ = moment_;
+  before_ = asked_moment();
+  const std::uint64_t closed = mix(moment_ + 1);
   for (int i = 0; i < lanes_; ++i)
-    if (lane_[l(i)].hole != no_slot) moment_ = mix(before_ + 1);
+    if (lane_[l(i)].hole != no_slot) moment_ = closed;
   for (int i = 0; i < lanes_; ++i) {
     int moves = 0;
     close_hole(lane_[l(i)], moves);
@@ -177,7 +178,9 @@ template <policy P>
 const decision& decider<P>::append(int c, phase when, bool held) noexcept {
   if (const fault_kind why = refusal(c, held); why != fault_kind::none) return fail(why);
   if (room_.undo > 0) begin_cycle();
-  before_ = cycle_moment_ = moment_;
+  before_ = asked_moment();
+  cycle_moment_ = moment_;
+  took_over_ = false;
   moment_ = mix(moment_ ^ static_cast<std::uint64_t>(c));
   open_ = true;
   held_ = held;

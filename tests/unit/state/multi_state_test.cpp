@@ -418,6 +418,20 @@ TEST(multi_state, decisions_are_executed_once_and_all) {
   a.token();
 }
 
+TEST(multi_state, after_a_take_over_states_go_on_or_are_written_anew) {
+  pair_of a, b, c;
+  for (int t = 0; t < 6; ++t) a.token();
+  ASSERT_TRUE(b.who.take_over(a.who));
+  EXPECT_TRUE(a.states.executed(b.who.moment()));
+  EXPECT_FALSE(b.states.executed(b.who.moment()));
+  EXPECT_TRUE(b.states.apply(b.who.close()));  // and write() each slot
+  EXPECT_EQ(b.states.live(0), a.states.live(0));
+  b.token();
+  ASSERT_TRUE(c.who.take_over(a.who));
+  std::swap(a.states, c.states);
+  c.token();
+}
+
 TEST(multi_state, says_which_other_files_it_was_given) {
   pair_of a;
   auto file = pair_of::saved(a.states);
