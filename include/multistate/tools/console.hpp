@@ -34,7 +34,6 @@ struct usage_error : std::runtime_error {
 struct reader_gone : std::exception {};
 
 // -- standard output and standard error
-// --------------------------------------------------------------------------------
 
 /// Bytes as they are, at once. Errors end the program: the disk is full, nobody reads, it is closed.
 inline void write_out(std::string_view bytes) {
@@ -81,7 +80,6 @@ inline void say(std::string_view lines) noexcept {
 }
 
 // -- beginning and end
-// -------------------------------------------------------------------------------------------------
 
 /// Set by the first Ctrl-C, polite kill or hangup; the second one ends the program.
 inline volatile std::sig_atomic_t interrupted = 0;

@@ -40,7 +40,6 @@ struct bad_record : std::runtime_error {
 };
 
 // -- the numbers of a record, each within what it can be; all throw bad_record or what nlohmann::json throws
-// ------------
 
 inline const nlohmann::ordered_json& list_of(const nlohmann::ordered_json& list, std::size_t size) {
   if (!list.is_array() || list.size() != size)
@@ -74,7 +73,6 @@ inline std::vector<double> reals_of(const nlohmann::ordered_json& list, std::siz
 }
 
 // -- the file
-// ----------------------------------------------------------------------------------------------------------
 
 inline std::string journal_head(std::uint64_t settings) { return "multistate journal 1 " + hash_text(settings) + "\n"; }
 

@@ -97,7 +97,7 @@ inline std::string bos_rule(const report& r) {
   for (const auto& t : r.texts) {
     inside += t.bos_inside;
     if (t.bos_first == 0) continue;
-    first += (having++ == 0 ? "" : ", ") + t.path;
+    first += (having++ == 0 ? "" : ", ") + printable(t.path);
   }
   if (having > 0)
     rule += having == r.texts.size() ? "; the ids begin with it, and it is read once"
@@ -115,10 +115,10 @@ inline std::string header_text(const report& r) {
                      s.window(), r.trained_context);
   out += "multistate " MULTISTATE_VERSION + std::string(*MULTISTATE_COMMIT != 0 ? " (" MULTISTATE_COMMIT ")" : "") +
          "   " + command_text(r.command_line) + "\n";
-  out += formatted("model    {}   {}   trained context {}\n", r.model, hash_text(r.model_hash),
+  out += formatted("model    {}   {}   trained context {}\n", printable(r.model), hash_text(r.model_hash),
                    r.trained_context > 0 ? std::to_string(r.trained_context) : "unknown");
   for (const auto& t : r.texts)
-    out += formatted("text     {}   {}   {} of {} tokens\n", t.path, hash_text(t.hash), t.used, t.tokens);
+    out += formatted("text     {}   {}   {} of {} tokens\n", printable(t.path), hash_text(t.hash), t.used, t.tokens);
   out += formatted("windows  {} of {} done, T = {}, stride {}; {}\n", windows.size(), s.windows().size(), s.window(),
                    s.stride(), bos_rule(r));
   std::string from = "every query";

@@ -79,7 +79,6 @@ decider<P> make(const P& p, const limits& room = {}, const placement& where = {}
 }
 
 // -- making one
-// ---------------------------------------------------------------------------------------------------------
 
 template <policy P>
 std::string refusal(const P& p, const placement& where, const limits& room, const ints& budgets = {}) {
@@ -143,7 +142,6 @@ TEST(make, bytes_grow_with_what_is_asked_for) {
 }
 
 // -- the cycle
-// ----------------------------------------------------------------------------------------------------------
 
 TEST(cycle, fills_slots_in_order_until_the_budget) {
   auto d = make(tova{.budget = 3});
@@ -304,7 +302,6 @@ TEST(cycle, one_shot_prompt_is_longer_than_capacity) {
 }
 
 // -- rows
-// ---------------------------------------------------------------------------------------------------------------
 
 TEST(observe, folds_heads_into_lanes) {
   auto d = make(tova{.budget = 1}, {}, {.kv_heads = 2});
@@ -408,7 +405,6 @@ TEST(enter, hands_keys_to_the_policy_for_each_head_of_the_lane) {
 }
 
 // -- held rows
-// ----------------------------------------------------------------------------------------------------------
 
 TEST(hold, refused_tokens_and_their_rows_are_forgotten) {
   auto d = make(h2o{.budget = 3, .recent = 0}, {.chunk = 4, .hold = 4});
@@ -465,7 +461,6 @@ TEST(hold, tokens_that_are_not_held_go_on_as_ever) {
 }
 
 // -- undo
-// ---------------------------------------------------------------------------------------------------------------
 
 TEST(undo, brings_slots_and_memory_back) {
   auto d = make(h2o{.budget = 2, .recent = 0}, {.undo = 3});
@@ -551,7 +546,6 @@ TEST(undo, none_without_a_limit) {
 }
 
 // -- pins
-// ---------------------------------------------------------------------------------------------------------------
 
 TEST(pin, stays_until_unpinned) {
   auto d = make(window{.budget = 2});
@@ -647,7 +641,6 @@ TEST(pin, is_taken_back_with_the_cycle_before_it) {
 }
 
 // -- rows that change nothing
-// ---------------------------------------------------------------------------------------------
 
 TEST(needs_rows, when_something_will_be_dropped_or_remembered) {
   auto t = make(tova{.budget = 2}, {.every = 2});
@@ -691,7 +684,6 @@ TEST(restart, forgets_everything) {
 }
 
 // -- what there is
-// ------------------------------------------------------------------------------------------------------
 
 TEST(ranges, of_positions_and_ranks) {
   auto d = make(tova{.budget = 4}, {.chunk = 8});

@@ -119,6 +119,8 @@ TEST(Report, NoPathIsTooLong) {
   EXPECT_NE(head.find("\nmodel    " + x.r.model + "   0000000000000000   trained context unknown\n"), head.npos)
       << head;
   EXPECT_NE(head.find("\ntext     " + x.r.texts[0].path + "   0000000000000abc   5 of 7 tokens\n"), head.npos) << head;
+  x.r.model = "a\nb\x1b[2J";
+  EXPECT_NE(header_text(x.r).find("\nmodel    a\\x0ab\\x1b[2J   "), head.npos) << header_text(x.r);
   small_report y;
   y.r.rows[1].measured->letter = std::string(300, 'a');
   y.r.rows[2].skipped = std::string(1000, 's');
