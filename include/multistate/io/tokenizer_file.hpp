@@ -1,5 +1,8 @@
 #pragma once
 
+#include <optional>
+#include <utility>
+
 #include <multistate/io/file.hpp>
 #include <multistate/model/tokenizer.hpp>
 
@@ -29,10 +32,17 @@ inline bool is_sentencepiece(std::span<const std::byte> bytes) noexcept {
 inline constexpr std::string_view sentencepiece_advice =
     "SentencePiece models are not read; tokenizer.py of llama2.c makes a tokenizer.bin of one";
 
+/// Whether a model of that many rows has padded those of so many pieces: to a round number, by not too many.
+constexpr bool is_padded(std::size_t pieces, int rows) noexcept {
+  constexpr int most = 1024, round = 8;
+  return rows % round == 0 && std::cmp_less(pieces, rows) && std::cmp_greater_equal(pieces, rows - most);
+}
+
 }  // namespace detail
 
 /// The bytes of a llama2.c tokenizer file: int32 longest piece, then for each id float32 score, int32 length, bytes.
-/// Errors: not such a file, another vocabulary than the model's.
+/// Models pad their rows to a round number: those beyond the file's pieces stand for no text. Errors: not such a file,
+/// another vocabulary than the model's.
 inline result<tokenizer> parse_tokenizer(std::span<const std::byte> bytes, int vocab) {
   if (is_byte_vocabulary(vocab))
     return error(errc::bad_file, "a vocabulary of ", vocab, " is bytes, which need no tokenizer file");
@@ -54,8 +64,10 @@ inline result<tokenizer> parse_tokenizer(std::span<const std::byte> bytes, int v
     pieces.emplace_back(reinterpret_cast<const char*>(bytes.data() + at), static_cast<std::size_t>(length));
     at += static_cast<std::size_t>(length);
   }
-  if (vocab < 0 || pieces.size() != static_cast<std::size_t>(vocab))
+  if (std::cmp_not_equal(pieces.size(), vocab) && !detail::is_padded(pieces.size(), vocab))
     return error(errc::bad_file, "has ", pieces.size(), " pieces, the model's vocabulary ", vocab);
+  pieces.resize(static_cast<std::size_t>(vocab));
+  scores.resize(pieces.size());
   return tokenizer::bpe(std::move(pieces), std::move(scores));
 }
 
@@ -68,7 +80,7 @@ inline result<tokenizer> load_tokenizer(const std::filesystem::path& path, int v
 }
 
 /// The tokenizer of a model: bytes where the vocabulary says so, else tokenizer.bin or the first tok*.bin in the
-/// model's folder that has its vocabulary. Error: none does; names the folder.
+/// model's folder that has its vocabulary, padded only where none has all of it. Error: none does; names the folder.
 inline result<tokenizer> find_tokenizer_beside(const std::filesystem::path& model, int vocab) {
   if (is_byte_vocabulary(vocab)) return tokenizer::bytes(vocab);
   std::error_code code;
@@ -82,8 +94,15 @@ inline result<tokenizer> find_tokenizer_beside(const std::filesystem::path& mode
   std::sort(candidates.begin(), candidates.end(), [](const auto& a, const auto& b) {
     return std::pair(a.filename() != "tokenizer.bin", a) < std::pair(b.filename() != "tokenizer.bin", b);
   });
-  for (const auto& path : candidates)
-    if (auto found = load_tokenizer(path, vocab)) return found;
+  std::optional<tokenizer> padded;
+  for (const auto& path : candidates) {
+    auto found = load_tokenizer(path, vocab);
+    if (!found) continue;
+    const bool whole = !found->decode(vocab - 1, 0).empty();  // the last row stands for some text
+    if (whole) return found;
+    if (!padded) padded = std::move(*found);
+  }
+  if (padded) return std::move(*padded);
   if (std::filesystem::exists(folder / "tokenizer.json", code))
     return detail::file_error(folder, "has tokenizer.json and no llama2.c tokenizer: ", detail::tokens_advice);
   if (std::filesystem::exists(folder / "tokenizer.model", code))

@@ -71,6 +71,24 @@ TEST(io_tokenizer_file, finds_the_one_that_fits) {
   expect_error(find_tokenizer_beside(folder / "none/model.bin", 301), errc::bad_file, folder / "none");
 }
 
+TEST(io_tokenizer_file, rows_beyond_the_pieces_are_padding) {
+  const scratch folder;
+  const auto path = folder.write("tokenizer.bin", tokenizer_bytes(270));
+  const auto t = load_tokenizer(path, 320);
+  ASSERT_TRUE(t) << t.reason().message();
+  EXPECT_EQ(t->vocab(), 320);
+  EXPECT_EQ(t->decode(269, 5), "k");
+  for (const int row : {270, 319}) EXPECT_EQ(t->decode(row, 5), "");
+  EXPECT_EQ(t->encode("abk"), load_tokenizer(path, 270)->encode("abk"));
+  for (const int rows : {269, 271, 319, 264, 270 + 1026, 4096}) {
+    const auto refused = load_tokenizer(path, rows);
+    expect_error(refused, errc::bad_file, path, {"270 pieces", std::to_string(rows)});
+  }
+  folder.write("tok_other.bin", tokenizer_bytes(320));
+  EXPECT_EQ(find_tokenizer_beside(folder.path(), 320)->decode(319, 5).size(), 1u) << "one that has all rows is better";
+  EXPECT_EQ(find_tokenizer_beside(folder.path(), 328)->decode(319, 5).size(), 0u) << "tokenizer.bin comes first";
+}
+
 TEST(io_tokenizer_file, says_what_to_do_with_a_hugging_face_tokenizer) {
   const scratch folder;
   for (const char* text : {"{}", "{\"version\": 1}", "\xef\xbb\xbf {\n}", "\n\t {"}) {
