@@ -102,7 +102,7 @@ class block_bootstrap {
     std::uint64_t base, drawn = 0;
     std::size_t below(std::size_t n) noexcept {  // n < 2^32
       const std::uint64_t high = mix(base ^ mix(drawn++)) >> 32;
-      return static_cast<std::size_t>(high * n >> 32);
+      return high * n >> 32;
     }
   };
   std::size_t block_of(std::size_t count) const noexcept {

@@ -170,7 +170,7 @@ inline result<file_bytes> file_bytes::open(const std::filesystem::path& path, st
   if (size > most) return detail::file_error(path, "has ", size, " bytes, must be at most ", most);
   if (size > std::numeric_limits<std::size_t>::max() / 2)
     return detail::file_error(path, "is too long for this machine");
-  f.size_ = static_cast<std::size_t>(size);
+  f.size_ = size;
   if (f.size_ == 0) return f;
 #if MULTISTATE_IO_POSIX
   void* p = ::mmap(nullptr, f.size_, PROT_READ, MAP_PRIVATE, ::fileno(file.get()), 0);

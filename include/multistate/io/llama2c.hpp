@@ -110,8 +110,7 @@ inline result<model_weights> load_llama2c(const std::filesystem::path& path) {
     for (layer_weights& l : w.layers) l.*member = from.floats(static_cast<std::size_t>(dim));
   };
   const auto read = [&](std::uint64_t count) {
-    const auto size = static_cast<std::size_t>(count);
-    return version == 2 ? from.groups(size, static_cast<std::size_t>(group)) : from.floats(size);
+    return version == 2 ? from.groups(count, static_cast<std::size_t>(group)) : from.floats(count);
   };
   const auto matrices = [&](std::vector<float> layer_weights::*member, std::uint64_t count) {
     for (layer_weights& l : w.layers) l.*member = read(count);

@@ -55,6 +55,11 @@ class config_reader {
     fail(errc::bad_file, key, " is ", v == nullptr ? "missing" : shown(*v), ", must be a number above 0");
     return 1;
   }
+  /// Whether a number is 1, or missing.
+  bool is_one(const nlohmann::json& in, const char* key) {
+    const double x = positive(in, key, 1.0);
+    return x >= 1.0 && x <= 1.0;
+  }
   bool flag(const nlohmann::json& in, const char* key, bool otherwise = false) {
     const auto* v = get(in, key);
     if (v != nullptr && !v->is_boolean()) fail(errc::bad_file, key, " is ", shown(*v), ", must be true or false");
@@ -111,7 +116,7 @@ inline rope_config rope_by(config_reader& read, const nlohmann::json& json, cons
       read.fail(errc::not_supported, key, " has ", shown(std::string_view(member.key())), ", which is not built");
   compare_both(read, json, in, key, "rope_theta", true);
   rope.theta = read.positive(in, "rope_theta", rope.theta);
-  if (read.positive(in, "partial_rotary_factor", 1.0) != 1.0)
+  if (!read.is_one(in, "partial_rotary_factor"))
     read.fail(errc::not_supported, "partial_rotary_factor is not built, must be 1");
   // An object without a type is no scaling; one that has a factor yet no type is not understood.
   const bool has_factor = config_reader::get(in, "factor") != nullptr;
@@ -283,7 +288,7 @@ inline result<model_config> read_llama_config(const std::filesystem::path& path,
     read.fail(errc::not_supported, "hidden_act is '", detail::shown(std::string_view(act)), "', must be silu or swish");
   if (read.get(json, "quantization_config") != nullptr)
     read.fail(errc::not_supported, "quantization_config is not built, weights must be F32, F16 or BF16");
-  if (read.positive(json, "partial_rotary_factor", 1.0) != 1.0)
+  if (!read.is_one(json, "partial_rotary_factor"))
     read.fail(errc::not_supported, "partial_rotary_factor is not built, must be 1");
 
   model_config c;

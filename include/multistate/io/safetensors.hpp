@@ -99,7 +99,7 @@ class safetensors {
   }
   /// The stored bytes, unaligned. Precondition: `t` is one of tensors().
   std::span<const std::byte> data(const tensor_info& t) const noexcept {
-    return data_.subspan(static_cast<std::size_t>(t.begin), static_cast<std::size_t>(t.end - t.begin));
+    return data_.subspan(t.begin, t.end - t.begin);
   }
 
   /// F32, F16 or BF16 as float32. Errors: not there, another type, another shape than `shape` where that is given.
@@ -184,7 +184,7 @@ class safetensors_header final : public nlohmann::json_sax<nlohmann::json> {
     if (level_ != 3) return unexpected("a number");
     if (field_ == "shape") {
       if (tensor_->shape.size() == 16) return fail("tensor " + shown(name_) + " has more than 16 dimensions");
-      tensor_->shape.push_back(static_cast<std::size_t>(n));
+      tensor_->shape.push_back(n);
     } else {
       if (offsets_ == 2) return fail("tensor " + shown(name_) + " has more than two data_offsets");
       (offsets_++ == 0 ? tensor_->begin : tensor_->end) = n;

@@ -79,7 +79,7 @@ class sampler {
 
   int among_the_best(double draw, double total) noexcept {
     const auto less = [](const weighted& a, const weighted& b) {
-      return a.first != b.first ? a.first < b.first : a.second > b.second;
+      return a.first < b.first || (!(b.first < a.first) && a.second > b.second);
     };
     std::make_heap(ranked_.begin(), ranked_.end(), less);
     auto end = ranked_.end();

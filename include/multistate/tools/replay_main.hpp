@@ -198,7 +198,7 @@ inline result<difference> compare(const outcome& o, const recording& r, const st
     const auto expected = file->ints(name, &dims);
     if (!expected) return expected.reason();
     std::size_t wrong = 0;
-    for (std::size_t i = 0; i < mine.size(); ++i) wrong += mine[i] != (*expected)[i] ? 1 : 0;
+    for (std::size_t i = 0; i < mine.size(); ++i) wrong += mine[i] != (*expected)[i] ? 1u : 0u;
     d.kept_mismatches = d.kept_mismatches.value_or(0) + wrong;
     return {};
   };
@@ -213,8 +213,11 @@ inline result<difference> compare(const outcome& o, const recording& r, const st
     double worst = 0;
     for (std::size_t i = 0; i < o.out.size(); ++i) {
       const double off = std::abs(static_cast<double>(o.out[i]) - static_cast<double>((*expected)[i]));
-      worst = std::isfinite(off) ? std::max(worst, off) : HUGE_VAL;
-      if (worst == HUGE_VAL) break;
+      if (!std::isfinite(off)) {
+        worst = HUGE_VAL;
+        break;
+      }
+      worst = std::max(worst, off);
     }
     d.max_abs_error = worst;
   }

@@ -109,8 +109,9 @@ inline tally::window_sums window_sums_from(const nlohmann::ordered_json& x, cons
 
 /// A row's NLL is Full's and the difference.
 inline void check_against_full(const tally::window_sums& row, const tally::window_sums& full) {
-  if (full.difference != 0 || std::abs(row.nll - row.difference - full.nll) >
-                                  1e-9 * (std::abs(row.nll) + std::abs(row.difference) + std::abs(full.nll) + 1))
+  if (std::abs(full.difference) > 0 ||
+      std::abs(row.nll - row.difference - full.nll) >
+          1e-9 * (std::abs(row.nll) + std::abs(row.difference) + std::abs(full.nll) + 1))
     throw bad_record("losses that do not fit each other");
 }
 
