@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 #include <string_view>
 
 #include <multistate/types/finite.hpp>
@@ -94,7 +93,7 @@ bool overflows([[maybe_unused]] const float* from, [[maybe_unused]] std::size_t 
   if constexpr (requires { Format::overflow; })
     for (std::size_t i = 0; i < n; ++i) {
       const float magnitude = std::fabs(from[i]);
-      any |= magnitude >= Format::overflow && magnitude <= std::numeric_limits<float>::max();
+      any |= magnitude >= Format::overflow && is_finite(magnitude);
     }
   return any;
 }

@@ -137,7 +137,7 @@ TEST(io_safetensors, says_what_is_wrong_with_a_header) {
       {R"({"__metadata__":null,"__metadata__":{}})", 0, "twice"},
       {R"({"__metadata__":{},"__metadata__":null})", 0, "twice"},
       {R"({"__metadata__":{"a":null}})", 0, "null"},
-      {"{\"two\\nlines\":3}", 0, "two?lines"},
+      {"{\"two\\nlines\":3}", 0, "two\\x0alines"},
   };
   for (const auto& c : cases) {
     SCOPED_TRACE(c.header);
