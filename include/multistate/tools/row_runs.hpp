@@ -204,8 +204,8 @@ class row_runs {
             memory.reset();
             const watching watched(memory, one);
             const error e = models_[worker].prompt(memory, tokens, prompt_mode::sequential, 1);
-            if (e.code() != errc::ok) return e;
-            if (f > 0) out[formats[f]] = seen_in_both(seen[0], one, queries / 2);
+            if (e.code() != errc::ok && (f == 0 || e.code() != errc::overflow)) return e;
+            if (f > 0) out[formats[f]] = e.code() == errc::ok ? json(seen_in_both(seen[0], one, queries / 2)) : json();
           }
           return out;
         },
