@@ -648,14 +648,18 @@ def forged(compare, folder):
 
 
 def killed(compare, folder):
-    """Killed again and again at any moment: the same numbers, and nothing is left lying about."""
+    """Killed again and again at any moment: the same numbers, and nothing is left lying about; where BOS is no target, too."""
     here = folder / "killed"
     here.mkdir()
     out = here / "x.json"
-    command = quick(compare, folder, "--json", out, "--html", here / "x.html")
+    words = (DATA / "story.txt").read_bytes()[700:1100]
+    ids = [256, *words[:70], 256, *words[70:150], 256, 256, *words[150:]]
+    joined = folder / "several.tokens"
+    joined.write_bytes(struct.pack(f"<{len(ids)}i", *ids))
+    command = quick(compare, folder, "--text", joined, "--json", out, "--html", here / "x.html")
     works(*command)
     whole = numbers(out)
-    for least in (1, 4, 9, 14, 20):
+    for least in (1, 4, 9, 14, 20, 35, 50, 65):
         when_kept(command, here, least, [signal.SIGKILL])
     works(*command)
     check(numbers(out) == whole, "the same numbers as in one go")

@@ -4,6 +4,7 @@
 #include <exception>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <multistate/eval/compare.hpp>
@@ -57,8 +58,12 @@ class kept_windows final : public window_store {
         const text_window& w = sample_.windows()[window];
         const auto at = static_cast<int>(whole_of(kept.at("next"), w.scored_from + 1, w.queries));
         const int done = at - w.scored_from;
-        so_far.go_on(
-            window_sums_from(kept.at("sums"), {.first = w.scored_from, .queries = at, .scored = done, .steps = done}));
+        std::vector<int> without = targets_of_bos(w, w.scored_from, at);
+        so_far.go_on(window_sums_from(kept.at("sums"), {.first = w.scored_from,
+                                                        .queries = at,
+                                                        .scored = done - static_cast<int>(without.size()),
+                                                        .steps = done,
+                                                        .without = std::move(without)}));
         next = at;
       });
     });
@@ -87,6 +92,12 @@ class kept_windows final : public window_store {
   std::string name(std::size_t window, std::size_t row) const {
     return name(window) + "/" + rows_[row].policy + ":" + std::to_string(*rows_[row].budget);
   }
+  std::vector<int> targets_of_bos(const text_window& w, int begin, int end) const {
+    std::vector<int> queries;
+    for (int j = begin; j < end; ++j)
+      if (sample_.is_bos(sample_.target(w, j))) queries.push_back(j);
+    return queries;
+  }
   std::size_t runs_of(std::size_t row) const { return rows_[row].fresh ? 0 : rows_[row].memories.size(); }
   window_shape shape(std::size_t window, std::size_t row, std::size_t run) const {
     const text_window& w = sample_.windows()[window];
@@ -95,7 +106,8 @@ class kept_windows final : public window_store {
     window_shape s{.queries = w.queries,
                    .scored = w.scored(),
                    .steps = (w.queries + chunk_ - 1) / chunk_,
-                   .ages = ages_of(e, sample_).size()};
+                   .ages = ages_of(e, sample_).size(),
+                   .without = targets_of_bos(w, 0, w.queries)};
     for (int layer = 0; layer < memory.layers(); ++layer) s.states += std::int64_t{memory.lanes(layer)} * w.queries;
     const auto traced = traced_budget(rows_);
     if (window == 0 && run == 0 && traced && e.budget == traced) s.deaths = static_cast<std::size_t>(s.states);

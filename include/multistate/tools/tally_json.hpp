@@ -26,6 +26,7 @@ struct window_shape {
   int steps = 0;            ///< decoder steps of one sequence
   std::int64_t states = 0;  ///< of all lanes, whose lives are told; 0: they are not
   std::size_t ages = 0, deaths = 0;
+  std::vector<int> without;  ///< queries that no difference is summed of: their targets are BOS
 };
 
 inline nlohmann::ordered_json to_json(const life_sums& l) {
@@ -92,9 +93,11 @@ inline tally::window_sums window_sums_from(const nlohmann::ordered_json& x, cons
   const auto differences = reals_of(x.at("differences"), bins);
   const auto counts = wholes_of(x.at("counts"), bins, 0, bin);
   for (std::size_t i = 0; i < bins; ++i) {
-    const int begin = static_cast<int>(i) * bin;
-    if (counts[i] != std::max(0, std::min(begin + bin, shape.queries) - std::max(begin, shape.first)))
-      throw bad_record("queries that the window has not");
+    const int begin = std::max(static_cast<int>(i) * bin, shape.first);
+    const int end = std::max(begin, std::min(static_cast<int>(i + 1) * bin, shape.queries));
+    const auto left_out = std::count_if(shape.without.begin(), shape.without.end(),
+                                        [&](int query) { return query >= begin && query < end; });
+    if (counts[i] != end - begin - left_out) throw bad_record("queries that the window has not");
     w.places.push_back({differences[i], counts[i]});
   }
   w.lived = life_sums_from(x.at("lived"), shape);

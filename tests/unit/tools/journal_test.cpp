@@ -226,7 +226,7 @@ tally a_window() {
   for (int p = 0; p < 20; ++p) t.deaths().push_back(std::min(20, p + 4));
   return t;
 }
-constexpr window_shape shape_of_it{.queries = 20, .scored = 2, .steps = 20, .states = 20, .ages = 2, .deaths = 20};
+const window_shape shape_of_it{.queries = 20, .scored = 2, .steps = 20, .states = 20, .ages = 2, .deaths = 20};
 
 TEST(journal, a_window_comes_back_bit_for_bit) {
   tally t = a_window();
