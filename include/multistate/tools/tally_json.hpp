@@ -26,7 +26,7 @@ struct window_shape {
   int steps = 0;            ///< decoder steps of one sequence
   std::int64_t states = 0;  ///< of all lanes, whose lives are told; 0: they are not
   std::size_t ages = 0, deaths = 0;
-  std::vector<int> without;  ///< queries that no difference is summed of: their targets are BOS
+  std::vector<int> without = {};  ///< queries that no difference is summed of: their targets are BOS
 };
 
 inline nlohmann::ordered_json to_json(const life_sums& l) {
