@@ -13,6 +13,7 @@
 
 #include <multistate/io/write_file.hpp>
 #include <multistate/tools/console.hpp>
+#include <multistate/types/formatted.hpp>
 
 /// The files that a program writes: what can be said of them before any work, and how they are written.
 namespace multistate::detail {
@@ -99,8 +100,8 @@ inline void check_outputs(const std::vector<named_file>& outputs, const std::vec
     if (!file) return;
     for (const taken& other : all)
       if (written && other.who != who && other.file == *file)
-        throw usage_error(path + ": cannot be written by " + who + ", it is a file of " + other.who +
-                          " too: name another one");
+        throw usage_error(
+            formatted("{}: cannot be written by {}, it is a file of {} too: name another one", path, who, other.who));
     all.push_back({who, *file});
   };
   for (const named_file& in : inputs)
