@@ -44,7 +44,7 @@ void look(const report_json& j) {
   const std::size_t data = page.find("<script type=\"application/json\" id=\"data\">");
   const std::size_t scripts = data == page.npos ? 1 : 2;
   promise(count(page, "<script") == scripts && count(page, "</script") == scripts);
-  promise(count(page, "<style") == 1 && count(page, "http-equiv") == 1);
+  promise(count(page, "<style") == 1 && count(page, "<meta http-equiv") == 1);
   promise(count(page, "<!--") == 0 && count(page, "<img") == 0 && count(page, " style=\"") == 0);
   if (data != page.npos) {
     const std::size_t from = page.find('>', data) + 1;
