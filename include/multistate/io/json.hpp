@@ -1,12 +1,10 @@
 #pragma once
 
 #include <concepts>
-#include <cstddef>
-#include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
-#include <string_view>
 
 #include <nlohmann/json.hpp>
 
@@ -24,24 +22,6 @@ std::string shown(const Json& value) {
     text += "...";
   }
   return text;
-}
-
-/// The byte of a JSON text where it is nested deeper than that; none: it nowhere is.
-inline std::optional<std::size_t> nested_deeper(std::string_view text, int most) noexcept {
-  int depth = 0;
-  bool quoted = false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (quoted && c == '\\')
-      ++i;
-    else if (c == '"')
-      quoted = !quoted;
-    else if (!quoted && (c == '[' || c == '{') && ++depth > most)
-      return i;
-    else if (!quoted && (c == ']' || c == '}'))
-      --depth;
-  }
-  return std::nullopt;
 }
 
 /// Takes a value apart from its leaves on. The destructor of a value that is not empty allocates, and where there is no

@@ -81,6 +81,24 @@ struct journal_contents {
   std::size_t whole = 0;  ///< bytes of the text that are whole; the rest a kill left torn
 };
 
+/// Whether a JSON text is nested deeper than that anywhere.
+inline bool nested_deeper(std::string_view text, int most) noexcept {
+  int depth = 0;
+  bool quoted = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (quoted && c == '\\')
+      ++i;
+    else if (c == '"')
+      quoted = !quoted;
+    else if (!quoted && (c == '[' || c == '{') && ++depth > most)
+      return true;
+    else if (!quoted && (c == ']' || c == '}'))
+      --depth;
+  }
+  return false;
+}
+
 /// Throws bad_record: the text is no journal of these settings, or damaged before its last record.
 inline journal_contents read_journal(std::string_view text, std::uint64_t settings) {
   using json = nlohmann::ordered_json;
