@@ -76,9 +76,9 @@ struct kernel_of {
       : exec(executor_of(threads)),
         scratch(attend_scratch_bytes(dims, n, queries, threads)),
         attend{.dims = dims, .options = {}, .exec = &exec, .scratch = scratch},
-        q(normals(u(queries * dims.heads * dims.dk), 2)),
-        out(u(queries * dims.heads * dims.dv)),
-        rows(u(dims.kv_heads) * u(n)) {}
+        q(normals(multistate::to_size(queries * dims.heads * dims.dk), 2)),
+        out(multistate::to_size(queries * dims.heads * dims.dv)),
+        rows(multistate::to_size(dims.kv_heads) * multistate::to_size(n)) {}
   kernel_of(const kernel_of&) = delete;
   kernel_of& operator=(const kernel_of&) = delete;
 
@@ -160,15 +160,15 @@ void decode(benchmark::State& state, const decode_case& c) {
   kernel_once();
   report figures;
   sample against_eigen, registers;
-  bool turn = false;
+  bool rotate = false;
   for (auto _ : state) {
     const quiet_time time;
     double took = 0, read = 0;
-    turn = !turn;  // neither of the two always comes first
+    rotate = !rotate;  // neither of the two always comes first
     const double before = peak_now(c.threads);
-    if (turn) took = kernel_once();
+    if (rotate) took = kernel_once();
     read = sweep_once();
-    if (!turn) took = kernel_once();
+    if (!rotate) took = kernel_once();
     const double compute = in_registers / (0.5 * (before + peak_now(c.threads)));
     registers.add(compute, time.quiet());
     figures.add(took, std::max(read, compute), time.quiet());
@@ -192,21 +192,22 @@ void policy_overhead(benchmark::State& state, const decode_case& c, scope_kind s
   P settings;
   settings.budget = c.n - 1;
   settings.scope = scope;
-  std::vector<decider<P>> who;
-  const std::vector<float> row(u(c.n), 1.0f);
+  std::vector<decider<P>> deciders;
+  const std::vector<float> row(multistate::to_size(c.n), 1.0f);
   for (int layer = 0; layer < states.count(); ++layer) {
     limits room;
     room.prompt = settings.budget;
-    who.push_back(decider<P>::make(settings, {.kv_heads = dims.kv_heads}, room).value());
-    who.back().append(settings.budget, phase::prompt_end);
+    deciders.push_back(decider<P>::make(settings, {.kv_heads = dims.kv_heads}, room).value());
+    deciders.back().append(settings.budget, phase::prompt_end);
     for (int h = 0; h < dims.kv_heads; ++h)
-      who.back().observe(lane_of(scope, h), {.data = row.data(),
-                                             .stride = u(c.n),
-                                             .n = settings.budget,
-                                             .queries = P::wants == needs::last_row ? 1 : settings.budget,
-                                             .heads = dims.group(),
-                                             .summed = P::wants == needs::row_sum});
-    who.back().reduce();
+      deciders.back().observe(lane_of(scope, h),
+                              {.data = row.data(),
+                               .stride = multistate::to_size(c.n),
+                               .n = settings.budget,
+                               .queries = P::wants == needs::last_row ? 1 : settings.budget,
+                               .heads = dims.group(),
+                               .kind = P::wants == needs::row_sum ? rows_kind::sum : rows_kind::each});
+    deciders.back().reduce();
   }
 
   const auto without = [&] {
@@ -215,7 +216,7 @@ void policy_overhead(benchmark::State& state, const decode_case& c, scope_kind s
   };
   const auto with = [&] {
     for (int layer = 0; layer < states.count(); ++layer) {
-      decider<P>& d = who[u(layer)];
+      decider<P>& d = deciders[multistate::to_size(layer)];
       d.append(1);
       const auto here = states.of(tasks, layer);
       kernel.attend.template operator()<step_wants<P>, Format>(here);
@@ -225,14 +226,14 @@ void policy_overhead(benchmark::State& state, const decode_case& c, scope_kind s
   };
   with();
   sample times, overhead;
-  bool turn = false;
+  bool rotate = false;
   for (auto _ : state) {
     const quiet_time time;
     double a = 0, b = 0;
-    turn = !turn;
-    if (turn) a = seconds_of(without);
+    rotate = !rotate;
+    if (rotate) a = seconds_of(without);
     b = seconds_of(with);
-    if (!turn) a = seconds_of(without);
+    if (!rotate) a = seconds_of(without);
     times.add(b / states.count(), time.quiet());
     overhead.add(100.0 * (b / a - 1.0), time.quiet());
     state.SetIterationTime(b / states.count());

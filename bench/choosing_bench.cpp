@@ -50,12 +50,12 @@ std::vector<float> some_rows() {
 void choose(benchmark::State& state, int newest) {
   const std::vector<float> worth = some_rows();
   std::vector<position> positions(n);
-  for (int i = 0; i < n; ++i) positions[u(i)] = (i * 7) % n;
+  for (int i = 0; i < n; ++i) positions[multistate::to_size(i)] = (i * 7) % n;
   const protection kept{{0, newest}, n - 1, {}};
   slot out{};
   time_each(state, [&](int i) {
     benchmark::DoNotOptimize(
-        lowest(std::span(worth).subspan(u(i % row_count) * (n + 1), n), positions, kept, {&out, 1}));
+        lowest(std::span(worth).subspan(multistate::to_size(i % row_count) * (n + 1), n), positions, kept, {&out, 1}));
     benchmark::DoNotOptimize(out);
   });
 }
@@ -65,19 +65,19 @@ void cycle(benchmark::State& state, scope_kind scope) {
   P settings;
   settings.budget = budget;
   if constexpr (requires { settings.scope; }) settings.scope = scope;
-  auto who = decider<P>::make(settings, {.kv_heads = kv_heads}).value();
+  auto decider = multistate::decider<P>::make(settings, {.kv_heads = kv_heads}).value();
   const std::vector<float> rows = some_rows();
   const auto once = [&](int i) {
-    who.append(1);
+    decider.append(1);
     if constexpr (any(rows_of(P::wants)))
       for (int h = 0; h < kv_heads; ++h)
-        who.observe(lane_of(scope, h), {.data = rows.data() + u((i + h) % row_count) * (n + 1),
-                                        .stride = n + 1,
-                                        .n = who.live(lane_of(scope, h)),
-                                        .queries = 1,
-                                        .heads = 4,
-                                        .summed = P::wants == needs::row_sum});
-    benchmark::DoNotOptimize(who.reduce());
+        decider.observe(lane_of(scope, h), {.data = rows.data() + multistate::to_size((i + h) % row_count) * (n + 1),
+                                            .stride = n + 1,
+                                            .n = decider.live(lane_of(scope, h)),
+                                            .queries = 1,
+                                            .heads = 4,
+                                            .kind = P::wants == needs::row_sum ? rows_kind::sum : rows_kind::each});
+    benchmark::DoNotOptimize(decider.reduce());
   };
   for (int i = 0; i < budget; ++i) once(i);
   time_each(state, once);

@@ -14,7 +14,7 @@
 #include <multistate/attention/target.hpp>
 
 #if defined(_OPENMP)
-#include <multistate/attention/openmp.hpp>
+#include <multistate/util/openmp.hpp>
 #endif
 
 namespace bench {

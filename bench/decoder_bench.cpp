@@ -33,13 +33,13 @@ const model_weights& demo() {
 }
 
 std::vector<int> some_tokens(int count) {
-  std::vector<int> tokens(u(count));
-  for (int i = 0; i < count; ++i) tokens[u(i)] = 'a' + i * i % 26;
+  std::vector<int> tokens(multistate::to_size(count));
+  for (int i = 0; i < count; ++i) tokens[multistate::to_size(i)] = 'a' + i * i % 26;
   return tokens;
 }
 
 void must(const error& e) {
-  if (e.code() != errc::ok) throw bad_result(e);
+  if (e) throw bad_result(e);
 }
 
 sequence_memory memory_of(bool bounded, int tokens) {
@@ -67,11 +67,11 @@ void decode(benchmark::State& state, bool bounded) {
   sequence_memory whole = memory_of(false, context + burst * (repetitions + 1)),
                   mine = memory_of(bounded, context + burst * (repetitions + 1));
   for (sequence_memory* m : {&whole, &mine}) must(model.prompt(*m, tokens, prompt_mode::chunked, chunk_tokens));
-  std::vector<float> logits(u(demo().config.vocab));
+  std::vector<float> logits(multistate::to_size(demo().config.vocab));
   const auto decode_some = [&](sequence_memory& m) {
     return seconds_of([&] {
              for (int i = 0; i < burst; ++i) {
-               batch_item item{&m, std::span(tokens).subspan(u(i), 1)};
+               batch_item item{&m, std::span(tokens).subspan(multistate::to_size(i), 1)};
                item.want = logit_rows::last;
                item.logits = logits.data();
                must(model.forward({&item, 1}));

@@ -38,12 +38,12 @@ struct tokens {
 };
 
 struct memory {
-  decider<tova> who;
+  multistate::decider<tova> deciders;
   multi_state<f32> states;
   explicit memory(const shape& dims)
-      : who(decider<tova>::make({.budget = budget}, {.kv_heads = dims.kv_heads}).value()),
-        states(multi_state<f32>::make(dims, who.plan()).value()) {}
-  std::size_t bytes() const { return who.bytes() + states.bytes(); }
+      : deciders(multistate::decider<tova>::make({.budget = budget}, {.kv_heads = dims.kv_heads}).value()),
+        states(multi_state<f32>::make(dims, deciders.plan()).value()) {}
+  std::size_t bytes() const { return deciders.bytes() + states.bytes(); }
 };
 
 double median(std::vector<double>& values) {
@@ -82,10 +82,10 @@ int main(int argc, char** argv) {
   const auto query_floats = static_cast<std::size_t>(dims.heads * dims.dk),
              key_floats = static_cast<std::size_t>(dims.kv_heads * dims.dk);
   const auto run = [&](memory& m, long long steps) {
-    const layer_of<tova, multi_state<f32>> layer{&m.who, {&m.states, 1}};
+    const layer_of<tova, multi_state<f32>> layer{&m.deciders, {&m.states, 1}};
     const auto begin = std::chrono::steady_clock::now();
     for (long long t = 0; t < steps; ++t) {
-      const auto i = static_cast<std::size_t>(m.who.next_position() % ring);
+      const auto i = static_cast<std::size_t>(m.deciders.next_position() % ring);
       const step_io io{.q = in.q.data() + i * query_floats,
                        .k = in.k.data() + i * key_floats,
                        .v = in.v.data() + i * key_floats,
@@ -106,7 +106,7 @@ int main(int argc, char** argv) {
     const std::size_t before = support::allocations();
     for (std::size_t i = 0; i < blocks; ++i) {
       times[i] = run(old, block_steps);
-      young.who.restart(0);
+      young.deciders.restart(0);
       run(young, budget);
       ratios[i] = times[i] / run(young, block_steps);
     }

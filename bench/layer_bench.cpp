@@ -32,33 +32,33 @@ threads_of executor_of(int) { return {}; }
 template <policy P, class Format>
 struct bounded_layers {
   using state = multi_state<Format>;
-  std::vector<decider<P>> who;
+  std::vector<decider<P>> deciders;
   std::vector<state> states;
   std::vector<std::byte> scratch;
 
   bounded_layers(const P& settings, const shape& dims, std::size_t at_least, huge_block& memory) {
     limits room;
     room.prompt = settings.budget;
-    who.push_back(decider<P>::make(settings, {.kv_heads = dims.kv_heads}, room).value());
-    const std::size_t bytes = (state::bytes_needed(dims, who[0].plan()) + 63) / 64 * 64;
+    deciders.push_back(decider<P>::make(settings, {.kv_heads = dims.kv_heads}, room).value());
+    const std::size_t bytes = (state::bytes_needed(dims, deciders[0].plan()) + 63) / 64 * 64;
     const std::size_t count = (at_least + bytes - 1) / bytes;
     const auto block = memory.take(bytes * count);
-    const std::size_t row = u(dims.kv_heads * dims.dk);
-    const std::vector<float> kv = repeated_normals(u(settings.budget) * row, 1.0f);
-    const std::vector<float> weights(u(settings.budget), 1.0f);
+    const std::size_t row = multistate::to_size(dims.kv_heads * dims.dk);
+    const std::vector<float> kv = repeated_normals(multistate::to_size(settings.budget) * row, 1.0f);
+    const std::vector<float> weights(multistate::to_size(settings.budget), 1.0f);
     for (std::size_t i = 0; i < count; ++i) {
-      if (i > 0) who.push_back(decider<P>::make(settings, {.kv_heads = dims.kv_heads}, room).value());
-      states.push_back(state::make(dims, who[i].plan(), {block.data() + i * bytes, bytes}).value());
-      who[i].append(settings.budget, phase::prompt_end);
+      if (i > 0) deciders.push_back(decider<P>::make(settings, {.kv_heads = dims.kv_heads}, room).value());
+      states.push_back(state::make(dims, deciders[i].plan(), {block.data() + i * bytes, bytes}).value());
+      deciders[i].append(settings.budget, phase::prompt_end);
       for (int h = 0; h < dims.kv_heads; ++h)
-        who[i].observe(lane_of(settings.scope, h), {.data = weights.data(), .n = settings.budget});
-      who[i].reduce();
+        deciders[i].observe(lane_of(settings.scope, h), {.data = weights.data(), .n = settings.budget});
+      deciders[i].reduce();
       const step_io io{.q = nullptr, .k = kv.data(), .v = kv.data(), .out = nullptr, .c = settings.budget};
       store_survivors(layer(i), io, dims);
     }
     scratch.resize(step_scratch_bytes<P>(dims, 1, settings.budget + 1, 1));
   }
-  layer_of<P, state> layer(std::size_t i) { return {&who[i], {&states[i], 1}}; }
+  layer_of<P, state> layer(std::size_t i) { return {&deciders[i], {&states[i], 1}}; }
 };
 
 /// Full attention over 4096 states, without deciding or storing, against a step at 512 with both.
@@ -74,19 +74,20 @@ void step_against_full(benchmark::State& state, scope_kind scope) {
 
   std::vector<std::byte> scratch(attend_scratch_bytes(dims, full_n));
   const attention<> attend{.dims = dims, .options = {}, .exec = nullptr, .scratch = scratch};
-  const std::vector<float> q = normals(u(dims.heads * dims.dk)), kv = normals(u(dims.kv_heads * dims.dk), 2);
+  const std::vector<float> q = normals(multistate::to_size(dims.heads * dims.dk)),
+                           kv = normals(multistate::to_size(dims.kv_heads * dims.dk), 2);
   std::vector<float> out(q.size());
   const auto tasks = full.tasks(q.data(), out.data(), nullptr);
   const step_io io{.q = q.data(), .k = kv.data(), .v = kv.data(), .out = out.data()};
 
   const auto bounded_step = [&] {
     return seconds_of([&] {
-             for (std::size_t i = 0; i < bounded.who.size(); ++i) {
+             for (std::size_t i = 0; i < bounded.deciders.size(); ++i) {
                const auto layer = bounded.layer(i);
                step(std::span(&layer, 1), std::span(&io, 1), dims, bounded.scratch, attend);
              }
            }) /
-           static_cast<double>(bounded.who.size());
+           static_cast<double>(bounded.deciders.size());
   };
   const auto full_step = [&] {
     return seconds_of([&] {
@@ -126,10 +127,12 @@ const packed_weights& llama_layer() {
     c.ffn = 11008;
     c.vocab = 8;
     c.rope.dim = c.head_dim;
-    const auto matrix = [](int rows, int columns) { return repeated_normals(u(rows) * u(columns), 0.02f); };
+    const auto matrix = [](int rows, int columns) {
+      return repeated_normals(multistate::to_size(rows) * multistate::to_size(columns), 0.02f);
+    };
     w.embedding = matrix(c.vocab, c.hidden);
     w.head = matrix(c.vocab, c.hidden);
-    w.final_norm.assign(u(c.hidden), 1.0f);
+    w.final_norm.assign(multistate::to_size(c.hidden), 1.0f);
     layer_weights& l = w.layers.emplace_back();
     l.attention_norm = l.ffn_norm = w.final_norm;
     for (auto* square : {&l.q, &l.k, &l.v, &l.o}) *square = matrix(c.hidden, c.hidden);
@@ -152,11 +155,11 @@ std::vector<sequence_memory> full_memories(P settings, int k, int room_for, int 
   for (int i = 0; i < count; ++i) all.push_back(make_memory<Format>(settings, setup).value());
   std::vector<std::byte> scratch(all[0].scratch_bytes());
   const shape dims = setup.dims;
-  const std::vector<float> x = normals(u(room.chunk * dims.heads * dims.dk));
+  const std::vector<float> x = normals(multistate::to_size(room.chunk * dims.heads * dims.dk));
   std::vector<float> out(x.size());
   step_io io{.q = x.data(), .k = x.data(), .v = x.data(), .out = out.data(), .c = room.chunk, .when = phase::prompt};
   for (int done = 0; done < k; done += room.chunk) all[0].attend(0, io, attend_mode::together, scratch);
-  for (int i = 1; i < count; ++i) all[u(i)].copy_from(all[0]);
+  for (int i = 1; i < count; ++i) all[multistate::to_size(i)].copy_from(all[0]);
   return all;
 }
 
@@ -170,7 +173,7 @@ class batch {
       item.memory = &m;
       item.tokens = token_;
     }
-    if (const error e = model_.forward(items_); e.code() != errc::ok) throw bad_result(e);
+    if (const error e = model_.forward(items_)) throw bad_result(e);
   }
   batch(const batch&) = delete;
   batch& operator=(const batch&) = delete;

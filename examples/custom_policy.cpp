@@ -10,7 +10,7 @@ struct half {
   static constexpr int columns = 0;
   int budget = 0;
   multistate::scope_kind scope = multistate::scope_kind::layer;
-  static constexpr auto options = std::tuple{multistate::option{"scope", &half::scope}};
+  static constexpr auto options = std::tuple{multistate::policy_option{"scope", &half::scope}};
 
   constexpr const char* check(int) const { return nullptr; }
   constexpr multistate::protect keeps(int lane_budget) const { return {0, lane_budget / 2}; }

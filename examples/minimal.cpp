@@ -10,9 +10,9 @@ using namespace multistate;
 int main() {
   const shape dims{.heads = 32, .kv_heads = 8, .dk = 128, .dv = 128};
   const tova policy{.budget = 512};
-  auto who = decider<tova>::make(policy, {.kv_heads = dims.kv_heads}).value();
-  auto states = multi_state<f16>::make(dims, who.plan()).value();
-  const layer_of<tova, multi_state<f16>> layer{&who, {&states, 1}};
+  auto decider = multistate::decider<tova>::make(policy, {.kv_heads = dims.kv_heads}).value();
+  auto states = multi_state<f16>::make(dims, decider.plan()).value();
+  const layer_of<tova, multi_state<f16>> layer{&decider, {&states, 1}};
 
   const int most = policy.budget + 1;
   std::vector<std::byte> scratch(step_scratch_bytes<tova>(dims, 1, most, 1)),
@@ -28,6 +28,6 @@ int main() {
     const step_io io{.q = q.data(), .k = k.data(), .v = v.data(), .out = out.data()};
     step(std::span(&layer, 1), std::span(&io, 1), dims, scratch, attend);
   }
-  std::printf("2000 tokens seen, %d kept in %zu kB, SIMD target %s\n", who.live(0),
-              (states.bytes() + who.bytes()) / 1000, std::string(attention_target()).c_str());
+  std::printf("2000 tokens seen, %d kept in %zu kB, SIMD target %s\n", decider.live(0),
+              (states.bytes() + decider.bytes()) / 1000, std::string(attention_target()).c_str());
 }

@@ -18,7 +18,7 @@ int main() {
     std::fprintf(stderr, "%.*s\n", static_cast<int>(why.size()), why.data());
     return 1;
   }
-  auto& who = *made;
+  auto& decider = *made;
 
   std::vector<float> keys((budget + 1) * kv_heads * d), values(keys.size());  // the engine's cache, by cell
   std::vector<std::size_t> cell_of(budget + 1);                               // by slot
@@ -28,13 +28,13 @@ int main() {
   std::normal_distribution<float> normal;
   std::vector<float> q(heads * d), out(heads * d), row(budget + 1), weights(budget + 1);
   for (int t = 0; t < tokens; ++t) {
-    for (const auto& m : who.append(1).lanes[0].moves) std::swap(cell_of[index(m.from)], cell_of[index(m.to)]);
-    const std::size_t cell = cell_of[index(who.slots(0)[0])];
+    for (const auto& m : decider.append(1).lanes[0].moves) std::swap(cell_of[index(m.from)], cell_of[index(m.to)]);
+    const std::size_t cell = cell_of[index(decider.slots(0)[0])];
     for (std::size_t i = 0; i < kv_heads * d; ++i)
       keys[cell * kv_heads * d + i] = normal(random), values[cell * kv_heads * d + i] = normal(random);
     for (float& x : q) x = normal(random);
 
-    const auto n = static_cast<std::size_t>(who.live(0));
+    const auto n = static_cast<std::size_t>(decider.live(0));
     for (std::size_t h = 0; h < kv_heads; ++h) {
       std::fill(row.begin(), row.end(), 0.0f);
       for (std::size_t g = h * group; g < (h + 1) * group; ++g) {
@@ -51,12 +51,12 @@ int main() {
             out[g * d + i] += weights[s] * values[(cell_of[s] * kv_heads + h) * d + i];
         }
       }
-      who.observe(0, {.data = row.data(), .n = who.live(0), .heads = group});  // the group's weights, summed
+      decider.observe(0, {.data = row.data(), .n = decider.live(0), .heads = group});  // the group's weights, summed
     }
-    for (const auto& m : who.reduce().lanes[0].moves) std::swap(cell_of[index(m.from)], cell_of[index(m.to)]);
+    for (const auto& m : decider.reduce().lanes[0].moves) std::swap(cell_of[index(m.from)], cell_of[index(m.to)]);
   }
   multistate::position_range kept[budget];
-  const std::size_t ranges = who.kept_ranges(0, kept);
-  std::printf("%d of %d tokens kept, in %zu ranges; the newest is token %lld\n", who.live(0), tokens, ranges,
+  const std::size_t ranges = decider.kept_ranges(0, kept);
+  std::printf("%d of %d tokens kept, in %zu ranges; the newest is token %lld\n", decider.live(0), tokens, ranges,
               static_cast<long long>(kept[ranges - 1].last - 1));
 }

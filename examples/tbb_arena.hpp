@@ -1,7 +1,7 @@
 // An executor of one's own: the slots of a TBB arena. Copy it; the library itself does not know TBB.
 #pragma once
 
-#include <multistate/attention/executor.hpp>
+#include <multistate/util/executor.hpp>
 
 #include <tbb/parallel_for.h>
 #include <tbb/task_arena.h>

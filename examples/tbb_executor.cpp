@@ -12,9 +12,9 @@ using namespace multistate;
 int main() {
   const shape dims{.heads = 32, .kv_heads = 8, .dk = 128, .dv = 128};
   const tova policy{.budget = 1024};
-  auto who = decider<tova>::make(policy, {.kv_heads = dims.kv_heads}).value();
-  auto states = multi_state<f16>::make(dims, who.plan()).value();
-  const layer_of<tova, multi_state<f16>> layer{&who, {&states, 1}};
+  auto decider = multistate::decider<tova>::make(policy, {.kv_heads = dims.kv_heads}).value();
+  auto states = multi_state<f16>::make(dims, decider.plan()).value();
+  const layer_of<tova, multi_state<f16>> layer{&decider, {&states, 1}};
 
   tbb::task_arena arena;
   tbb_arena threads{arena};
@@ -32,5 +32,5 @@ int main() {
     const step_io io{.q = q.data(), .k = k.data(), .v = v.data(), .out = out.data()};
     step(std::span(&layer, 1), std::span(&io, 1), dims, scratch, attend);
   }
-  std::printf("1500 tokens seen, %d kept, by %d threads\n", who.live(0), threads.workers());
+  std::printf("1500 tokens seen, %d kept, by %d threads\n", decider.live(0), threads.workers());
 }

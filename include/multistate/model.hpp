@@ -2,9 +2,9 @@
 
 /// Models: the reference decoder with bounded memories, sampling, tokenizers, files of them, and comparing policies.
 
-#include <multistate/types/language.hpp>  // first: says what is missing
+#include <multistate/util/language.hpp>  // first: says what is missing
 
-#include <multistate/types/macros_off.hpp>
+#include <multistate/util/macros_off.hpp>
 
 #include <multistate/eval/compare.hpp>
 #include <multistate/eval/figures.hpp>
@@ -14,9 +14,9 @@
 #include <multistate/io/text_file.hpp>
 #include <multistate/io/tokenizer_file.hpp>
 #include <multistate/model/decoder.hpp>
-#include <multistate/model/memory.hpp>
+#include <multistate/memory/memory.hpp>
 #include <multistate/model/packed_weights.hpp>
 #include <multistate/model/sampling.hpp>
 #include <multistate/model/tokenizer.hpp>
 
-#include <multistate/types/macros_on.hpp>
+#include <multistate/util/macros_on.hpp>

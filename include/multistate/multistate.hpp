@@ -2,9 +2,9 @@
 
 /// The library without a model: policies, multi-states, rotary positions, SIMD attention, the step that joins them.
 
-#include <multistate/types/language.hpp>  // first: says what is missing
+#include <multistate/util/language.hpp>  // first: says what is missing
 
-#include <multistate/types/macros_off.hpp>
+#include <multistate/util/macros_off.hpp>
 
 #include <multistate/attention/attention.hpp>
 #include <multistate/policies.hpp>
@@ -14,4 +14,4 @@
 #include <multistate/step/one_shot.hpp>
 #include <multistate/step/step.hpp>
 
-#include <multistate/types/macros_on.hpp>
+#include <multistate/util/macros_on.hpp>

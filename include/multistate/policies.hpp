@@ -2,9 +2,9 @@
 
 /// Deciding alone, for engines with an attention and a cache of their own: policies, ranking, bookkeeping.
 
-#include <multistate/types/language.hpp>  // first: says what is missing
+#include <multistate/util/language.hpp>  // first: says what is missing
 
-#include <multistate/types/macros_off.hpp>
+#include <multistate/util/macros_off.hpp>
 
 #include <multistate/decider/decider.hpp>
 #include <multistate/policy/full.hpp>
@@ -14,4 +14,4 @@
 #include <multistate/policy/tova.hpp>
 #include <multistate/policy/window.hpp>
 
-#include <multistate/types/macros_on.hpp>
+#include <multistate/util/macros_on.hpp>

@@ -161,16 +161,16 @@ void formats() {
 }
 
 void decisions() {
-  auto who = decider<h2o>::make({.budget = 3, .recent = 1}, {.kv_heads = 1}).value();
+  auto decider = multistate::decider<h2o>::make({.budget = 3, .recent = 1}, {.kv_heads = 1}).value();
   float row[4] = {3e5f, 0, 0, 0};
   for (int t = 0; t < 101; ++t) {
-    who.append(1);
-    for (int s = 0; s < who.live(0); ++s)
-      row[s] = who.positions(0)[static_cast<std::size_t>(s)] > 0 ? 0.0f : t == 0 ? 3e5f : 0.01f;
-    who.observe(0, {.data = row, .n = who.live(0)});
-    who.reduce();
+    decider.append(1);
+    for (int s = 0; s < decider.live(0); ++s)
+      row[s] = decider.positions(0)[static_cast<std::size_t>(s)] > 0 ? 0.0f : t == 0 ? 3e5f : 0.01f;
+    decider.observe(0, {.data = row, .n = decider.live(0)});
+    decider.reduce();
   }
-  const double sum = double{who.column(0, 0)[0]} + double{who.column(0, 1)[0]};
+  const double sum = double{decider.column(0, 0)[0]} + double{decider.column(0, 1)[0]};
   expect(std::fabs(sum - (3e5 + 100 * double{0.01f})) < 1e-4, "H2O's sum lost its rest");
 
   const std::uint32_t bits[4] = {0x3f000000u, 0x7fc00000u, 0x80000000u, 0x00000000u};  // 0.5, NaN, -0, 0
@@ -187,10 +187,10 @@ void decisions() {
 }
 
 void angles() {
-  const rope turning = rope::make({.dim = 16}).value();
+  const rope rotation = rope::make({.dim = 16}).value();
   float cos_sin[16];
   for (const double at : {0.0, 1.0, 12345.0, 123456789.0, 0x1p31 + 5}) {
-    turning.angles(at, cos_sin);
+    rotation.angles(at, cos_sin);
     for (int i = 0; i < 8; ++i) {
       const long double angle = static_cast<long double>(at) * std::pow(10000.0L, -2.0L * i / 16.0L);
       expect(std::fabs(static_cast<double>(std::cos(angle)) - double{cos_sin[i]}) < 1e-6 &&

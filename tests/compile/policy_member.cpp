@@ -9,7 +9,7 @@ struct mine {
 #endif
   int budget = 0;
   multistate::scope_kind scope = multistate::scope_kind::layer;
-  static constexpr auto options = std::tuple{multistate::option{"scope", &mine::scope}};
+  static constexpr auto options = std::tuple{multistate::policy_option{"scope", &mine::scope}};
   constexpr const char* check(int) const { return nullptr; }
   constexpr multistate::protect keeps(int) const { return {}; }
   std::span<const float> worth(const multistate::lane_ref&, const multistate::rows& r) const noexcept {

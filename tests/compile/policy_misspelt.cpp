@@ -13,7 +13,7 @@ struct mine {
   static constexpr int columns = 0;
   int budget = 0;
   multistate::scope_kind scope = multistate::scope_kind::layer;
-  static constexpr auto options = std::tuple{multistate::option{"scope", &mine::scope}};
+  static constexpr auto options = std::tuple{multistate::policy_option{"scope", &mine::scope}};
   constexpr const char* check(int) const { return nullptr; }
   constexpr multistate::protect keeps(int) const { return {}; }
   std::span<const float> WORTH(const multistate::lane_ref&, const multistate::rows& r) const noexcept {

@@ -14,7 +14,7 @@ struct mine {
   int budget = 0;
   multistate::scope_kind scope = multistate::scope_kind::layer;
   setting_type decay = 0;
-  static constexpr auto options = std::tuple{multistate::option{"decay", &mine::decay}};
+  static constexpr auto options = std::tuple{multistate::policy_option{"decay", &mine::decay}};
   constexpr const char* check(int) const { return nullptr; }
   constexpr multistate::protect keeps(int) const { return {}; }
 };

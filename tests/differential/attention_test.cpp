@@ -2,10 +2,10 @@
 // random shapes, layouts, formats and options.
 
 #include <multistate/attention/attention.hpp>
-#include <multistate/attention/executor.hpp>
+#include <multistate/util/executor.hpp>
 #include <multistate/attention/scalar.hpp>
 #include <multistate/rope/angle_table.hpp>
-#include <multistate/types/bytes.hpp>
+#include <multistate/util/bytes.hpp>
 
 #include <gtest/gtest.h>
 
@@ -89,7 +89,7 @@ class problem {
     double bound = terms * scale * largest * key_norm_[static_cast<std::size_t>(kv_head)];
     if (s_.alibi) bound += 2 * (double(s_.n) * longest_gap() + 2);  // slopes up to 1
     // Queries for keys in i8 are rounded to whole steps, no two of which cancel in the worst case.
-    const double rounding = std::is_same_v<KeyFormat, i8> && options_.turning() == nullptr
+    const double rounding = std::is_same_v<KeyFormat, i8> && options_.rotation() == nullptr
                                 ? scale * element / std::min(65534.0, 33554430.0 / double(s_.dims.dk)) *
                                       std::sqrt(double(s_.dims.dk)) * key_norm_[static_cast<std::size_t>(kv_head)]
                                 : 0;
@@ -120,7 +120,7 @@ class problem {
       return places[static_cast<std::size_t>(std::lower_bound(by_age.begin(), by_age.end(), p) - by_age.begin())];
     };
     const auto rotated = [&](matrix x, const auto& position_of_row) {
-      if (options_.turning() != nullptr)
+      if (options_.rotation() != nullptr)
         support::rotate(x, rope_.dim, rope_.theta, rope_.pairing == rope_pairing::halves,
                         [&](Eigen::Index r) { return place(position_of_row(r)); });
       return x;
@@ -191,7 +191,7 @@ class problem {
       rope_.pairing = pick(0, 1) == 0 ? rope_pairing::halves : rope_pairing::adjacent;
       table_ = std::make_unique<angle_table>(angle_table::make(rope_, s_.n).value());
       if (s_.in_cache) options_.in_cache = table_.get();
-      if (s_.log) options_.log = &table_->turning();
+      if (s_.log) options_.log = &table_->rotation();
     }
   }
   int longest_gap() const { return s_.log ? 30 : 3; }

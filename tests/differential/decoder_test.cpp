@@ -1,7 +1,7 @@
 // The whole decoder against the transformer's formulas in Eigen's double matrices.
 
 #include <multistate/model/decoder.hpp>
-#include <multistate/model/memory.hpp>
+#include <multistate/memory/memory.hpp>
 #include <multistate/policies.hpp>
 
 #include <gtest/gtest.h>
@@ -22,7 +22,6 @@ using support::furthest;
 using support::matrix;
 using support::random_ids;
 using support::random_model;
-using support::u;
 
 /// What a query sees of its sequence, and where it stands there.
 struct sight {
@@ -72,15 +71,15 @@ std::vector<double> reference(const model_weights& m, const std::vector<int>& id
   const matrix embedding = mapped(m.embedding, c.vocab);
   for (Eigen::Index t = 0; t < T; ++t) x.row(t) = embedding.row(ids[static_cast<std::size_t>(t)]);
   for (int layer = 0; layer < c.layers; ++layer) {
-    const layer_weights& w = m.layers[u(layer)];
+    const layer_weights& w = m.layers[multistate::to_size(layer)];
     const matrix h = norm(x, w.attention_norm);
     const matrix q = h * mapped(w.q, c.heads * d).transpose();
     const matrix k = h * mapped(w.k, c.kv_heads * d).transpose();
     const matrix v = h * mapped(w.v, c.kv_heads * d).transpose();
     matrix out = matrix::Zero(T, c.heads * d);
     for (Eigen::Index t = 0; t < T; ++t) {
-      const std::vector<Eigen::Index> seen = sights[u(layer)].seen_from(t);
-      const std::vector<double> places = sights[u(layer)].places(seen);
+      const std::vector<Eigen::Index> seen = sights[multistate::to_size(layer)].seen_from(t);
+      const std::vector<double> places = sights[multistate::to_size(layer)].places(seen);
       for (int head = 0; head < c.heads; ++head) {
         const auto kv = Eigen::seqN(head / (c.heads / c.kv_heads) * d, d);
         Eigen::VectorXd a = rotated(k(seen, kv), places) *
@@ -115,7 +114,7 @@ TEST(decoder_against_eigen, sees_all_that_came_before) {
   for (const auto& s : shapes) {
     const model_weights m = random_model(s);
     const std::vector<int> ids = random_ids(25, s.vocab);
-    const auto expected = reference(m, ids, std::vector<sight>(u(s.layers)));
+    const auto expected = reference(m, ids, std::vector<sight>(multistate::to_size(s.layers)));
     auto d = decoder<>::make(m, 25).value();
     for (const std::size_t chunk : {1u, 4u, 25u}) {
       auto memory = make_memory(full{.budget = 25}, setup_for(m.config, {.chunk = 25})).value();
@@ -139,7 +138,8 @@ TEST(decoder_against_eigen, sees_the_window_of_each_layer) {
   const std::vector<int> ids = random_ids(30, m.config.vocab);
   std::vector<std::unique_ptr<layer_memory>> parts(3);
   for (int l = 0; l < 3; ++l)
-    parts[u(l)] = make_layer_memory(window{.budget = l == 1 ? 5 : 11}, setup_for(m.config), l).value();
+    parts[multistate::to_size(l)] =
+        make_layer_memory(window{.budget = l == 1 ? 5 : 11}, setup_for(m.config), l).value();
   auto memory = sequence_memory::make(std::move(parts)).value();
   auto d = decoder<>::make(m, 30).value();
   EXPECT_LT(furthest(feed(d, memory, ids), reference(m, ids, {{.reach = 11}, {.reach = 5}, {.reach = 11}})), 1e-4);
@@ -155,7 +155,7 @@ TEST(decoder_against_eigen, counts_long_gaps_less_with_log_positions) {
       auto d = decoder<>::make(m, 40).value();
       const auto run = [&](position_mode at) {
         auto memory = make_memory(window{.budget = 9, .sinks = 2}, setup_for(m.config, {.chunk = chunk}, at)).value();
-        return feed(d, memory, ids, u(chunk));
+        return feed(d, memory, ids, multistate::to_size(chunk));
       };
       const sight seen{.first = 2, .reach = 7, .chunk = chunk, .log = true};
       const auto log = run(position_mode::log), original = run(position_mode::original);

@@ -7,7 +7,7 @@
 #endif
 
 #include <multistate/attention/attention.hpp>
-#include <multistate/attention/openmp.hpp>
+#include <multistate/util/openmp.hpp>
 #include <multistate/attention/scalar.hpp>
 
 #include <gtest/gtest.h>
@@ -28,8 +28,6 @@ namespace {
 
 using namespace multistate;
 
-std::size_t u(int n) { return static_cast<std::size_t>(n); }
-
 /// Some KV heads over states of a format, and what one kernel writes for them.
 template <class Format>
 struct problem {
@@ -46,8 +44,8 @@ struct problem {
     std::mt19937 rng(seed);
     std::normal_distribution<float> normal;
     const auto stored = [&](int width) {
-      std::vector<std::byte> to(row_bytes<Format>(width) * u(n * dims.kv_heads));
-      std::vector<float> row(u(width));
+      std::vector<std::byte> to(row_bytes<Format>(width) * multistate::to_size(n * dims.kv_heads));
+      std::vector<float> row(multistate::to_size(width));
       for (std::size_t at = 0; at < to.size(); at += row_bytes<Format>(width)) {
         for (float& x : row) x = normal(rng);
         store_row<Format>(to.data() + at, row.data(), width);
@@ -60,23 +58,24 @@ struct problem {
     for (int s = 0; s < n; ++s) positions.push_back(s);
     const std::size_t k_row = row_bytes<Format>(dims.dk), v_row = row_bytes<Format>(dims.dv);
     for (int h = 0; h < dims.kv_heads; ++h)
-      extents.push_back({k.data() + u(h * n) * k_row, v.data() + u(h * n) * v_row, k_row, v_row, n});
+      extents.push_back({k.data() + multistate::to_size(h * n) * k_row, v.data() + multistate::to_size(h * n) * v_row,
+                         k_row, v_row, n});
   }
 
   template <needs Want, class Attend>
   void run(const Attend& attend) {
-    out.assign(u(queries * dims.heads * dims.dv), -1.0f);
-    rows.assign(u(dims.kv_heads * queries * n), -1.0f);
+    out.assign(multistate::to_size(queries * dims.heads * dims.dv), -1.0f);
+    rows.assign(multistate::to_size(dims.kv_heads * queries * n), -1.0f);
     tasks.clear();
     for (int h = 0; h < dims.kv_heads; ++h) {
       attention_task t;
-      t.kv = {{&extents[u(h)], 1}, positions, {}, n};
-      t.q = q.data() + u(h * dims.group() * dims.dk);
-      t.q_stride = u(dims.heads * dims.dk);
-      t.out = out.data() + u(h * dims.group() * dims.dv);
-      t.out_stride = u(dims.heads * dims.dv);
-      t.row = Want == needs::nothing ? nullptr : rows.data() + u(h * queries * n);
-      t.row_stride = u(n);
+      t.kv = {{&extents[multistate::to_size(h)], 1}, positions, {}, n};
+      t.q = q.data() + multistate::to_size(h * dims.group() * dims.dk);
+      t.q_stride = multistate::to_size(dims.heads * dims.dk);
+      t.out = out.data() + multistate::to_size(h * dims.group() * dims.dv);
+      t.out_stride = multistate::to_size(dims.heads * dims.dv);
+      t.row = Want == needs::nothing ? nullptr : rows.data() + multistate::to_size(h * queries * n);
+      t.row_stride = multistate::to_size(n);
       t.first = n - queries;
       t.queries = queries;
       t.kv_head = h;

@@ -1,5 +1,5 @@
 #include <examples/tbb_arena.hpp>
-#include <multistate/attention/openmp.hpp>
+#include <multistate/util/openmp.hpp>
 #include <multistate/multistate.hpp>
 
 #include <gtest/gtest.h>
@@ -17,8 +17,6 @@
 namespace {
 
 using namespace multistate;
-
-std::size_t u(int n) { return static_cast<std::size_t>(n); }
 
 /// Everything that a run lets one see.
 struct seen {
@@ -47,9 +45,9 @@ seen run(const P& policy, int kv_heads, E* exec, int workers) {
   const shape dims{.heads = 2 * kv_heads, .kv_heads = kv_heads, .dk = 24, .dv = 16};
   constexpr int chunk = 60, chunks = 11, singles = 30;
   const limits room{.chunk = chunk};
-  auto who = decider<P>::make(policy, {.kv_heads = kv_heads}, room).value();
-  auto states = multi_state<f16>::make(dims, who.plan()).value();
-  const layer_of<P, multi_state<f16>> layer{&who, {&states, 1}};
+  auto decider = multistate::decider<P>::make(policy, {.kv_heads = kv_heads}, room).value();
+  auto states = multi_state<f16>::make(dims, decider.plan()).value();
+  const layer_of<P, multi_state<f16>> layer{&decider, {&states, 1}};
   const int most = policy.budget + chunk;
   std::vector<std::byte> scratch(step_scratch_bytes<P>(dims, 1, most, chunk)),
       attention_scratch(attend_scratch_bytes(dims, most, chunk, workers), std::byte{0xff});
@@ -58,8 +56,9 @@ seen run(const P& policy, int kv_heads, E* exec, int workers) {
 
   std::mt19937 random(1);
   std::normal_distribution<float> normal;
-  std::vector<float> q(u(chunk * dims.heads * dims.dk)), k(u(chunk * kv_heads * dims.dk)),
-      v(u(chunk * kv_heads * dims.dv)), out(u(chunk * dims.heads * dims.dv));
+  std::vector<float> q(multistate::to_size(chunk * dims.heads * dims.dk)),
+      k(multistate::to_size(chunk * kv_heads * dims.dk)), v(multistate::to_size(chunk * kv_heads * dims.dv)),
+      out(multistate::to_size(chunk * dims.heads * dims.dv));
   for (int call = 0; call < chunks + singles; ++call) {
     for (auto* x : {&q, &k, &v})
       for (float& e : *x) e = 2 * normal(random);
@@ -67,11 +66,11 @@ seen run(const P& policy, int kv_heads, E* exec, int workers) {
     const step_io io{.q = q.data(), .k = k.data(), .v = v.data(), .out = out.data(), .c = c};
     step(std::span(&layer, 1), std::span(&io, 1), dims, scratch, attend);
     s.out.insert(s.out.end(), out.begin(), out.begin() + c * dims.heads * dims.dv);
-    for (const lane_decision& lane : who.last().lanes)
+    for (const lane_decision& lane : decider.last().lanes)
       for (const slot d : lane.dropped) s.dropped.push_back(static_cast<std::uint32_t>(d));
   }
-  for (int lane = 0; lane < who.lanes(); ++lane)
-    for (const position p : who.positions(lane)) s.kept.push_back(p);
+  for (int lane = 0; lane < decider.lanes(); ++lane)
+    for (const position p : decider.positions(lane)) s.kept.push_back(p);
   return s;
 }
 
@@ -108,14 +107,14 @@ TEST(tbb_arena, no_worker_twice_at_a_time) {
     std::array<std::atomic<int>, 5> inside{};
     std::atomic<int> twice = 0, strangers = 0, inner = 0;
     pool(200, [&](int task, int worker) noexcept {
-      ++times[u(task)];
+      ++times[multistate::to_size(task)];
       if (worker < 0 || worker >= threads) return void(++strangers);
-      if (inside[u(worker)]++ != 0) ++twice;
+      if (inside[multistate::to_size(worker)]++ != 0) ++twice;
       tbb::parallel_for(0, 8, [&](int) {
         ++inner;
         std::this_thread::sleep_for(std::chrono::microseconds(20));
       });
-      --inside[u(worker)];
+      --inside[multistate::to_size(worker)];
     });
     for (const auto& count : times) EXPECT_EQ(count, 1);
     EXPECT_EQ(twice, 0) << threads;

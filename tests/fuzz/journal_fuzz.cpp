@@ -11,7 +11,7 @@
 #include <vector>
 
 #include <multistate/tools/journal.hpp>
-#include <multistate/tools/tally_json.hpp>
+#include <multistate/tools/totals_json.hpp>
 
 namespace {
 
@@ -44,18 +44,18 @@ void check_text(std::string_view text) {
 void check_window(const nlohmann::ordered_json& record) {
   // 20 queries, scored from 18 on, one lane, two ages.
   const window_shape shape{.queries = 20, .scored = 2, .steps = 20, .states = 20, .ages = 2, .deaths = 20};
-  tally::window_sums w;
+  totals::window_sums w;
   try {
     w = window_sums_from(record, shape);
   } catch (const std::exception&) {
     return;
   }
-  tally t;
+  totals t;
   t.go_on(window_sums_from(to_json(w), shape));
   promise(to_json(t.window()) == to_json(w));
   t.end_window();
   const std::vector<int> ages{0, 1};
-  const figures f = tally::sum_up(std::span(&t, 1), 1, true, ages);
+  const figures f = totals::sum_up(std::span(&t, 1), 1, true, ages);
   promise(std::isfinite(f.nll) && std::isfinite(f.nll_minus_full) && f.kl_mean && std::isfinite(*f.kl_mean));
   promise(f.survival.size() <= 2 && f.deaths.size() == 20);
   for (const auto& point : f.survival) promise(point.alive >= 0 && point.alive <= 1);

@@ -20,11 +20,12 @@ struct fading {
   scope_kind scope = scope_kind::layer;
   float decay = 0.9f;
   double floor = 0;
-  static constexpr auto options = std::tuple{option{"decay", &fading::decay}, option{"floor", &fading::floor}};
+  static constexpr auto options =
+      std::tuple{policy_option{"decay", &fading::decay}, policy_option{"floor", &fading::floor}};
   constexpr const char* check(int) const { return nullptr; }
   constexpr protect keeps(int) const { return {}; }
 };
-using any = any_policy<registry<full, window, h2o, tova, multistate::random, knorm, fading>>;
+using any = any_policy<registry<full, window, h2o, tova, multistate::random_choice, knorm, fading>>;
 
 void promise(bool kept) {
   if (!kept) std::abort();

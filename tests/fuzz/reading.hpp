@@ -63,7 +63,7 @@ inline std::string_view text_of(const std::uint8_t* data, std::size_t size) {
 
 /// An error says something, in one line.
 inline void promise_line(const multistate::error& e) {
-  promise(e.code() != multistate::errc::ok && !e.message().empty(), "an error has a code and a message");
+  promise(e && !e.message().empty(), "an error has a code and a message");
   for (const char c : e.message()) promise(static_cast<unsigned char>(c) >= 32, "a message is one line");
 }
 

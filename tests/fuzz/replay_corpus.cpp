@@ -16,7 +16,7 @@
 #include <string_view>
 #include <vector>
 
-#include <multistate/types/hash.hpp>
+#include <multistate/util/hash.hpp>
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
 

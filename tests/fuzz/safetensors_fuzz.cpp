@@ -20,7 +20,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       for (const std::byte b : bytes) all ^= static_cast<unsigned char>(b);
       std::uint64_t count = 1;
       for (const std::size_t d : t.shape) count = detail::times(count, d);
-      fuzz::promise(detail::times(count, detail::facts(t.type).bytes) == bytes.size(),
+      fuzz::promise(detail::times(count, detail::info_of(t.type).bytes) == bytes.size(),
                     "a tensor is as long as its shape");
       if (const auto v = file->floats(name)) fuzz::promise(v->size() == count, "floats of a shape");
       if (const auto v = file->ints(name)) fuzz::promise(v->size() == count, "whole numbers of a shape");

@@ -132,7 +132,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       run(knorm{.scope = scope}, room, before, edits);
       break;
     case 4:
-      run(multistate::random{.scope = scope}, room, before, edits);
+      run(multistate::random_choice{.scope = scope}, room, before, edits);
       break;
     default:
       run(h2o{.scope = scope, .recent = 0}, room, before, edits);

@@ -14,7 +14,7 @@
 #include <multistate/io/model_file.hpp>
 #include <multistate/io/safetensors.hpp>
 #include <multistate/model/decoder.hpp>
-#include <multistate/model/memory.hpp>
+#include <multistate/memory/memory.hpp>
 #include <multistate/policies.hpp>
 
 namespace {
@@ -24,8 +24,6 @@ using namespace multistate;
 constexpr float tolerance = 2e-4f;
 const std::filesystem::path bundled = std::filesystem::path(MULTISTATE_TEST_DATA) / "golden";
 const std::filesystem::path shared = std::filesystem::path(MULTISTATE_SHARED_DATA) / "golden";
-
-std::size_t u(int n) { return static_cast<std::size_t>(n); }
 
 struct fixture {
   model_weights weights;
@@ -52,26 +50,31 @@ run decode(const fixture& f, sequence_memory& memory, int prompt, int k) {
   const int vocab = f.weights.config.vocab, layers = f.weights.config.layers, lanes = memory.lanes(0);
   const int steps = f.count() - (prompt > 0 ? prompt - 1 : 0);
   run r;
-  r.logits.resize(u(f.count()) * u(vocab));
-  r.kept.assign(u(layers) * u(steps) * u(lanes) * u(k), -1);
+  r.logits.resize(multistate::to_size(f.count()) * multistate::to_size(vocab));
+  r.kept.assign(
+      multistate::to_size(layers) * multistate::to_size(steps) * multistate::to_size(lanes) * multistate::to_size(k),
+      -1);
   std::vector<position> kept;
   for (int done = 0, step = 0; done < f.count(); ++step) {
     const int c = done == 0 && prompt > 0 ? prompt : 1;
     batch_item item;
     item.memory = &memory;
-    item.tokens = std::span(f.tokens).subspan(u(done), u(c));
+    item.tokens = std::span(f.tokens).subspan(multistate::to_size(done), multistate::to_size(c));
     item.mode = done == 0 && prompt > 0 ? attend_mode::one_shot : attend_mode::together;
     item.want = logit_rows::all;
-    item.logits = r.logits.data() + u(done) * u(vocab);
+    item.logits = r.logits.data() + multistate::to_size(done) * multistate::to_size(vocab);
     const error e = d.forward({&item, 1});
     EXPECT_EQ(e.message(), "");
-    if (e.code() != errc::ok) return r;
+    if (e) return r;
     for (int layer = 0; layer < layers; ++layer)
       for (int lane = 0; lane < lanes; ++lane) {
-        kept.resize(u(memory.live(layer, lane)));
+        kept.resize(multistate::to_size(memory.live(layer, lane)));
         memory.kept(layer, lane, kept);
-        const std::size_t at = ((u(layer) * u(steps) + u(step)) * u(lanes) + u(lane)) * u(k);
-        for (std::size_t i = 0; i < std::min(kept.size(), u(k)); ++i)
+        const std::size_t at = ((multistate::to_size(layer) * multistate::to_size(steps) + multistate::to_size(step)) *
+                                    multistate::to_size(lanes) +
+                                multistate::to_size(lane)) *
+                               multistate::to_size(k);
+        for (std::size_t i = 0; i < std::min(kept.size(), multistate::to_size(k)); ++i)
           r.kept[at + i] = static_cast<std::int32_t>(kept[i]);
       }
     done += c;
@@ -123,7 +126,7 @@ void expect_policies(const fixture& f) {
     const run r = decode(f, memory, 0, k);
     expect_logits(f, r.logits, name);
     for (int layer = 0; layer < layers; ++layer) {
-      const auto begin = r.kept.begin() + static_cast<std::ptrdiff_t>(u(layer) * kept_window.size());
+      const auto begin = r.kept.begin() + static_cast<std::ptrdiff_t>(multistate::to_size(layer) * kept_window.size());
       EXPECT_TRUE(std::equal(kept_window.begin(), kept_window.end(), begin)) << name << ", layer " << layer;
     }
   }

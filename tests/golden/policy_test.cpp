@@ -21,8 +21,6 @@ namespace {
 
 using namespace multistate;
 
-std::size_t u(int n) { return static_cast<std::size_t>(n); }
-
 const std::filesystem::path folder = std::filesystem::path(MULTISTATE_TEST_DATA) / "golden" / "policy";
 
 /// Names of the cases: <inputs>_[ref_]<policy>[_<scope>][_<variant>]_<mode>, and mha_full.
@@ -99,20 +97,20 @@ run feed(const fixture& f, const P& settings, bool one_shot_first) {
     chunk = std::max(chunk, f.step_end[s] - (s == 0 ? 0 : f.step_end[s - 1]));
   const limits room{.chunk = chunk, .prompt = one_shot_first ? first : 0};
   using state = multi_state<f32>;
-  auto who = decider<P>::make(settings, {.kv_heads = f.dims.kv_heads}, room).value();
-  auto states = state::make(f.dims, who.plan()).value();
+  auto decider = multistate::decider<P>::make(settings, {.kv_heads = f.dims.kv_heads}, room).value();
+  auto states = state::make(f.dims, decider.plan()).value();
   const Attention attend(f.dims, f.tokens);
   std::vector<std::byte> scratch(step_scratch_bytes<P>(f.dims, 1, f.tokens + 1, f.tokens));
   r.out.resize(f.out.size());
-  const layer_of<P, state> layer{.who = &who, .states = {&states, 1}};
-  const std::size_t steps = f.step_end.empty() ? u(f.tokens) : f.step_end.size();
+  const layer_of<P, state> layer{.decider = &decider, .states = {&states, 1}};
+  const std::size_t steps = f.step_end.empty() ? multistate::to_size(f.tokens) : f.step_end.size();
   for (std::size_t s = 0; s < steps; ++s) {
     const int from = s == 0 ? 0 : f.step_end.empty() ? static_cast<int>(s) : f.step_end[s - 1];
     const int to = f.step_end.empty() ? from + 1 : f.step_end[s];
-    const step_io io{.q = f.q.data() + u(from * f.dims.heads * f.dims.dk),
-                     .k = f.k.data() + u(from * f.dims.kv_heads * f.dims.dk),
-                     .v = f.v.data() + u(from * f.dims.kv_heads * f.dims.dv),
-                     .out = r.out.data() + u(from * f.dims.heads * f.dims.dv),
+    const step_io io{.q = f.q.data() + multistate::to_size(from * f.dims.heads * f.dims.dk),
+                     .k = f.k.data() + multistate::to_size(from * f.dims.kv_heads * f.dims.dk),
+                     .v = f.v.data() + multistate::to_size(from * f.dims.kv_heads * f.dims.dv),
+                     .out = r.out.data() + multistate::to_size(from * f.dims.heads * f.dims.dv),
                      .c = to - from,
                      .when = phase::decode};
     if (one_shot_first && s == 0)
@@ -122,12 +120,13 @@ run feed(const fixture& f, const P& settings, bool one_shot_first) {
            attend.call);
     if (f.step_end.empty()) continue;
     for (int lane = 0; lane < f.lanes; ++lane) {  // a layer's window decides alike for every head
-      const int of = who.lanes() == 1 ? 0 : lane;
-      std::vector<slot> order(u(who.live(of)));
-      who.rank_order(of, order);
+      const int of = decider.lanes() == 1 ? 0 : lane;
+      std::vector<slot> order(multistate::to_size(decider.live(of)));
+      decider.rank_order(of, order);
       for (int rank = 0; rank < settings.budget; ++rank)
-        r.kept.push_back(rank < who.live(of) ? static_cast<std::int32_t>(who.positions(of)[index(order[u(rank)])])
-                                             : -1);
+        r.kept.push_back(rank < decider.live(of)
+                             ? static_cast<std::int32_t>(decider.positions(of)[index(order[multistate::to_size(rank)])])
+                             : -1);
     }
   }
   return r;
@@ -212,7 +211,7 @@ TEST(golden, knorm) {
   f.budget = expected.ints("k").value()[0];
   f.lanes = 2;
   f.step_end = {64};
-  f.out.resize(u(64 * 4 * 8));
+  f.out.resize(multistate::to_size(64 * 4 * 8));
   const knorm settings{.budget = f.budget, .scope = scope_kind::head};
   const auto kept = expected.ints("kept").value();
   EXPECT_EQ(feed<scalar>(f, settings, true).kept, kept);
@@ -220,14 +219,15 @@ TEST(golden, knorm) {
   EXPECT_EQ(feed<simd>(f, settings, true).kept, kept);
 
   const auto score = expected.floats("score").value();
-  auto who = decider<knorm>::make(settings, {.kv_heads = 2}, {.chunk = 64}).value();
-  who.append(64);
+  auto decider = multistate::decider<knorm>::make(settings, {.kv_heads = 2}, {.chunk = 64}).value();
+  decider.append(64);
   float largest = 0;
   for (const float s : score) largest = std::max(largest, std::abs(s));
   for (int h = 0; h < 2; ++h)
     for (int t = 0; t < 64; ++t) {
-      who.enter(h, t, {f.k.data() + u((t * 2 + h) * 8), 8}, {}, {});
-      EXPECT_NEAR(who.column(h, 0)[index(who.slots(h)[u(t)])], score[u(h * 64 + t)], 1e-5f * largest);
+      decider.enter(h, t, {f.k.data() + multistate::to_size((t * 2 + h) * 8), 8}, {}, {});
+      EXPECT_NEAR(decider.column(h, 0)[index(decider.slots(h)[multistate::to_size(t)])],
+                  score[multistate::to_size(h * 64 + t)], 1e-5f * largest);
     }
 }
 

@@ -12,7 +12,7 @@
 #include <multistate/io/model_file.hpp>
 #include <multistate/io/text_file.hpp>
 #include <multistate/model/decoder.hpp>
-#include <multistate/model/memory.hpp>
+#include <multistate/memory/memory.hpp>
 #include <multistate/policies.hpp>
 
 namespace {

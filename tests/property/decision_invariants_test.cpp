@@ -17,7 +17,6 @@ class Invariant09_Chunks : public Property {};
 class Invariant12_OppositeHeads : public Property {};
 class Invariant14_Pins : public Property {};
 
-std::size_t u(int n) { return static_cast<std::size_t>(n); }
 using positions = std::vector<std::int64_t>;
 
 std::vector<positions> all_kept(const run_spec& spec, const runner& r) {
@@ -46,7 +45,7 @@ TEST_F(Invariant02_SizeOrderSubset, AfterEveryReduction) {
       const auto after = all_kept(spec, *r);
       for (int layer = 0; layer < spec.layers; ++layer)
         for (int h = 0; h < spec.dims.kv_heads; ++h) {
-          const std::size_t lane = u(layer * spec.dims.kv_heads + h);
+          const std::size_t lane = multistate::to_size(layer * spec.dims.kv_heads + h);
           const positions& now = after[lane];
           auto allowed = before[lane];
           for (int j = c; j > 0; --j) allowed.push_back(r->next() - j);
@@ -56,7 +55,8 @@ TEST_F(Invariant02_SizeOrderSubset, AfterEveryReduction) {
               << "not increasing";
           ASSERT_TRUE(std::includes(allowed.begin(), allowed.end(), now.begin(), now.end()));
           if (every == 1) {
-            ASSERT_EQ(now.size(), std::min<std::size_t>(static_cast<std::size_t>(r->next()), u(r->budget(layer, h))));
+            ASSERT_EQ(now.size(), std::min<std::size_t>(static_cast<std::size_t>(r->next()),
+                                                        multistate::to_size(r->budget(layer, h))));
           }
         }
       before = after;
@@ -76,10 +76,10 @@ TEST_F(Invariant05_LaterTokensChangeNothing, NotInLaterCallsNorInTheSameChunk) {
     tokens other = random_tokens(g, spec.dims, spec.layers, count);
     const int same = g.between(1, count);  // tokens
     const auto copy = [&](std::vector<float>& to, const std::vector<float>& from) {
-      const std::size_t width = from.size() / u(spec.layers * count);
+      const std::size_t width = from.size() / multistate::to_size(spec.layers * count);
       for (int layer = 0; layer < spec.layers; ++layer) {
-        const auto at = static_cast<std::ptrdiff_t>(u(layer * count) * width);
-        std::copy_n(from.begin() + at, u(same) * width, to.begin() + at);
+        const auto at = static_cast<std::ptrdiff_t>(multistate::to_size(layer * count) * width);
+        std::copy_n(from.begin() + at, multistate::to_size(same) * width, to.begin() + at);
       }
     };
     copy(other.q, data.q);
@@ -91,11 +91,12 @@ TEST_F(Invariant05_LaterTokensChangeNothing, NotInLaterCallsNorInTheSameChunk) {
       const bool shot = one_shot_first && first == 0;
       const int c = shot ? spec.room.prompt : std::min(count - first, g.between(1, spec.room.chunk));
       const auto x = shot ? a->fed_one_shot(c) : a->fed(c), y = shot ? b->fed_one_shot(c) : b->fed(c);
-      const std::size_t width = x.size() / u(spec.layers * c);
+      const std::size_t width = x.size() / multistate::to_size(spec.layers * c);
       for (int layer = 0; layer < spec.layers; ++layer)
         for (int j = 0; j < c && first + j < same; ++j)
           for (std::size_t i = 0; i < width; ++i) {
-            const std::size_t at = (u(layer) * u(c) + u(j)) * width + i;
+            const std::size_t at =
+                (multistate::to_size(layer) * multistate::to_size(c) + multistate::to_size(j)) * width + i;
             ASSERT_EQ(std::bit_cast<std::uint32_t>(x[at]), std::bit_cast<std::uint32_t>(y[at]))
                 << "token " << first + j << " saw a later one";
           }
@@ -115,13 +116,13 @@ void mean_lifetime(P settings, int budget, double expected, double printed) {
   settings.budget = budget;
   auto d = decider<P>::make(settings, {}).value();
   generator g(8);
-  std::vector<float> row(u(budget + 1)), key(1);
+  std::vector<float> row(multistate::to_size(budget + 1)), key(1);
   double attended = 0, lives = 0;
   std::vector<int> born_to_drop;
   for (int t = 0; t < count; ++t) {
     d.append(1);
     attended += d.live(0);
-    for (int i = 0; i < d.live(0); ++i) row[u(i)] = static_cast<float>(g.next() >> 40);
+    for (int i = 0; i < d.live(0); ++i) row[multistate::to_size(i)] = static_cast<float>(g.next() >> 40);
     key[0] = row[0];
     d.enter(0, 0, key, key, key);
     if (d.needs_rows())
@@ -130,7 +131,7 @@ void mean_lifetime(P settings, int budget, double expected, double printed) {
                     .n = d.live(0),
                     .queries = 1,
                     .heads = 1,
-                    .summed = P::wants == needs::row_sum});
+                    .kind = P::wants == needs::row_sum ? rows_kind::sum : rows_kind::each});
     for (const position p : d.reduce().lanes[0].dropped_positions)
       lives += static_cast<double>(t - p + 1);  // queries that saw it
   }
@@ -155,7 +156,7 @@ TEST_F(Invariant08_MeanLifetime, IsThePapersForEveryPolicy) {
     mean_lifetime(multistate::window{.sinks = 4}, r.budget, r.mean, r.printed);
     mean_lifetime(multistate::tova{}, r.budget, r.mean, r.printed);
     mean_lifetime(multistate::h2o{}, r.budget, r.mean, r.printed);
-    mean_lifetime(multistate::random{}, r.budget, r.mean, r.printed);
+    mean_lifetime(multistate::random_choice{}, r.budget, r.mean, r.printed);
     mean_lifetime(multistate::knorm{}, r.budget, r.mean, r.printed);
   }
 }
@@ -195,13 +196,15 @@ TEST_F(Invariant09_Chunks, OfAllTokensEqualTheReleasedCode) {
     shot ? r->fed_one_shot(count) : r->fed(count);
     positions everything;
     for (int t = 0; t < count; ++t) everything.push_back(t);
-    std::vector<std::pair<double, std::int64_t>> mean(u(count));
+    std::vector<std::pair<double, std::int64_t>> mean(multistate::to_size(count));
     for (int h = 0; h < spec.dims.heads; ++h) {
       const auto row = reference.attend(0, h, h / spec.dims.group(), count - 1, everything);
-      for (int t = 0; t < count; ++t) mean[u(t)] = {mean[u(t)].first + row[u(t)] / spec.dims.heads, t};
+      for (int t = 0; t < count; ++t)
+        mean[multistate::to_size(t)] = {
+            mean[multistate::to_size(t)].first + row[multistate::to_size(t)] / spec.dims.heads, t};
     }
     std::sort(mean.rbegin(), mean.rend());
-    const std::size_t k = u(spec.policy.budget);
+    const std::size_t k = multistate::to_size(spec.policy.budget);
     if (k < mean.size() && mean[k - 1].first - mean[k].first < too_close * mean[k].first) return;
     positions expected;
     for (std::size_t i = 0; i < k; ++i) expected.push_back(mean[i].second);
@@ -233,7 +236,8 @@ void expect_scopes_differ(policy_spec policy, const std::vector<float>& q, const
     policy.scope = scope;
     const auto r = make_runner({.policy = policy, .dims = data.dims}, data);
     for (int t = 0; t < 3; ++t) r->fed(1);
-    for (int h = 0; h < 2; ++h) EXPECT_EQ(r->kept(0, h), scope == lanes_by::head ? apart[u(h)] : together) << h;
+    for (int h = 0; h < 2; ++h)
+      EXPECT_EQ(r->kept(0, h), scope == lanes_by::head ? apart[multistate::to_size(h)] : together) << h;
   }
 }
 

@@ -18,8 +18,6 @@ class Invariant06_BatchEqualsAlone : public Property {};
 class Invariant07_DuplicatedHeads : public Property {};
 class Invariant10_OrderInMemory : public Property {};
 
-std::size_t u(int n) { return static_cast<std::size_t>(n); }
-
 /// Feeds all tokens in calls of 1 to room.chunk, or first a one-shot prompt.
 struct schedule {
   bool one_shot_first = false;
@@ -64,7 +62,7 @@ std::vector<double> masked(const naive& reference, const run_spec& spec, const r
     for (int j = 0; j < c; ++j)
       for (int h = 0; h < spec.dims.heads; ++h) {
         const int kv = h / spec.dims.group();
-        auto seen = kept[u(layer * spec.dims.kv_heads + kv)];
+        auto seen = kept[multistate::to_size(layer * spec.dims.kv_heads + kv)];
         for (int i = 0; i <= j; ++i) seen.push_back(first + i);
         const auto weights = reference.attend(layer, h, kv, first + j, seen);
         for (int x = 0; x < spec.dims.dv; ++x) {
@@ -208,7 +206,7 @@ TEST_F(Invariant07_DuplicatedHeads, OneQueryHeadEachIsMultiHead) {
       std::vector<double> expected;
       for (int layer = 0; layer < spec.layers; ++layer)
         for (int h = 0; h < d.heads; ++h) {
-          std::vector<double> out(u(d.dv), 0.0);
+          std::vector<double> out(multistate::to_size(d.dv), 0.0);
           double total = 0;
           for (int s = 0; s <= t; ++s) {
             double dot = 0;
@@ -216,7 +214,8 @@ TEST_F(Invariant07_DuplicatedHeads, OneQueryHeadEachIsMultiHead) {
               dot += double{stored.query(layer, t)[h * d.dk + x]} * double{stored.key(layer, s)[h * d.dk + x]};
             const double w = std::exp(dot / std::sqrt(d.dk));
             total += w;
-            for (int x = 0; x < d.dv; ++x) out[u(x)] += w * double{stored.value(layer, s)[h * d.dv + x]};
+            for (int x = 0; x < d.dv; ++x)
+              out[multistate::to_size(x)] += w * double{stored.value(layer, s)[h * d.dv + x]};
           }
           for (const double x : out) expected.push_back(x / total);
         }
@@ -278,30 +277,30 @@ TEST_F(Invariant10_OrderInMemory, AttentionOverShuffledExtents) {
       keys.push_back(encode(data.key(0, s), dk, spec.keys));
       values.push_back(encode(data.value(0, s), dv, spec.values));
     }
-    std::vector<int> order(u(n));
-    for (int s = 0; s < n; ++s) order[u(s)] = s;
+    std::vector<int> order(multistate::to_size(n));
+    for (int s = 0; s < n; ++s) order[multistate::to_size(s)] = s;
     const auto attend = [&](const engine& by, const std::vector<int>& at, std::vector<float>& row) {
       std::vector<extent> extents;
       for (const int s : at)
-        extents.push_back({.k = keys[u(s)].data(),
-                           .v = values[u(s)].data(),
-                           .k_stride = keys[u(s)].size(),
-                           .v_stride = values[u(s)].size(),
+        extents.push_back({.k = keys[multistate::to_size(s)].data(),
+                           .v = values[multistate::to_size(s)].data(),
+                           .k_stride = keys[multistate::to_size(s)].size(),
+                           .v_stride = values[multistate::to_size(s)].size(),
                            .n = 1});
       std::vector<position> positions(at.begin(), at.end());
-      std::vector<float> out(u(group * dv)), by_slot(u(n));
+      std::vector<float> out(multistate::to_size(group * dv)), by_slot(multistate::to_size(n));
       attention_task task;
       task.kv = {.extents = extents, .positions = positions, .ranks = {}, .n = n};
       task.q = data.query(0, n - 1);
-      task.q_stride = u(group * dk);
+      task.q_stride = multistate::to_size(group * dk);
       task.out = out.data();
-      task.out_stride = u(group * dv);
+      task.out_stride = multistate::to_size(group * dv);
       task.row = by_slot.data();
-      task.row_stride = u(n);
+      task.row_stride = multistate::to_size(n);
       task.first = n - 1;
       by.attend(needs::last_row, spec.keys, spec.values, {&task, 1});
-      row.resize(u(n));
-      for (std::size_t i = 0; i < at.size(); ++i) row[u(at[i])] = by_slot[i];
+      row.resize(multistate::to_size(n));
+      for (std::size_t i = 0; i < at.size(); ++i) row[multistate::to_size(at[i])] = by_slot[i];
       return out;
     };
     for (const auto& by : {plain_engine({group, 1, dk, dv}), simd_engine({group, 1, dk, dv}, n, 1)}) {

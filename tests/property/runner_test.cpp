@@ -24,8 +24,6 @@ namespace {
 
 using namespace multistate;
 
-std::size_t u(int n) { return static_cast<std::size_t>(n); }
-
 template <class F>
 constexpr format named() {
   return std::is_same_v<F, f16> ? format::f16 : std::is_same_v<F, bf16> ? format::bf16 : format::f32;
@@ -83,7 +81,7 @@ P settings_of(const policy_spec& s) {
     p.recent = s.recent;
     p.normalised = s.normalised;
   }
-  if constexpr (std::is_same_v<P, multistate::random>) p.seed = s.seed;
+  if constexpr (std::is_same_v<P, multistate::random_choice>) p.seed = s.seed;
   return p;
 }
 
@@ -96,9 +94,9 @@ class runner_of final : public runner {
     const P settings = settings_of<P>(spec.policy);
     const bool model = spec.policy.scope == lanes_by::model;
     for (int i = 0; i < (model ? 1 : spec.layers); ++i)
-      who_.push_back(decider<P>::make(settings, {.kv_heads = dims_.kv_heads, .layer = i, .layers = spec.layers},
-                                      spec.room, spec.lane_budgets)
-                         .value());
+      decider_.push_back(decider<P>::make(settings, {.kv_heads = dims_.kv_heads, .layer = i, .layers = spec.layers},
+                                          spec.room, spec.lane_budgets)
+                             .value());
     for (int i = 0; i < spec.layers; ++i) {
       arena memory;
       if (spec.own_arena) {
@@ -108,7 +106,7 @@ class runner_of final : public runner {
       states_.push_back(state::make(dims_, decider_of(i).plan(), memory).value());
     }
     int most = 0, queries = std::max(spec.room.chunk, spec.room.prompt);
-    for (const auto& d : who_)
+    for (const auto& d : decider_)
       for (int lane = 0; lane < d.lanes(); ++lane) most = std::max(most, d.capacity(lane));
     engine_ = spec.with_simd ? simd_engine(spec.dims, most, queries, spec.room.window)
                              : plain_engine(spec.dims, spec.room.window);
@@ -139,12 +137,13 @@ class runner_of final : public runner {
       step<true>(std::span<const layer_of<P, state>>(&at, 1), std::span<const step_io>(&now, 1), dims_, scratch_,
                  through_engine{engine_.get()});
       if (at.last() && at.shared()) {
-        const decision& what = at.who->reduce(accepted);
+        const decision& what = at.decider->reduce(accepted);
         for (state& s : states_) s.apply(what);
       }
     }
     if (spec_.policy.scope == lanes_by::model) return;
-    for (int layer = 0; layer < spec_.layers; ++layer) states_[u(layer)].apply(decider_of(layer).reduce(accepted));
+    for (int layer = 0; layer < spec_.layers; ++layer)
+      states_[multistate::to_size(layer)].apply(decider_of(layer).reduce(accepted));
   }
   void feed_batch(const std::vector<runner*>& others, const std::vector<int>& c,
                   const std::vector<float*>& out) override {
@@ -165,29 +164,30 @@ class runner_of final : public runner {
 
   bool undo(int count) override {
     bool done = false;
-    for (std::size_t i = 0; i < who_.size(); ++i) {
-      const bool undone = who_[i].undo(count);
+    for (std::size_t i = 0; i < decider_.size(); ++i) {
+      const bool undone = decider_[i].undo(count);
       EXPECT_TRUE(i == 0 || undone == done);
       done = undone;
     }
     if (!done) return false;
-    for (int layer = 0; layer < spec_.layers; ++layer) states_[u(layer)].apply(decider_of(layer).last());
+    for (int layer = 0; layer < spec_.layers; ++layer)
+      states_[multistate::to_size(layer)].apply(decider_of(layer).last());
     return true;
   }
   bool pin(std::int64_t first, std::int64_t last) override {
     bool done = false;
-    for (auto& d : who_) done = d.pin(first, last);
+    for (auto& d : decider_) done = d.pin(first, last);
     return done;
   }
   bool unpin(std::int64_t first, std::int64_t last) override {
     bool done = false;
-    for (auto& d : who_) done = d.unpin(first, last);
+    for (auto& d : decider_) done = d.unpin(first, last);
     return done;
   }
   bool copy_from(const runner& other) override {
     const auto& from = static_cast<const runner_of&>(other);
     bool done = true;
-    for (std::size_t i = 0; i < who_.size(); ++i) done = who_[i].copy_from(from.who_[i]) && done;
+    for (std::size_t i = 0; i < decider_.size(); ++i) done = decider_[i].copy_from(from.decider_[i]) && done;
     for (std::size_t i = 0; i < states_.size(); ++i) done = states_[i].copy_from(from.states_[i]) && done;
     data_ = from.data_;
     return done;
@@ -200,7 +200,7 @@ class runner_of final : public runner {
       std::memcpy(all.data() + at, &bytes, sizeof bytes);
       x.save(std::span(all).subspan(at + sizeof bytes));
     };
-    for (const auto& d : who_) add(d);
+    for (const auto& d : decider_) add(d);
     for (const auto& s : states_) add(s);
     return all;
   }
@@ -212,16 +212,17 @@ class runner_of final : public runner {
       std::memcpy(&count, bytes.data() + at, sizeof count);
       const error e = x.load(std::span(bytes).subspan(at + sizeof count, count));
       EXPECT_EQ(e.code(), errc::ok) << e.message();
-      done = done && e.code() == errc::ok;
+      done = done && !e;
       at += sizeof count + count;
     };
-    for (auto& d : who_) take(d);
+    for (auto& d : decider_) take(d);
     for (auto& s : states_) take(s);
     return done;
   }
   void fill_free(std::byte with) override {
-    for (auto& d : who_) d.close();
-    for (int layer = 0; layer < spec_.layers; ++layer) states_[u(layer)].apply(decider_of(layer).last());
+    for (auto& d : decider_) d.close();
+    for (int layer = 0; layer < spec_.layers; ++layer)
+      states_[multistate::to_size(layer)].apply(decider_of(layer).last());
     for (std::size_t layer = 0; layer < arenas_.size(); ++layer) {
       std::vector<std::byte> poisoned(arenas_[layer].size(), with);
       for (int h = 0; h < dims_.kv_heads; ++h) {
@@ -230,46 +231,49 @@ class runner_of final : public runner {
         const auto keep = [&](const std::byte* from, std::size_t bytes) {
           std::memcpy(poisoned.data() + (from - arenas_[layer].data()), from, bytes);
         };
-        keep(e.k, u(e.n) * e.k_stride);
-        keep(e.v, u(e.n) * e.v_stride);
+        keep(e.k, multistate::to_size(e.n) * e.k_stride);
+        keep(e.v, multistate::to_size(e.n) * e.v_stride);
       }
       std::copy(poisoned.begin(), poisoned.end(), arenas_[layer].begin());
     }
   }
   void use(const tokens& data) override { data_ = &data; }
 
-  std::int64_t next() const override { return who_[0].next_position(); }
+  std::int64_t next() const override { return decider_[0].next_position(); }
   std::vector<std::int64_t> kept(int layer, int kv_head) const override {
-    const auto& d = who_[who_.size() == 1 ? 0 : u(layer)];
+    const auto& d = decider_[decider_.size() == 1 ? 0 : multistate::to_size(layer)];
     const int lane = lane_of(d.settings().scope, kv_head);
-    std::vector<slot> order(u(d.live(lane)));
+    std::vector<slot> order(multistate::to_size(d.live(lane)));
     EXPECT_EQ(d.rank_order(lane, order), order.size());
     std::vector<std::int64_t> positions;
     for (const slot s : order) positions.push_back(d.positions(lane)[index(s)]);
     return positions;
   }
   std::vector<std::int64_t> slots(int layer, int kv_head) const override {
-    const auto& d = who_[who_.size() == 1 ? 0 : u(layer)];
+    const auto& d = decider_[decider_.size() == 1 ? 0 : multistate::to_size(layer)];
     const auto positions = d.positions(lane_of(d.settings().scope, kv_head));
     return {positions.begin(), positions.end()};
   }
   int budget(int layer, int kv_head) const override {
-    const auto& d = who_[who_.size() == 1 ? 0 : u(layer)];
+    const auto& d = decider_[decider_.size() == 1 ? 0 : multistate::to_size(layer)];
     return d.budget(lane_of(d.settings().scope, kv_head));
   }
   std::size_t bytes() const override {
     std::size_t all = 0;
-    for (const auto& d : who_) all += d.bytes();
+    for (const auto& d : decider_) all += d.bytes();
     for (const auto& s : states_) all += s.bytes();
     return all;
   }
-  std::size_t out_size(int c) const override { return u(spec_.layers) * u(c) * u(dims_.heads) * u(dims_.dv); }
+  std::size_t out_size(int c) const override {
+    return multistate::to_size(spec_.layers) * multistate::to_size(c) * multistate::to_size(dims_.heads) *
+           multistate::to_size(dims_.dv);
+  }
 
  private:
-  decider<P>& decider_of(int layer) { return who_[who_.size() == 1 ? 0 : u(layer)]; }
+  decider<P>& decider_of(int layer) { return decider_[decider_.size() == 1 ? 0 : multistate::to_size(layer)]; }
   layer_of<P, state> place(int layer) {
-    if (spec_.policy.scope == lanes_by::model) return {.who = &who_[0], .states = states_, .layer = layer};
-    return {.who = &decider_of(layer), .states = {&states_[u(layer)], 1}};
+    if (spec_.policy.scope == lanes_by::model) return {.decider = &decider_[0], .states = states_, .layer = layer};
+    return {.decider = &decider_of(layer), .states = {&states_[multistate::to_size(layer)], 1}};
   }
   step_io io(int layer, int c, float* out, std::int64_t first = -1) {
     if (first < 0) {  // at scope model the first layer has appended already
@@ -282,14 +286,15 @@ class runner_of final : public runner {
     return {.q = data_->query(layer, t),
             .k = data_->key(layer, t),
             .v = data_->value(layer, t),
-            .out = out + u(layer) * u(c) * u(dims_.heads) * u(dims_.dv),
+            .out = out + multistate::to_size(layer) * multistate::to_size(c) * multistate::to_size(dims_.heads) *
+                             multistate::to_size(dims_.dv),
             .c = c};
   }
 
   run_spec spec_;
   shape dims_;
   const tokens* data_;
-  std::vector<decider<P>> who_;  // one, or one for each layer
+  std::vector<decider<P>> decider_;  // one, or one for each layer
   std::vector<std::vector<std::byte>> arenas_;
   std::vector<state> states_;
   std::unique_ptr<engine> engine_;
@@ -304,7 +309,7 @@ std::unique_ptr<runner> make_with(const run_spec& spec, const tokens& data) {
   if (name == "h2o") return std::make_unique<runner_of<h2o, K, V>>(spec, data);
   if (name == "tova") return std::make_unique<runner_of<tova, K, V>>(spec, data);
   if (name == "knorm") return std::make_unique<runner_of<knorm, K, V>>(spec, data);
-  if (name == "random") return std::make_unique<runner_of<multistate::random, K, V>>(spec, data);
+  if (name == "random") return std::make_unique<runner_of<multistate::random_choice, K, V>>(spec, data);
   return std::make_unique<runner_of<foreign::busy, K, V>>(spec, data);
 }
 

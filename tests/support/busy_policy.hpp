@@ -15,7 +15,7 @@ struct busy {
   multistate::scope_kind scope = multistate::scope_kind::head;
   int newest = 0;
   static constexpr auto options =
-      std::tuple{multistate::option{"scope", &busy::scope}, multistate::option{"newest", &busy::newest}};
+      std::tuple{multistate::policy_option{"scope", &busy::scope}, multistate::policy_option{"newest", &busy::newest}};
 
   constexpr const char* check(int lane_budget) const { return newest <= lane_budget ? nullptr : "newest <= budget"; }
   constexpr multistate::protect keeps(int) const { return {0, newest}; }

@@ -70,8 +70,6 @@ inline void promise(bool kept, const char* which) {
   std::abort();
 }
 
-inline std::size_t u(int n) { return static_cast<std::size_t>(n); }
-
 // ---- the slow model -------------------------------------------------------------------------------------------------
 
 inline constexpr int most_states = 48, most_tokens = 16, most_lanes = 3;
@@ -94,7 +92,7 @@ struct known_memory {
   std::array<position_range, 8> pins;
   int pin_count = 0;
 
-  std::span<const position_range> pinned() const { return {pins.data(), u(pin_count)}; }
+  std::span<const position_range> pinned() const { return {pins.data(), multistate::to_size(pin_count)}; }
 };
 
 template <policy P>
@@ -114,10 +112,10 @@ bool pins_fit(const P& p, const known_memory& m, const known_lane& lane) {
   for (const auto& r : m.pinned()) {
     for (position at = std::max({r.first, m.next, position{keep.first}}); at < r.last; ++at) {
       held.push_back(at);
-      if (held.size() > u(64 + lane.budget)) return false;
+      if (held.size() > multistate::to_size(64 + lane.budget)) return false;
     }
     for (int i = 0; i < lane.n; ++i) {
-      const position at = lane.states[u(i)].at;
+      const position at = lane.states[multistate::to_size(i)].at;
       if (at >= r.first && at < r.last && at >= keep.first) held.push_back(at);
     }
   }
@@ -152,7 +150,7 @@ class follower {
     if constexpr (std::is_same_v<P, window>) settings_.sinks = r.between(0, 3);
     if constexpr (std::is_same_v<P, tova>) settings_.pinned = r.between(0, 2), settings_.newest = r.between(0, 2);
     if constexpr (std::is_same_v<P, h2o>) settings_.recent = r.between(-1, 4), settings_.normalised = r.one_in(2);
-    if constexpr (std::is_same_v<P, multistate::random>) settings_.seed = r.next();
+    if constexpr (std::is_same_v<P, multistate::random_choice>) settings_.seed = r.next();
     where_ = {.kv_heads = kv_heads > 0 ? kv_heads : r.between(1, most_lanes), .layer = 0, .layers = 1};
     if (settings_.scope == scope_kind::model) where_.layers = r.between(1, 3);
     const int count = lanes_of(settings_.scope, where_.kv_heads);
@@ -162,7 +160,7 @@ class follower {
       for (int i = 0; i < count; ++i) budgets_.push_back(r.between(1, 9));
     auto made = decider<P>::make(settings_, where_, room_, budgets_);
     if (!made) return false;
-    who_.emplace(std::move(*made));
+    decider_.emplace(std::move(*made));
     salt_ = r.next();
     has_nan_ = r.one_in(4);
     steps_ = r.one_in(2) ? 3 : 1023;  // few: ties
@@ -210,22 +208,23 @@ class follower {
 
   /// All that the three must agree in.
   void compare() {
-    const decider<P>& d = *who_;
+    const decider<P>& d = *decider_;
     promise(d.next_position() == model_.next, "next position");
     promise(d.fault() == fault_kind::none, "no fault");
     for (int i = 0; i < d.lanes(); ++i) {
-      const known_lane& lane = model_.lanes[u(i)];
+      const known_lane& lane = model_.lanes[multistate::to_size(i)];
       const auto positions = d.positions(i);
       const int holes = static_cast<int>(positions.size()) - lane.n;
       promise(d.live(i) == lane.n, "live states");
       promise(lane.n <= lane.budget + room_.slack(), "budget");
-      promise(positions.size() <= u(d.capacity(i)) && (holes == 0 || (holes == 1 && room_.undo + room_.hold == 0)),
+      promise(positions.size() <= multistate::to_size(d.capacity(i)) &&
+                  (holes == 0 || (holes == 1 && room_.undo + room_.hold == 0)),
               "at most one hole");
       std::array<slot, most_states> order;
-      promise(d.rank_order(i, order) == u(lane.n), "rank order");
+      promise(d.rank_order(i, order) == multistate::to_size(lane.n), "rank order");
       for (int k = 0; k < lane.n; ++k) {
-        const known_state& s = lane.states[u(k)];
-        const std::size_t at = index(order[u(k)]);
+        const known_state& s = lane.states[multistate::to_size(k)];
+        const std::size_t at = index(order[multistate::to_size(k)]);
         promise(at < positions.size() && positions[at] == s.at, "positions");
         if constexpr (std::is_same_v<P, h2o>) {
           const double sum = double{d.column(i, 0)[at]} + double{d.column(i, 1)[at]};
@@ -238,7 +237,7 @@ class follower {
       int k = 0;
       for (std::size_t j = 0; j < count; ++j)
         for (position p = ranges[j].first; p < ranges[j].last; ++p)
-          promise(k < lane.n && lane.states[u(k++)].at == p, "kept ranges");
+          promise(k < lane.n && lane.states[multistate::to_size(k++)].at == p, "kept ranges");
       promise(k == lane.n, "kept ranges");
       for (auto& states : states_)
         for (int h = 0; h < where_.kv_heads; ++h)
@@ -255,30 +254,33 @@ class follower {
 
   void forget_all() {
     known_memory empty;
-    empty.lane_count = who_->lanes();
-    for (int i = 0; i < who_->lanes(); ++i) empty.lanes[u(i)].budget = who_->budget(i);
+    empty.lane_count = decider_->lanes();
+    for (int i = 0; i < decider_->lanes(); ++i) empty.lanes[multistate::to_size(i)].budget = decider_->budget(i);
     model_ = empty;
     history_.clear();
     travelled_ = 0;
     states_.clear();
-    for (int i = 0; i < layers(); ++i) states_.push_back(state_type::make(dims(), who_->plan()).value());
+    for (int i = 0; i < layers(); ++i) states_.push_back(state_type::make(dims(), decider_->plan()).value());
   }
 
   void compare_states(state_type& states, int h, std::span<const position> positions, bool hole) {
-    promise(states.live(h) == who_->live(who_->lane_of(h)) && states.executed(who_->moment()), "live states follow");
+    promise(states.live(h) == decider_->live(decider_->lane_of(h)) && states.executed(decider_->moment()),
+            "live states follow");
     if (hole) return;
     extent where;
     states.view(h, where);
     for (int s = 0; s < states.live(h); ++s) {
       float key[2], value;
-      std::memcpy(key, where.k + u(s) * where.k_stride, sizeof key);
-      std::memcpy(&value, where.v + u(s) * where.v_stride, sizeof value);
-      promise(key[0] == tag(positions[u(s)]) && key[1] == static_cast<float>(h) && value == -key[0], "stored states");
+      std::memcpy(key, where.k + multistate::to_size(s) * where.k_stride, sizeof key);
+      std::memcpy(&value, where.v + multistate::to_size(s) * where.v_stride, sizeof value);
+      promise(key[0] == tag(positions[multistate::to_size(s)]) && key[1] == static_cast<float>(h) && value == -key[0],
+              "stored states");
     }
     const auto poison = [](const std::byte* at, std::size_t bytes) {
       std::memset(const_cast<std::byte*>(at), 0xff, bytes);
     };
-    const std::size_t free = u(states.capacity(h) - states.live(h)), from = u(states.live(h));
+    const std::size_t free = multistate::to_size(states.capacity(h) - states.live(h)),
+                      from = multistate::to_size(states.live(h));
     poison(where.k + from * where.k_stride, free * where.k_stride);
     poison(where.v + from * where.v_stride, free * where.v_stride);
   }
@@ -306,15 +308,16 @@ class follower {
   void prompt(int c) {
     if (fits(c)) now.what = "prompt", cycle(c, phase::prompt_end, false, c, true);
   }
-  bool fits(int c) const { return !has_no_budget<P> || model_.next - travelled_ + c <= who_->budget(0); }
+  bool fits(int c) const { return !has_no_budget<P> || model_.next - travelled_ + c <= decider_->budget(0); }
 
   void cycle(int c, phase when, bool hold, int accepted, bool one_shot = false, bool forgetful = false) {
     if (room_.undo > 0) before_ = model_;
     append(c, when, hold, one_shot);
     if (forgetful) {
-      if (who_->needs_rows()) promise(who_->reduce().fault == fault_kind::lane_not_observed, "rows are missing");
-      promise(who_->append(1).fault != fault_kind::none && who_->slots(0).empty(), "the cycle is not over");
-      who_->clear_fault();
+      if (decider_->needs_rows())
+        promise(decider_->reduce().fault == fault_kind::lane_not_observed, "rows are missing");
+      promise(decider_->append(1).fault != fault_kind::none && decider_->slots(0).empty(), "the cycle is not over");
+      decider_->clear_fault();
     }
     observe(c, hold);
     reduce(c, hold, accepted, one_shot);
@@ -330,21 +333,21 @@ class follower {
   }
 
   void append(int c, phase when, bool hold, bool one_shot) {
-    decider<P>& d = *who_;
+    decider<P>& d = *decider_;
     d.append(c, when, hold);
     if (!one_shot) execute(d.last());
     first_ = model_.next;
     model_.next += c;
     for (int i = 0; i < d.lanes(); ++i) {
-      known_lane& lane = model_.lanes[u(i)];
-      promise(d.slots(i).size() == u(c), "a slot for each token");
-      for (int j = 0; j < c; ++j) lane.states[u(lane.n++)] = {.at = first_ + j};
+      known_lane& lane = model_.lanes[multistate::to_size(i)];
+      promise(d.slots(i).size() == multistate::to_size(c), "a slot for each token");
+      for (int j = 0; j < c; ++j) lane.states[multistate::to_size(lane.n++)] = {.at = first_ + j};
     }
     float keys[2 * most_tokens], values[most_tokens];
     for (int layer = 0; layer < layers(); ++layer)
       for (int h = 0; h < where_.kv_heads; ++h) {
         const int i = d.lane_of(h);
-        known_lane& lane = model_.lanes[u(i)];
+        known_lane& lane = model_.lanes[multistate::to_size(i)];
         for (int j = 0; j < c; ++j) {
           keys[2 * j] = tag(first_ + j);
           keys[2 * j + 1] = static_cast<float>(h);
@@ -353,10 +356,10 @@ class follower {
             const float norm = static_cast<float>(mix(salt_ ^ static_cast<std::uint64_t>(first_ + j) * 31) % 7);
             const float key[2] = {norm, 0};
             d.enter(i, j, key, key, key);
-            lane.states[u(lane.n - c + j)].norm += norm;
+            lane.states[multistate::to_size(lane.n - c + j)].norm += norm;
           }
         }
-        if (!one_shot) states_[u(layer)].write(h, d.slots(i), keys, values, 2, 1);
+        if (!one_shot) states_[multistate::to_size(layer)].write(h, d.slots(i), keys, values, 2, 1);
       }
   }
 
@@ -369,33 +372,33 @@ class follower {
 
   /// Hands in rows in one of the forms that the policy takes, and notes them by state.
   void observe(int c, bool hold) {
-    decider<P>& d = *who_;
+    decider<P>& d = *decider_;
     for (int i = 0; i < d.lanes(); ++i)
-      for (int j = 0; j < c; ++j) seen_[u(i)][u(j)].fill(0);
+      for (int j = 0; j < c; ++j) seen_[multistate::to_size(i)][multistate::to_size(j)].fill(0);
     if (!any(rows_of(P::wants)) || (!d.needs_rows() && source_.one_in(2))) return;
     for (int layer = 0; layer < layers(); ++layer)
       for (int h = 0; h < where_.kv_heads; ++h) {
         const int i = d.lane_of(h), n = d.live(i), stride = n + 3;
-        const known_lane& lane = model_.lanes[u(i)];
+        const known_lane& lane = model_.lanes[multistate::to_size(i)];
         std::array<slot, most_states> order;
         d.rank_order(i, order);
-        rows_.assign(u(c * stride), std::numeric_limits<float>::quiet_NaN());
-        sum_.assign(u(n), 0.0f);
+        rows_.assign(multistate::to_size(c * stride), std::numeric_limits<float>::quiet_NaN());
+        sum_.assign(multistate::to_size(n), 0.0f);
         for (int j = 0; j < c; ++j)
           for (int k = 0; k < n; ++k) {
-            const position p = lane.states[u(k)].at;
+            const position p = lane.states[multistate::to_size(k)].at;
             const float w = p > first_ + j ? 0.0f : weight(p, first_ + j, h, layer);
-            seen_[u(i)][u(j)][u(k)] += double{w};
-            rows_[u(j * stride) + index(order[u(k)])] = w;
-            sum_[index(order[u(k)])] += w;
+            seen_[multistate::to_size(i)][multistate::to_size(j)][multistate::to_size(k)] += double{w};
+            rows_[multistate::to_size(j * stride) + index(order[multistate::to_size(k)])] = w;
+            sum_[index(order[multistate::to_size(k)])] += w;
           }
-        rows r{.data = rows_.data(), .stride = u(stride), .n = n, .queries = c};
+        rows r{.data = rows_.data(), .stride = multistate::to_size(stride), .n = n, .queries = c};
         const bool each = hold || any(P::wants & needs::each_row);
         if (!each && any(P::wants & needs::row_sum) && source_.one_in(2)) {
           r.data = sum_.data();
-          r.summed = true;
+          r.kind = rows_kind::sum;
         } else if (!each && any(P::wants & needs::last_row) && source_.one_in(2)) {
-          r.data = rows_.data() + u((c - 1) * stride);
+          r.data = rows_.data() + multistate::to_size((c - 1) * stride);
           r.queries = 1;
         }
         d.observe(i, r);
@@ -403,24 +406,25 @@ class follower {
   }
 
   void reduce(int c, bool hold, int accepted, bool one_shot) {
-    decider<P>& d = *who_;
+    decider<P>& d = *decider_;
     const decision& what = d.reduce(hold || source_.one_in(2) ? accepted : -1);
     promise(what.fault == fault_kind::none, "no fault");
     model_.next -= c - accepted;
     const bool due = model_.pending + accepted >= room_.every;
     for (int i = 0; i < d.lanes(); ++i) {
-      known_lane& lane = model_.lanes[u(i)];
+      known_lane& lane = model_.lanes[multistate::to_size(i)];
       lane.n -= c - accepted;
       std::array<position, most_states> gone;
       const int drop = accepted > 0 ? choose(i, accepted, due, gone) : 0;
-      const auto said = what.lanes[u(i)].dropped_positions;
-      promise(said.size() == u(drop) && std::equal(said.begin(), said.end(), gone.begin()), "what is dropped");
-      if (accepted > 0) compare_ranks(i, {gone.data(), u(drop)});
+      const auto said = what.lanes[multistate::to_size(i)].dropped_positions;
+      promise(said.size() == multistate::to_size(drop) && std::equal(said.begin(), said.end(), gone.begin()),
+              "what is dropped");
+      if (accepted > 0) compare_ranks(i, {gone.data(), multistate::to_size(drop)});
       const auto left = std::remove_if(lane.states.begin(), lane.states.begin() + lane.n, [&](const known_state& s) {
         return std::binary_search(gone.begin(), gone.begin() + drop, s.at);
       });
       lane.n = static_cast<int>(left - lane.states.begin());
-      promise(what.lanes[u(i)].live == lane.n, "live states of a decision");
+      promise(what.lanes[multistate::to_size(i)].live == lane.n, "live states of a decision");
     }
     model_.pending = due ? 0 : model_.pending + accepted;
     if (!one_shot) return execute(what);
@@ -429,16 +433,18 @@ class follower {
       for (int h = 0; h < where_.kv_heads; ++h) {
         for (int j = 0; j < c; ++j)
           keys[2 * j] = tag(j), keys[2 * j + 1] = static_cast<float>(h), values[j] = -keys[2 * j];
-        s.write_kept(h, what.lanes[u(d.lane_of(h))], d.positions(d.lane_of(h)), keys, values, 2, 1);
+        s.write_kept(h, what.lanes[multistate::to_size(d.lane_of(h))], d.positions(d.lane_of(h)), keys, values, 2, 1);
       }
   }
 
   /// The positions that the lane drops, increasing; returns how many. Adds the rows up first.
   int choose(int i, int accepted, bool due, std::array<position, most_states>& gone) {
-    known_lane& lane = model_.lanes[u(i)];
+    known_lane& lane = model_.lanes[multistate::to_size(i)];
     if constexpr (std::is_same_v<P, h2o>)
       for (int k = 0; k < lane.n; ++k)
-        for (int j = 0; j < accepted; ++j) lane.states[u(k)].sum += seen_[u(i)][u(j)][u(k)];
+        for (int j = 0; j < accepted; ++j)
+          lane.states[multistate::to_size(k)].sum +=
+              seen_[multistate::to_size(i)][multistate::to_size(j)][multistate::to_size(k)];
     const int drop = due ? std::max(0, lane.n - lane.budget) : 0;
     if (drop == 0) return 0;
     struct candidate {
@@ -453,39 +459,41 @@ class follower {
     int count = 0;
     const position newest = model_.next - 1;
     for (int k = 0; k < lane.n; ++k) {
-      const known_state& s = lane.states[u(k)];
+      const known_state& s = lane.states[multistate::to_size(k)];
       if (is_protected(settings_, model_, lane.budget, s.at, newest)) continue;
       float worth = 0;
-      if constexpr (std::is_same_v<P, tova>) worth = static_cast<float>(seen_[u(i)][u(accepted - 1)][u(k)]);
+      if constexpr (std::is_same_v<P, tova>)
+        worth = static_cast<float>(
+            seen_[multistate::to_size(i)][multistate::to_size(accepted - 1)][multistate::to_size(k)]);
       if constexpr (std::is_same_v<P, h2o>) {
         const position age = newest - s.at + 1;
         const position queries = room_.window > 0 ? std::min<position>(age, room_.window) : age;
         worth = static_cast<float>(s.sum) / (settings_.normalised ? static_cast<float>(queries) : 1.0f);
       }
       if constexpr (std::is_same_v<P, knorm>) worth = -s.norm;
-      if constexpr (std::is_same_v<P, multistate::random>) {
+      if constexpr (std::is_same_v<P, multistate::random_choice>) {
         const std::uint64_t draw =
             mix(mix(settings_.seed ^ mix(static_cast<std::uint64_t>(i))) ^ static_cast<std::uint64_t>(newest));
         worth = static_cast<float>(mix(draw ^ static_cast<std::uint64_t>(s.at)) >> 40);
       }
-      all[u(count++)] = {worth, s.at};
+      all[multistate::to_size(count++)] = {worth, s.at};
     }
     promise(count >= drop, "enough may go");
     std::sort(all.begin(), all.begin() + count);
-    for (int k = 0; k < drop; ++k) gone[u(k)] = all[u(k)].at;
+    for (int k = 0; k < drop; ++k) gone[multistate::to_size(k)] = all[multistate::to_size(k)].at;
     std::sort(gone.begin(), gone.begin() + drop);
     return drop;
   }
 
   /// kept_ranks() are those of the states before, less the dropped ones.
   void compare_ranks(int i, std::span<const position> gone) {
-    const known_lane& lane = model_.lanes[u(i)];
+    const known_lane& lane = model_.lanes[multistate::to_size(i)];
     std::array<rank_range, most_states> ranges;
-    const std::size_t count = who_->kept_ranks(i, ranges);
+    const std::size_t count = decider_->kept_ranks(i, ranges);
     std::size_t at = 0;
     int rank = count > 0 ? ranges[0].first : 0;
     for (int k = 0; k < lane.n; ++k) {
-      if (std::binary_search(gone.begin(), gone.end(), lane.states[u(k)].at)) continue;
+      if (std::binary_search(gone.begin(), gone.end(), lane.states[multistate::to_size(k)].at)) continue;
       while (at < count && rank == ranges[at].last) rank = ++at < count ? ranges[at].first : rank;
       promise(at < count && rank == k, "kept ranks");
       ++rank;
@@ -504,19 +512,21 @@ class follower {
     known_memory with = model_;
     bool fine = first >= 0 && last > first && model_.pin_count < decider<P>::max_pins;
     if (fine) {
-      with.pins[u(with.pin_count++)] = {first, last};
-      for (int i = 0; i < who_->lanes(); ++i) fine = fine && pins_fit(settings_, with, with.lanes[u(i)]);
+      with.pins[multistate::to_size(with.pin_count++)] = {first, last};
+      for (int i = 0; i < decider_->lanes(); ++i)
+        fine = fine && pins_fit(settings_, with, with.lanes[multistate::to_size(i)]);
     }
-    promise(who_->pin(first, last) == fine, "pins that fit are taken, no others");
+    promise(decider_->pin(first, last) == fine, "pins that fit are taken, no others");
     if (fine) model_ = with;
   }
 
   void unpin() {
     now.what = "unpin";
     position_range which{model_.next - source_.between(0, 20), model_.next};
-    if (model_.pin_count > 0 && source_.one_in(2)) which = model_.pins[u(source_.between(0, model_.pin_count - 1))];
+    if (model_.pin_count > 0 && source_.one_in(2))
+      which = model_.pins[multistate::to_size(source_.between(0, model_.pin_count - 1))];
     const auto end = model_.pins.begin() + model_.pin_count, found = std::find(model_.pins.begin(), end, which);
-    promise(who_->unpin(which.first, which.last) == (found != end), "unpin of what is pinned");
+    promise(decider_->unpin(which.first, which.last) == (found != end), "unpin of what is pinned");
     if (found == end) return;
     std::copy(found + 1, end, found);
     --model_.pin_count;
@@ -529,22 +539,23 @@ class follower {
     std::size_t cycles = 0;
     while (held < tokens && cycles < history_.size()) held += history_[history_.size() - ++cycles].first;
     const bool fine = tokens >= 1 && held == tokens;
-    promise(who_->can_undo(tokens) == fine && who_->undo(tokens) == fine, "undo of whole cycles");
+    promise(decider_->can_undo(tokens) == fine && decider_->undo(tokens) == fine, "undo of whole cycles");
     if (!fine) return;
     model_ = history_[history_.size() - cycles].second;
     history_.resize(history_.size() - cycles);
-    execute(who_->last());
+    execute(decider_->last());
   }
 
   void close() {
     now.what = "close";
-    execute(who_->close());
-    for (int i = 0; i < who_->lanes(); ++i) promise(who_->positions(i).size() == u(who_->live(i)), "no hole");
+    execute(decider_->close());
+    for (int i = 0; i < decider_->lanes(); ++i)
+      promise(decider_->positions(i).size() == multistate::to_size(decider_->live(i)), "no hole");
   }
 
   void restart() {
     now.what = "restart";
-    who_->restart(0);
+    decider_->restart(0);
     forget_all();
   }
 
@@ -558,26 +569,26 @@ class follower {
   void fork() {
     now.what = "fork";
     auto copy = decider<P>::make(settings_, where_, room_, budgets_).value();
-    promise(copy.copy_from(*who_) && saved(copy) == saved(*who_), "a fork is equal");
+    promise(copy.copy_from(*decider_) && saved(copy) == saved(*decider_), "a fork is equal");
     for (state_type& s : states_) {
       auto other = state_type::make(dims(), copy.plan()).value();
       promise(other.copy_from(s), "states fork");
       s = std::move(other);
     }
-    who_ = std::move(copy);
+    decider_ = std::move(copy);
   }
 
   void save_and_load() {
     now.what = "save and load";
     auto copy = decider<P>::make(settings_, where_, room_, budgets_).value();
-    const auto file = saved(*who_);
+    const auto file = saved(*decider_);
     promise(copy.load(file).code() == errc::ok && saved(copy) == file, "what is saved loads");
     for (state_type& s : states_) {
       auto other = state_type::make(dims(), copy.plan()).value();
       promise(other.load(saved(s), copy.last()).code() == errc::ok, "states load at the same moment");
       s = std::move(other);
     }
-    who_ = std::move(copy);
+    decider_ = std::move(copy);
     history_.clear();
   }
 
@@ -586,7 +597,7 @@ class follower {
     now.what = "travel";
     if (travelled_ > 0 || model_.pin_count > 0 || has_no_budget<P>) return;
     const position by = (source_.one_in(2) ? position{1} << 31 : position{1} << 32) - 12 - model_.next;
-    auto file = saved(*who_);
+    auto file = saved(*decider_);
     const auto add = [&](std::size_t at) {
       position p = 0;
       std::memcpy(&p, file.data() + at, sizeof p);
@@ -596,24 +607,26 @@ class follower {
     constexpr std::size_t next_at = 32, pins_at = next_at + 16;
     add(next_at);
     std::size_t at = pins_at + decider<P>::max_pins * sizeof(position_range);
-    for (int i = 0; i < who_->lanes(); ++i) {
-      const std::size_t slots = who_->positions(i).size(), live = u(who_->live(i));
+    for (int i = 0; i < decider_->lanes(); ++i) {
+      const std::size_t slots = decider_->positions(i).size(), live = multistate::to_size(decider_->live(i));
       at += 8;
       for (std::size_t s = 0; s < slots; ++s) add(at + s * sizeof(position));
-      at += slots * sizeof(position) + live * sizeof(std::uint32_t) + u(P::columns) * slots * sizeof(float);
+      at += slots * sizeof(position) + live * sizeof(std::uint32_t) +
+            multistate::to_size(P::columns) * slots * sizeof(float);
     }
-    promise(who_->load(file).code() == errc::ok, "positions may be large");
+    promise(decider_->load(file).code() == errc::ok, "positions may be large");
     travelled_ = by;
     model_.next += by;
-    for (int i = 0; i < who_->lanes(); ++i)
-      for (int k = 0; k < model_.lanes[u(i)].n; ++k) model_.lanes[u(i)].states[u(k)].at += by;
+    for (int i = 0; i < decider_->lanes(); ++i)
+      for (int k = 0; k < model_.lanes[multistate::to_size(i)].n; ++k)
+        model_.lanes[multistate::to_size(i)].states[multistate::to_size(k)].at += by;
     history_.clear();
   }
 
   template <policy Q>
   void take_over_from() {
     follower<Q, Source> other(source_);
-    if (!other.make(where_.kv_heads, who_->lanes()) || other.layers() != layers()) return;
+    if (!other.make(where_.kv_heads, decider_->lanes()) || other.layers() != layers()) return;
     other.has_nan_ = false;
     for (int t = source_.between(0, 12); t > 0; --t) {
       if (source_.one_in(6))
@@ -624,22 +637,22 @@ class follower {
     now.what = "take over";
     bool fine = true;
     int pending = 0;
-    for (int i = 0; i < who_->lanes(); ++i) {
-      known_lane lane = other.model_.lanes[u(i)];
-      const bool hole = other.who_->positions(i).size() > u(lane.n);
-      lane.budget = who_->budget(i);
+    for (int i = 0; i < decider_->lanes(); ++i) {
+      known_lane lane = other.model_.lanes[multistate::to_size(i)];
+      const bool hole = other.decider_->positions(i).size() > multistate::to_size(lane.n);
+      lane.budget = decider_->budget(i);
       fine = fine && lane.n <= lane.budget + room_.slack() && !(hole && room_.undo + room_.hold > 0);
       fine = fine && (other.model_.pin_count == 0 || pins_fit(settings_, other.model_, lane));
       pending = std::max(pending, lane.n - lane.budget);
     }
-    promise(who_->take_over(*other.who_) == fine, "taken over where it fits");
+    promise(decider_->take_over(*other.decider_) == fine, "taken over where it fits");
     if (!fine) return;
-    for (int i = 0; i < who_->lanes(); ++i) {
-      const int budget = model_.lanes[u(i)].budget;
-      model_.lanes[u(i)] = other.model_.lanes[u(i)];
-      model_.lanes[u(i)].budget = budget;
+    for (int i = 0; i < decider_->lanes(); ++i) {
+      const int budget = model_.lanes[multistate::to_size(i)].budget;
+      model_.lanes[multistate::to_size(i)] = other.model_.lanes[multistate::to_size(i)];
+      model_.lanes[multistate::to_size(i)].budget = budget;
       if constexpr (!std::is_same_v<P, Q>)
-        for (known_state& s : model_.lanes[u(i)].states) s.sum = 0, s.norm = 0;
+        for (known_state& s : model_.lanes[multistate::to_size(i)].states) s.sum = 0, s.norm = 0;
     }
     model_.next = other.model_.next;
     model_.pins = other.model_.pins;
@@ -652,8 +665,9 @@ class follower {
       for (int h = 0; h < where_.kv_heads; ++h) {
         for (int p = 0; p < most_states; ++p)
           keys[2 * p] = tag(p), keys[2 * p + 1] = static_cast<float>(h), values[p] = -keys[2 * p];
-        const int lane = who_->lane_of(h);
-        s.write_kept(h, who_->last().lanes[u(lane)], who_->positions(lane), keys, values, 2, 1);
+        const int lane = decider_->lane_of(h);
+        s.write_kept(h, decider_->last().lanes[multistate::to_size(lane)], decider_->positions(lane), keys, values, 2,
+                     1);
       }
   }
   void take_over() {
@@ -667,14 +681,14 @@ class follower {
       case 3:
         return take_over_from<knorm>();
       default:
-        return take_over_from<multistate::random>();
+        return take_over_from<multistate::random_choice>();
     }
   }
 
   /// What a caller may do wrong changes nothing, is named, and stays named until it is cleared.
   void mistake() {
     now.what = "mistake";
-    decider<P>& d = *who_;
+    decider<P>& d = *decider_;
     const std::uint64_t moment = d.moment();
     switch (source_.between(0, 3)) {
       case 0:
@@ -701,7 +715,7 @@ class follower {
   placement where_;
   limits room_;
   std::vector<int> budgets_;
-  std::optional<decider<P>> who_;
+  std::optional<decider<P>> decider_;
   std::vector<state_type> states_;  ///< of each layer at scope model, else one
   known_memory model_, before_;
   std::vector<std::pair<int, known_memory>> history_;  ///< tokens of a cycle, what there was before it
@@ -740,7 +754,7 @@ long run(Source& source, long most) {
     case 3:
       return run_of<knorm>(source, most);
     case 4:
-      return run_of<multistate::random>(source, most);
+      return run_of<multistate::random_choice>(source, most);
     default:
       return run_of<full>(source, most);
   }

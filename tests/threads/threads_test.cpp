@@ -1,6 +1,6 @@
 // What may run at the same time; built with -fsanitize=thread by the preset tsan.
 #include <multistate/model/decoder.hpp>
-#include <multistate/model/memory.hpp>
+#include <multistate/memory/memory.hpp>
 #include <multistate/multistate.hpp>
 
 #include <gtest/gtest.h>
@@ -19,7 +19,6 @@ namespace {
 using namespace multistate;
 using support::random_model;
 using support::thread_pool;
-using support::u;
 
 static_assert(executor<thread_pool>);
 
@@ -29,17 +28,18 @@ std::vector<float> run_layer(E* exec, int workers, std::uint64_t seed, int token
   const shape dims{.heads = 4, .kv_heads = 2, .dk = 8, .dv = 8};
   constexpr int chunk = 50;
   const h2o policy{.budget = 600};
-  auto who = decider<h2o>::make(policy, {.kv_heads = 2}, {.chunk = chunk}).value();
-  auto states = multi_state<f16>::make(dims, who.plan()).value();
-  const layer_of<h2o, multi_state<f16>> layer{&who, {&states, 1}};
+  auto decider = multistate::decider<h2o>::make(policy, {.kv_heads = 2}, {.chunk = chunk}).value();
+  auto states = multi_state<f16>::make(dims, decider.plan()).value();
+  const layer_of<h2o, multi_state<f16>> layer{&decider, {&states, 1}};
   const int most = policy.budget + chunk;
   std::vector<std::byte> scratch(step_scratch_bytes<h2o>(dims, 1, most, chunk)),
       attention_scratch(attend_scratch_bytes(dims, most, chunk, workers));
   const attention<E> attend{dims, {}, exec, attention_scratch};
   support::generator g(seed);
-  std::vector<float> q(u(chunk * 32)), k(u(chunk * 16)), v(u(chunk * 16)), out(u(chunk * 32)), all;
+  std::vector<float> q(multistate::to_size(chunk * 32)), k(multistate::to_size(chunk * 16)),
+      v(multistate::to_size(chunk * 16)), out(multistate::to_size(chunk * 32)), all;
   for (int t = 0; t < tokens; ++t) {
-    const int c = who.next_position() < policy.budget ? chunk : 1;
+    const int c = decider.next_position() < policy.budget ? chunk : 1;
     for (auto* x : {&q, &k, &v})
       for (float& e : *x) e = static_cast<float>(g.normal());
     const step_io io{.q = q.data(), .k = k.data(), .v = v.data(), .out = out.data(), .c = c};
@@ -72,7 +72,7 @@ TEST(threads, with_deciders_and_states_of_their_own_share_nothing) {
 
 TEST(threads, share_a_model) {
   const model_weights m = random_model({});
-  std::vector<std::vector<float>> logits(3, std::vector<float>(u(m.config.vocab)));
+  std::vector<std::vector<float>> logits(3, std::vector<float>(multistate::to_size(m.config.vocab)));
   std::vector<std::thread> threads;
   for (auto& mine : logits)
     threads.emplace_back([&m, &mine] {
@@ -92,7 +92,7 @@ TEST(threads, share_a_model) {
 /// Sequences join, fork and leave between calls that threads share; each gets what it would have got alone.
 TEST(threads, share_a_pool_of_sequences) {
   const model_weights m = random_model({});
-  const auto vocab = u(m.config.vocab);
+  const auto vocab = multistate::to_size(m.config.vocab);
   const auto setup = setup_for(m.config, {.chunk = 3, .undo = 2});
   thread_pool workers(4);
   auto together = decoder<thread_pool>::make(m, 15, workers).value();

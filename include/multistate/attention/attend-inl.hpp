@@ -17,10 +17,10 @@
 #include <string_view>
 #include <type_traits>
 
-#include <multistate/attention/executor.hpp>
+#include <multistate/util/executor.hpp>
 #include <multistate/attention/options.hpp>
 #include <multistate/attention/task-inl.hpp>
-#include <multistate/types/assert.hpp>
+#include <multistate/util/assert.hpp>
 #include <multistate/types/format.hpp>
 #include <multistate/types/shape.hpp>
 #include <multistate/types/task.hpp>
@@ -138,8 +138,8 @@ struct attention {
     MULTISTATE_ASSERT(options.sink_logits.empty() ||
                       options.sink_logits.size() == static_cast<std::size_t>(dims.heads));
     MULTISTATE_ASSERT(options.alibi.empty() || options.alibi.size() == static_cast<std::size_t>(dims.heads));
-    MULTISTATE_ASSERT(options.turning() == nullptr ||
-                      (task.kv.ranks.size() >= n && options.turning()->config().dim <= dims.dk));
+    MULTISTATE_ASSERT(options.rotation() == nullptr ||
+                      (task.kv.ranks.size() >= n && options.rotation()->config().dim <= dims.dk));
     MULTISTATE_ASSERT(options.in_cache == nullptr ||
                       (options.log == nullptr && options.in_cache->ranks() >= task.kv.n));
   }

@@ -5,7 +5,7 @@
 // would be another one in each unit with other flags.
 
 #include <multistate/attention/attend-inl.hpp>
-#include <multistate/attention/executor.hpp>
+#include <multistate/util/executor.hpp>
 #include <multistate/attention/options.hpp>
 
 namespace multistate {

@@ -9,9 +9,9 @@
 #include <string_view>
 #include <type_traits>
 
-#include <multistate/attention/executor.hpp>
+#include <multistate/util/executor.hpp>
 #include <multistate/attention/options.hpp>
-#include <multistate/types/assert.hpp>
+#include <multistate/util/assert.hpp>
 #include <multistate/types/format.hpp>
 #include <multistate/types/ids.hpp>
 #include <multistate/types/shape.hpp>

@@ -19,7 +19,7 @@
 
 #include <multistate/attention/elements-inl.hpp>
 #include <multistate/attention/options.hpp>
-#include <multistate/types/finite.hpp>
+#include <multistate/util/finite.hpp>
 #include <multistate/types/format.hpp>
 
 HWY_BEFORE_NAMESPACE();

@@ -25,7 +25,7 @@ struct attention_options {
                                             ///< whose cosines and sines are computed anew for every key read
 
   /// What turns keys and queries that come un-rotated; null: they come rotated.
-  const rope* turning() const noexcept { return in_cache != nullptr ? &in_cache->turning() : log; }
+  const rope* rotation() const noexcept { return in_cache != nullptr ? &in_cache->rotation() : log; }
 };
 
 /// The rows attention writes for what is wanted. Both the last row and the sum: only each row gives both.

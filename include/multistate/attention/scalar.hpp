@@ -10,7 +10,7 @@
 
 #include <multistate/attention/options.hpp>
 #include <multistate/rope/log_positions.hpp>
-#include <multistate/types/assert.hpp>
+#include <multistate/util/assert.hpp>
 #include <multistate/types/format.hpp>
 #include <multistate/types/ids.hpp>
 #include <multistate/types/shape.hpp>
@@ -37,8 +37,8 @@ struct scalar_attention {
   }
 
   /// Turns x [dk] to where it stands, from the frequencies rather than from floats.
-  void turn(std::vector<double>& x, double at) const {
-    const rope& r = *options.turning();
+  void rotate(std::vector<double>& x, double at) const {
+    const rope& r = *options.rotation();
     const std::size_t pairs = r.inv_freq().size();
     for (std::size_t i = 0; i < pairs; ++i) {
       const bool halves = r.config().pairing == rope_pairing::halves;
@@ -46,9 +46,9 @@ struct scalar_attention {
       double& b = x[halves ? pairs + i : 2 * i + 1];
       const double c = std::cos(at * r.inv_freq()[i]);
       const double s = std::sin(at * r.inv_freq()[i]);
-      const double turned = a * c - b * s;
+      const double rotated = a * c - b * s;
       b = b * c + a * s;
-      a = turned;
+      a = rotated;
     }
   }
 
@@ -84,7 +84,7 @@ struct scalar_attention {
         const std::size_t head = static_cast<std::size_t>(task.kv_head) * group + g;
         const float* given = task.q + j * task.q_stride + g * dk;
         std::vector<double> q(given, given + dk);
-        if (options.turning() != nullptr) turn(q, places[causal - 1]);
+        if (options.rotation() != nullptr) rotate(q, places[causal - 1]);
 
         std::vector<std::size_t> seen;
         std::vector<double> logits;
@@ -94,7 +94,7 @@ struct scalar_attention {
           if (options.window > 0 && task.kv.positions[s] <= own - options.window) continue;
           std::vector<double> k(dk);
           for (std::size_t i = 0; i < dk; ++i) k[i] = element<KeyFormat>(keys[s], i, dk);
-          if (options.turning() != nullptr) turn(k, places[task.kv.ranks[s]]);
+          if (options.rotation() != nullptr) rotate(k, places[task.kv.ranks[s]]);
           double logit = 0.0;
           for (std::size_t i = 0; i < dk; ++i) logit += q[i] * k[i];
           logit *= scale;

@@ -35,7 +35,7 @@ namespace HWY_NAMESPACE {
 namespace detail {
 
 /// Turns x [dk] in place; it was copied from the un-rotated vector just before. cos_sin [2][pairs].
-HWY_INLINE void turn(const rope_config& config, const float* HWY_RESTRICT cos_sin, float* HWY_RESTRICT x) {
+HWY_INLINE void rotate(const rope_config& config, const float* HWY_RESTRICT cos_sin, float* HWY_RESTRICT x) {
   const auto pairs = static_cast<std::size_t>(config.dim) / 2;
   const float* c = cos_sin;
   const float* s = cos_sin + pairs;
@@ -90,7 +90,7 @@ class task_attender {
         following_(task + 1 < call.tasks.size() ? &call.tasks[task + 1] : nullptr),
         dims_(call.dims),
         options_(call.options),
-        turning_(call.options.turning()),
+        rotation_(call.options.rotation()),
         rows_(call.rows),
         n_(static_cast<std::size_t>(task_.kv.n)),
         queries_(static_cast<std::size_t>(task_.queries)),
@@ -161,7 +161,7 @@ class task_attender {
   using stream = block_stream<KeyFormat, ValueFormat>;
   static constexpr std::size_t block_rows = rows_of_block<KeyFormat, ValueFormat>;
   static constexpr bool whole_keys = std::is_same_v<KeyFormat, i8>;  ///< stay so, unless they must be turned
-  bool rounds_queries() const noexcept { return whole_keys && turning_ == nullptr; }
+  bool rounds_queries() const noexcept { return whole_keys && rotation_ == nullptr; }
 
   position own(std::size_t j) const noexcept { return task_.first + static_cast<position>(j); }
   std::size_t causal(std::size_t j) const noexcept { return n_ - queries_ + j + 1; }
@@ -217,7 +217,7 @@ class task_attender {
       float* q = queries_at_ + c * dk_stride_;
       std::memcpy(q, task_.q + j * task_.q_stride + c % group_ * dk_, dk_ * sizeof(float));
       std::fill(q + dk_, q + dk_stride_, 0.0f);
-      if (turning_ != nullptr) turn(turning_->config(), angles_of(causal(j) - 1), q);
+      if (rotation_ != nullptr) rotate(rotation_->config(), angles_of(causal(j) - 1), q);
       if (rounds_queries())
         steps_[c] = round_query(q, dk_, scale_, rounded_ + c * rounded_stride(dk_));
       else
@@ -284,12 +284,12 @@ class task_attender {
     const row_fetcher<KeyFormat> fetcher(next);
     [[maybe_unused]] HWY_ALIGN float scales[block_rows];  // early: vectors are read of what is stored one by one
     if constexpr (is_scaled<KeyFormat>) row_scales<KeyFormat>(block, dk_, scales);
-    if (turning_ != nullptr || unpacks_keys(columns_)) {
+    if (rotation_ != nullptr || unpacks_keys(columns_)) {
       row_list floats;
       unpack_block<KeyFormat>(block, dk_, dk_stride_, floats);
-      if (turning_ != nullptr)
+      if (rotation_ != nullptr)
         for (std::size_t i = 0; i < block.count; ++i)
-          turn(turning_->config(), angles_of(task_.kv.ranks[slot_of(at + i)]), unpacked_ + i * dk_stride_);
+          rotate(rotation_->config(), angles_of(task_.kv.ranks[slot_of(at + i)]), unpacked_ + i * dk_stride_);
       dot_columns<f32>(queries_at_, dk_stride_, columns_, {floats.rows, block.count}, fetcher, dk_, logits, stride_);
       if constexpr (is_scaled<KeyFormat>)
         for (std::size_t c = 0; c < columns_; ++c) multiply(logits + c * stride_, scales, logits + c * stride_);
@@ -465,7 +465,7 @@ class task_attender {
   const attention_task* following_;
   const shape& dims_;
   const attention_options& options_;
-  const rope* turning_;  // null: keys and queries come rotated
+  const rope* rotation_;  // null: keys and queries come rotated
   needs rows_;
   std::size_t n_, queries_, group_, dk_, dv_;
   std::size_t dk_stride_;  // floats from one query or unpacked key to the next

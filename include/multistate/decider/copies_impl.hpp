@@ -3,8 +3,8 @@
 // Fork, hand-over, save and load of decider.hpp, which includes this file.
 
 #include <multistate/decider/decider.hpp>
-#include <multistate/types/bytes.hpp>
-#include <multistate/types/hash.hpp>
+#include <multistate/util/bytes.hpp>
+#include <multistate/util/hash.hpp>
 #include <multistate/types/save_header.hpp>
 
 namespace multistate {
@@ -65,7 +65,7 @@ void decider<P>::restart(int layer) noexcept {
   MULTISTATE_ASSERT(layer >= 0);
   where_.layer = layer;
   for (int i = 0; i < lanes_; ++i) {
-    lane_state& s = lane_[l(i)];
+    lane_state& s = lane_[to_size(i)];
     s.live = 0;
     s.hole = no_slot;
     s.oldest = s.newest = none;
@@ -82,11 +82,11 @@ template <policy Q>
 bool decider<P>::take_over(const decider<Q>& other) noexcept {
   if (other.open_ || other.fault_ != fault_kind::none) return false;
   if (lanes_ != other.lanes_ || where_.kv_heads != other.where_.kv_heads) return false;
-  const std::span<const position_range> pins(other.pin_, u(other.pins_));
+  const std::span<const position_range> pins(other.pin_, to_size(other.pins_));
   int pending = 0;
   for (int i = 0; i < lanes_; ++i) {
-    const lane_state& s = lane_[l(i)];
-    const auto& from = other.lane_[l(i)];
+    const lane_state& s = lane_[to_size(i)];
+    const auto& from = other.lane_[to_size(i)];
     if (from.live > s.budget + room_.slack() || (from.hole != no_slot && !keeps_holes())) return false;
     std::int64_t held = reserved(s, pins, other.next_position_);
     for (const position p : other.positions(i))
@@ -95,19 +95,19 @@ bool decider<P>::take_over(const decider<Q>& other) noexcept {
     if (from.live - s.budget > pending) pending = from.live - s.budget;
   }
   for (int i = 0; i < lanes_; ++i) {
-    lane_state& s = lane_[l(i)];
-    const auto& from = other.lane_[l(i)];
+    lane_state& s = lane_[to_size(i)];
+    const auto& from = other.lane_[to_size(i)];
     s.live = from.live;
     s.hole = from.hole;
     s.oldest = from.oldest;
     s.newest = from.newest;
-    for (std::size_t j = 0; j < u(extent(s)); ++j) {
+    for (std::size_t j = 0; j < to_size(extent(s)); ++j) {
       positions_[s.base + j] = other.positions_[from.base + j];
       order_[s.base + j] = {other.order_[from.base + j].next, other.order_[from.base + j].previous};
     }
     for (int c = 0; c < P::columns; ++c)
-      for (std::size_t j = 0; j < u(extent(s)); ++j) {
-        float& mine = columns_[P::columns * s.base + u(c) * u(s.capacity) + j];
+      for (std::size_t j = 0; j < to_size(extent(s)); ++j) {
+        float& mine = columns_[P::columns * s.base + to_size(c) * to_size(s.capacity) + j];
         if constexpr (std::is_same_v<P, Q>)
           mine = other.column(i, c)[j];
         else
@@ -130,15 +130,15 @@ std::size_t decider<P>::save_bytes() const noexcept {
   std::size_t bytes =
       detail::save_header_bytes + 2 * sizeof(std::uint64_t) + sizeof(position) + 2 * sizeof(std::int32_t) + sizeof pin_;
   for (int i = 0; i < lanes_; ++i)
-    bytes += sizeof(std::int32_t) + sizeof(slot) + lane_bytes(lane_[l(i)].live, lane_[l(i)].hole);
+    bytes += sizeof(std::int32_t) + sizeof(slot) + lane_bytes(lane_[to_size(i)].live, lane_[to_size(i)].hole);
   return bytes;
 }
 
 /// Positions by slot, slots by rank, columns.
 template <policy P>
 std::size_t decider<P>::lane_bytes(int live, slot hole) noexcept {
-  const std::size_t slots = u(live) + (hole == no_slot ? 0 : 1);
-  return slots * sizeof(position) + u(live) * sizeof(std::uint32_t) + u(P::columns) * slots * sizeof(float);
+  const std::size_t slots = to_size(live) + (hole == no_slot ? 0 : 1);
+  return slots * sizeof(position) + to_size(live) * sizeof(std::uint32_t) + to_size(P::columns) * slots * sizeof(float);
 }
 
 template <policy P>
@@ -153,7 +153,7 @@ void decider<P>::save(std::span<std::byte> out) const noexcept {
   to.put(std::int32_t{pins_});
   for (const auto& p : pin_) to.put(p);
   for (int i = 0; i < lanes_; ++i) {
-    const lane_state& s = lane_[l(i)];
+    const lane_state& s = lane_[to_size(i)];
     to.put(std::int32_t{s.live});
     to.put(s.hole);
     to.put(std::as_bytes(positions(i)));
@@ -164,12 +164,12 @@ void decider<P>::save(std::span<std::byte> out) const noexcept {
 
 template <policy P>
 error decider<P>::load(std::span<const std::byte> in) noexcept {
-  const auto broken = [](std::string_view what) {
-    return error(errc::bad_input, P::name, ": saved state can't be used: ", what);
+  const auto broken = [](std::string_view reason) {
+    return error(errc::bad_input, P::name, ": saved state can't be used: ", reason);
   };
   for (const bool commit : {false, true}) {  // read without touching anything, then again to take it over
     byte_reader from(in);
-    if (const error e = detail::take_save_header(from, detail::decider_save, P::name); e.code() != errc::ok) return e;
+    if (const error e = detail::take_save_header(from, detail::decider_save, P::name)) return e;
     if (from.get<std::uint64_t>() != fingerprint())
       return broken("it was made with another policy, other settings or sizes");
     const auto moment = from.get<std::uint64_t>();
@@ -194,20 +194,21 @@ error decider<P>::load(std::span<const std::byte> in) noexcept {
       forget_cycles();
     }
     for (int i = 0; i < lanes_; ++i) {
-      lane_state& s = lane_[l(i)];
+      lane_state& s = lane_[to_size(i)];
       const auto live = from.get<std::int32_t>();
       const auto hole = from.get<slot>();
       if (live < 0 || live > s.budget + pending) return broken("a lane holds more states than its budget");
       if (live > 0 && moment == 0) return broken("its moment is that of empty lanes");
-      if (hole != no_slot && (!keeps_holes() || index(hole) >= u(live))) return broken("a hole is out of range");
+      if (hole != no_slot && (!keeps_holes() || index(hole) >= to_size(live))) return broken("a hole is out of range");
       byte_reader lane(from.take(lane_bytes(live, hole)));
       if (from.failed()) return broken("it is cut short");
-      const std::size_t slots = u(live) + (hole == no_slot ? 0 : 1);
-      const auto positions = lane.take(slots * sizeof(position)), order = lane.take(u(live) * sizeof(std::uint32_t));
-      const std::span<const position_range> pinned_ranges(pin, u(pins));
+      const std::size_t slots = to_size(live) + (hole == no_slot ? 0 : 1);
+      const auto positions = lane.take(slots * sizeof(position)),
+                 order = lane.take(to_size(live) * sizeof(std::uint32_t));
+      const std::span<const position_range> pinned_ranges(pin, to_size(pins));
       std::int64_t held = reserved(s, pinned_ranges, next_position);
       position last = -1;
-      for (std::size_t rank = 0; rank < u(live); ++rank) {
+      for (std::size_t rank = 0; rank < to_size(live); ++rank) {
         const auto at = load_at<std::uint32_t>(order, rank * sizeof(std::uint32_t));
         if (at >= slots || slot{at} == hole) return broken("a slot is out of range");
         const auto p = load_at<position>(positions, at * sizeof(position));
@@ -220,15 +221,15 @@ error decider<P>::load(std::span<const std::byte> in) noexcept {
       s.live = live;
       s.hole = hole;
       s.oldest = s.newest = none;
-      for (std::size_t rank = 0; rank < u(live); ++rank) {
+      for (std::size_t rank = 0; rank < to_size(live); ++rank) {
         const auto at = load_at<std::uint32_t>(order, rank * sizeof(std::uint32_t));
         positions_[s.base + at] = load_at<position>(positions, at * sizeof(position));
         link_newest(s, at);
       }
       if (hole != no_slot) positions_[s.base + index(hole)] = -1;
-      for (std::size_t c = 0; c < u(P::columns); ++c)
+      for (std::size_t c = 0; c < to_size(P::columns); ++c)
         for (std::size_t j = 0; j < slots; ++j)
-          columns_[P::columns * s.base + c * u(s.capacity) + j] = lane.template get<float>();
+          columns_[P::columns * s.base + c * to_size(s.capacity) + j] = lane.template get<float>();
     }
     if (from.failed() || from.left() != 0) return broken(from.failed() ? "it is cut short" : "it is too long");
   }

@@ -4,11 +4,11 @@
 #include <multistate/policy/settings.hpp>
 #include <multistate/select/fold.hpp>
 #include <multistate/select/lowest.hpp>
-#include <multistate/types/buffer.hpp>
+#include <multistate/util/buffer.hpp>
 #include <multistate/types/decision.hpp>
 #include <multistate/types/error.hpp>
-#include <multistate/types/hash.hpp>
-#include <multistate/types/prefetch.hpp>
+#include <multistate/util/hash.hpp>
+#include <multistate/util/prefetch.hpp>
 
 namespace multistate {
 
@@ -44,7 +44,7 @@ class decider {
   const decision& append(int c, phase when = phase::decode, bool held = false) noexcept;
   /// Places of the appended tokens, oldest first.
   std::span<const slot> slots(int lane) const noexcept {
-    return fresh_.span(lane_[l(lane)].fresh, fault_ == fault_kind::none ? u(appended_) : 0);
+    return fresh_.span(lane_[to_size(lane)].fresh, fault_ == fault_kind::none ? to_size(appended_) : 0);
   }
   /// Hands key, value and query of appended token j of one KV head, in float32 and before storage, to a policy that
   /// asks; the key before its rotation where you have it, so that equal ones tie.
@@ -102,12 +102,12 @@ class decider {
   int lanes() const noexcept { return lanes_; }
   /// Which lane holds the states of a KV head.
   int lane_of(int kv_head) const noexcept { return multistate::lane_of(settings_.scope, kv_head); }
-  int budget(int lane) const noexcept { return lane_[l(lane)].budget; }
-  int capacity(int lane) const noexcept { return lane_[l(lane)].capacity; }
-  int live(int lane) const noexcept { return lane_[l(lane)].live; }
+  int budget(int lane) const noexcept { return lane_[to_size(lane)].budget; }
+  int capacity(int lane) const noexcept { return lane_[to_size(lane)].capacity; }
+  int live(int lane) const noexcept { return lane_[to_size(lane)].live; }
   /// [n] by slot; -1 at a hole.
   std::span<const position> positions(int lane) const noexcept {
-    return positions_.span(lane_[l(lane)].base, u(extent(lane_[l(lane)])));
+    return positions_.span(lane_[to_size(lane)].base, to_size(extent(lane_[to_size(lane)])));
   }
   /// The next token's.
   position next_position() const noexcept { return next_position_; }
@@ -123,8 +123,8 @@ class decider {
   std::size_t kept_ranks(int lane, std::span<rank_range> out) const noexcept;
   /// Policy memory column, [n] by slot.
   std::span<const float> column(int lane, int i) const noexcept {
-    const lane_state& s = lane_[l(lane)];
-    return columns_.span(P::columns * s.base + u(i) * u(s.capacity), u(extent(s)));
+    const lane_state& s = lane_[to_size(lane)];
+    return columns_.span(P::columns * s.base + to_size(i) * to_size(s.capacity), to_size(extent(s)));
   }
   /// All memory held, from make() on.
   std::size_t bytes() const noexcept {
@@ -174,16 +174,16 @@ class decider {
     std::uint32_t newest = none;
     int observations = 0;    ///< in this cycle
     int observed_heads = 0;  ///< of the rows that wait
-    bool judged = false;     ///< in this cycle
+    bool decided = false;    ///< in this cycle
     int chosen = 0;          ///< states that go: the first in dropped_
   };
   struct links {
     std::uint32_t next = none;
     std::uint32_t previous = none;
   };
-  /// How to reverse a drop (from aside to its slot, position and place in the list) or a move.
+  /// How to reverse a drop (from `parked` to its slot, position and place in the list) or a move.
   struct reversal {
-    move back;
+    slot_move back;
     position at = -1;
     std::uint32_t before = none;
   };
@@ -196,8 +196,6 @@ class decider {
     position_range pin[max_pins];
   };
 
-  static constexpr std::size_t u(int n) noexcept { return static_cast<std::size_t>(n); }
-  static constexpr std::size_t l(int lane) noexcept { return static_cast<std::size_t>(lane); }
   static constexpr std::uint32_t raw(slot s) noexcept { return static_cast<std::uint32_t>(s); }
   static constexpr int extent(const lane_state& s) noexcept { return s.live + (s.hole == no_slot ? 0 : 1); }
   static constexpr int waiting_rows(const limits& room) noexcept {
@@ -210,7 +208,7 @@ class decider {
   lane_ref view(int lane) noexcept;
   rows waiting(int lane, int accepted) noexcept;
   protection protected_in(const lane_state& s) const noexcept {
-    return {settings_.keeps(s.budget), next_position_ - 1, {pin_, u(pins_)}};
+    return {settings_.keeps(s.budget), next_position_ - 1, {pin_, to_size(pins_)}};
   }
   std::int64_t reserved(const lane_state& s, std::span<const position_range> pins, position next) const noexcept;
   bool counts_as_pinned(const lane_state& s, std::span<const position_range> pins, position p) const noexcept {
@@ -223,13 +221,13 @@ class decider {
   void report(int lane, int dropped, int moves) noexcept;
   /// Whether `tokens` more make a reduction.
   bool due(int tokens) const noexcept { return pending_ + tokens >= room_.every; }
-  void judge(int lane, const rows& r, int accepted) noexcept;
+  void decide(int lane, const rows& r, int accepted) noexcept;
   int choose(int lane, const rows& r, int drop) noexcept;
   void drop_chosen(int lane, int& moves) noexcept;
 
   /// Place of a cycle that can be taken back; one more than `undo`, for the cycle under way.
-  std::size_t ring(int age) const noexcept { return u((first_cycle_ + age) % (room_.undo + 1)); }
-  std::size_t journal_size() const noexcept { return room_.undo > 0 ? 2 * u(room_.undo + room_.slack()) : 0; }
+  std::size_t ring(int age) const noexcept { return to_size((first_cycle_ + age) % (room_.undo + 1)); }
+  std::size_t journal_size() const noexcept { return room_.undo > 0 ? 2 * to_size(room_.undo + room_.slack()) : 0; }
   fault_kind refusal(int lane, const rows& r, bool each, bool sum) const noexcept;
   fault_kind fault_or_order() const noexcept { return fault_ == fault_kind::none ? fault_kind::out_of_order : fault_; }
   /// How many cycles hold exactly `tokens`; 0: none do.
@@ -277,7 +275,7 @@ class decider {
   buffer<slot> fresh_;          ///< [lane][chunk or prompt]
   buffer<slot> dropped_;        ///< [lane][most dropped at once]
   buffer<position> dropped_positions_;
-  buffer<move> moves_;  ///< [lane][most moves at once]
+  buffer<slot_move> moves_;  ///< [lane][most moves at once]
   buffer<lane_decision> lane_decisions_;
   decision decision_;
 
@@ -291,7 +289,7 @@ class decider {
   buffer<int> operations_;          ///< [cycle][lane] in the journal
   buffer<float> old_columns_;       ///< [cycle][lane][column][slot]
   buffer<reversal> journal_;        ///< [lane][operation], a ring
-  buffer<move> undo_moves_;         ///< [lane][operation]
+  buffer<slot_move> undo_moves_;    ///< [lane][operation]
 };
 
 }  // namespace multistate

@@ -29,19 +29,19 @@ result<decider<P>> decider<P>::make(const P& settings, const placement& where, c
   d.where_ = where;
   d.room_ = room;
   d.lanes_ = lanes_of(settings.scope, where.kv_heads);
-  if (!lane_budgets.empty() && lane_budgets.size() != u(d.lanes_))
+  if (!lane_budgets.empty() && lane_budgets.size() != to_size(d.lanes_))
     return error(errc::bad_budget, P::name, ": needs one budget for each of ", d.lanes_, " lanes; got ",
                  lane_budgets.size());
-  if (!d.lane_.allocate(u(d.lanes_)) || !d.budgets_.allocate(u(d.lanes_)))
+  if (!d.lane_.allocate(to_size(d.lanes_)) || !d.budgets_.allocate(to_size(d.lanes_)))
     return error(errc::out_of_memory, "decider: no memory for ", d.lanes_, " lanes");
 
   std::size_t slots = 0, drops = 0, fresh = 0, journal = 0, largest = 0;
   const int most_fresh = room.chunk > room.prompt ? room.chunk : room.prompt;
   for (int i = 0; i < d.lanes_; ++i) {
-    const int budget = lane_budgets.empty() ? settings.budget : lane_budgets[u(i)];
-    if (const error e = check_settings(settings, budget); e.code() != errc::ok) return e;
-    lane_state& s = d.lane_[u(i)];
-    s.budget = d.budgets_[u(i)] = budget;
+    const int budget = lane_budgets.empty() ? settings.budget : lane_budgets[to_size(i)];
+    if (const error e = check_settings(settings, budget)) return e;
+    lane_state& s = d.lane_[to_size(i)];
+    s.budget = d.budgets_[to_size(i)] = budget;
     s.capacity = budget + room.slack() + room.chunk;
     if (s.capacity < room.prompt) s.capacity = room.prompt;
     s.base = slots;
@@ -49,21 +49,21 @@ result<decider<P>> decider<P>::make(const P& settings, const placement& where, c
     s.drops = drops;
     s.snapshot = d.snapshot_slots_;
     s.journal = journal;
-    slots += u(s.capacity);
-    fresh += u(most_fresh);
-    drops += u(s.capacity - budget) + 1;
-    d.snapshot_slots_ += u(budget + room.slack());
+    slots += to_size(s.capacity);
+    fresh += to_size(most_fresh);
+    drops += to_size(s.capacity - budget) + 1;
+    d.snapshot_slots_ += to_size(budget + room.slack());
     journal += d.journal_size();
-    if (u(s.capacity) > largest) largest = u(s.capacity);
+    if (to_size(s.capacity) > largest) largest = to_size(s.capacity);
   }
-  const std::size_t cycles = room.undo > 0 ? u(room.undo) + 1 : 0, columns = u(P::columns);
-  const bool enough = d.positions_.allocate(slots) && d.columns_.allocate(columns * slots) &&
-                      d.order_.allocate(slots) && (!sees_rows || d.waiting_.allocate(u(waiting_rows(room)) * slots)) &&
-                      d.scratch_.allocate(largest) && d.fresh_.allocate(fresh) && d.dropped_.allocate(drops) &&
-                      d.dropped_positions_.allocate(drops) && d.moves_.allocate(drops) &&
-                      d.undo_moves_.allocate(journal) && d.lane_decisions_.allocate(u(d.lanes_)) &&
-                      d.cycle_marks_.allocate(cycles) && d.operations_.allocate(cycles * u(d.lanes_)) &&
-                      d.old_columns_.allocate(cycles * columns * d.snapshot_slots_) && d.journal_.allocate(journal);
+  const std::size_t cycles = room.undo > 0 ? to_size(room.undo) + 1 : 0, columns = to_size(P::columns);
+  const bool enough =
+      d.positions_.allocate(slots) && d.columns_.allocate(columns * slots) && d.order_.allocate(slots) &&
+      (!sees_rows || d.waiting_.allocate(to_size(waiting_rows(room)) * slots)) && d.scratch_.allocate(largest) &&
+      d.fresh_.allocate(fresh) && d.dropped_.allocate(drops) && d.dropped_positions_.allocate(drops) &&
+      d.moves_.allocate(drops) && d.undo_moves_.allocate(journal) && d.lane_decisions_.allocate(to_size(d.lanes_)) &&
+      d.cycle_marks_.allocate(cycles) && d.operations_.allocate(cycles * to_size(d.lanes_)) &&
+      d.old_columns_.allocate(cycles * columns * d.snapshot_slots_) && d.journal_.allocate(journal);
   if (!enough) return error(errc::out_of_memory, "decider: no memory for ", slots, " slots");
   d.settle();
   return d;
@@ -77,8 +77,8 @@ void decider<P>::settle() noexcept {
 
 template <policy P>
 lane_ref decider<P>::view(int lane) noexcept {
-  const lane_state& s = lane_[l(lane)];
-  const std::size_t n = u(s.live);
+  const lane_state& s = lane_[to_size(lane)];
+  const std::size_t n = to_size(s.live);
   return {.positions = positions_.span(s.base, n),
           .now = next_position_ - 1,
           .when = phase_,
@@ -86,8 +86,8 @@ lane_ref decider<P>::view(int lane) noexcept {
           .lane = lane,
           .budget = s.budget,
           .window = room_.window,
-          .columns = columns_.span(P::columns * s.base, u(P::columns) * u(s.capacity)),
-          .column_stride = u(s.capacity),
+          .columns = columns_.span(P::columns * s.base, to_size(P::columns) * to_size(s.capacity)),
+          .column_stride = to_size(s.capacity),
           .scratch = scratch_.span(0, n)};
 }
 
@@ -111,7 +111,7 @@ void decider<P>::relocate(lane_state& s, std::uint32_t from, std::uint32_t to) n
   positions_[s.base + to] = positions_[s.base + from];
   positions_[s.base + from] = -1;
   for (int c = 0; c < P::columns; ++c) {
-    const std::size_t column = P::columns * s.base + u(c) * u(s.capacity);
+    const std::size_t column = P::columns * s.base + to_size(c) * to_size(s.capacity);
     columns_[column + to] = columns_[column + from];
   }
   const auto [after, before] = order_[s.base + to] = order_[s.base + from];
@@ -124,20 +124,20 @@ void decider<P>::close_hole(lane_state& s, int& moves) noexcept {
   if (s.hole == no_slot) return;
   const auto top = static_cast<std::uint32_t>(s.live);
   relocate(s, top, raw(s.hole));
-  moves_[s.drops + u(moves++)] = {slot{top}, s.hole};
+  moves_[s.drops + to_size(moves++)] = {slot{top}, s.hole};
   s.hole = no_slot;
 }
 
 template <policy P>
 void decider<P>::report(int lane, int dropped, int moves) noexcept {
-  const lane_state& s = lane_[l(lane)];
-  lane_decisions_[l(lane)] = {.dropped = dropped_.span(s.drops, u(dropped)),
-                              .dropped_positions = dropped_positions_.span(s.drops, u(dropped)),
-                              .moves = moves_.span(s.drops, u(moves)),
-                              .live = s.live,
-                              .hole = s.hole,
-                              .before = before_,
-                              .moment = moment_};
+  const lane_state& s = lane_[to_size(lane)];
+  lane_decisions_[to_size(lane)] = {.dropped = dropped_.span(s.drops, to_size(dropped)),
+                                    .dropped_positions = dropped_positions_.span(s.drops, to_size(dropped)),
+                                    .moves = moves_.span(s.drops, to_size(moves)),
+                                    .live = s.live,
+                                    .hole = s.hole,
+                                    .before = before_,
+                                    .moment = moment_};
   decision_ = {lane_decisions_.span(0, lane_decisions_.size()), fault_};
 }
 
@@ -165,10 +165,10 @@ const decision& decider<P>::close() noexcept {
   before_ = asked_moment();
   const std::uint64_t closed = mix(moment_ + 1);
   for (int i = 0; i < lanes_; ++i)
-    if (lane_[l(i)].hole != no_slot) moment_ = closed;
+    if (lane_[to_size(i)].hole != no_slot) moment_ = closed;
   for (int i = 0; i < lanes_; ++i) {
     int moves = 0;
-    close_hole(lane_[l(i)], moves);
+    close_hole(lane_[to_size(i)], moves);
     report(i, 0, moves);
   }
   return decision_;
@@ -187,9 +187,9 @@ const decision& decider<P>::append(int c, phase when, bool held) noexcept {
   appended_ = c;
   phase_ = when;
   for (int i = 0; i < lanes_; ++i) {
-    lane_state& s = lane_[l(i)];
+    lane_state& s = lane_[to_size(i)];
     s.observations = s.observed_heads = 0;
-    s.judged = false;
+    s.decided = false;
     s.chosen = 0;
     int moves = 0;
     if (c > 1) close_hole(s, moves);
@@ -197,9 +197,9 @@ const decision& decider<P>::append(int c, phase when, bool held) noexcept {
       const std::uint32_t at = s.hole == no_slot ? static_cast<std::uint32_t>(s.live) : raw(s.hole);
       s.hole = no_slot;
       ++s.live;
-      fresh_[s.fresh + u(j)] = slot{at};
+      fresh_[s.fresh + to_size(j)] = slot{at};
       positions_[s.base + at] = next_position_ + j;
-      for (int k = 0; k < P::columns; ++k) columns_[P::columns * s.base + u(k) * u(s.capacity) + at] = 0.0f;
+      for (int k = 0; k < P::columns; ++k) columns_[P::columns * s.base + to_size(k) * to_size(s.capacity) + at] = 0.0f;
       link_newest(s, at);
     }
     report(i, 0, moves);
@@ -214,7 +214,7 @@ void decider<P>::enter(int lane, int j, std::span<const float> key, std::span<co
   if constexpr (enters<P>) {
     if (fault_ != fault_kind::none) return;
     MULTISTATE_ASSERT(open_ && j >= 0 && j < appended_);
-    settings_.enter(view(lane), slots(lane)[u(j)], key, value, query);
+    settings_.enter(view(lane), slots(lane)[to_size(j)], key, value, query);
   }
 }
 
@@ -236,8 +236,8 @@ fault_kind decider<P>::refusal(int lane, const rows& r, bool each, bool sum) con
   if (lane < 0 || lane >= lanes_ || r.n != live(lane) || r.queries < 1 || r.queries > appended_)
     return fault_kind::wrong_row;
   if ((each || sum) && r.queries != appended_) return fault_kind::wrong_row;
-  if (!sum && r.summed && r.queries > 1) return fault_kind::wrong_row;  // a sum does not hold the last query's row
-  return lane_[l(lane)].judged ? fault_kind::lane_observed_twice : fault_kind::none;
+  if (r.queries > 1 && r.kind == (sum ? rows_kind::last : rows_kind::sum)) return fault_kind::wrong_row;
+  return lane_[to_size(lane)].decided ? fault_kind::lane_observed_twice : fault_kind::none;
 }
 
 template <policy P>
@@ -246,17 +246,22 @@ void decider<P>::observe(int lane, const rows& r) noexcept {
     if (fault_ != fault_kind::none) return;
     const bool each = held_ || any(P::wants & needs::each_row), sum = !each && any(P::wants & needs::row_sum);
     if (const fault_kind why = refusal(lane, r, each, sum); why != fault_kind::none) return void(fail(why));
-    lane_state& s = lane_[l(lane)];
+    lane_state& s = lane_[to_size(lane)];
     const bool first = s.observations++ == 0;
-    const std::size_t n = u(r.n), stride = u(s.capacity);
-    const std::size_t at = u(waiting_rows(room_)) * s.base;
+    const std::size_t n = to_size(r.n), stride = to_size(s.capacity);
+    const std::size_t at = to_size(waiting_rows(room_)) * s.base;
     s.observed_heads += r.heads;
     // A lane of one KV head gets no other row: this one need not be copied to wait.
-    if (settings_.scope == scope_kind::head && !each && (!sum || r.summed || r.queries == 1))
-      return judge(lane, {.data = r.last().data(), .n = r.n, .queries = appended_, .heads = r.heads, .summed = true},
-                   appended_);
+    if (settings_.scope == scope_kind::head && !each && (!sum || r.kind == rows_kind::sum || r.queries == 1))
+      return decide(lane,
+                    {.data = r.last().data(),
+                     .n = r.n,
+                     .queries = appended_,
+                     .heads = r.heads,
+                     .kind = sum ? rows_kind::sum : rows_kind::last},
+                    appended_);
     if (each) {
-      for (int j = 0; j < r.queries; ++j) fold(waiting_.span(at + u(j) * stride, n), r.row(j), first);
+      for (int j = 0; j < r.queries; ++j) fold(waiting_.span(at + to_size(j) * stride, n), r.row(j), first);
     } else if (sum) {
       fold_sum(waiting_.span(at, n), r, first);
     } else {
@@ -270,27 +275,30 @@ template <policy P>
 rows decider<P>::waiting(int lane, int accepted) noexcept {
   rows r;
   if constexpr (sees_rows) {
-    const lane_state& s = lane_[l(lane)];
-    const std::size_t stride = u(s.capacity);
-    const std::size_t at = u(waiting_rows(room_)) * s.base;
+    const lane_state& s = lane_[to_size(lane)];
+    const std::size_t stride = to_size(s.capacity);
+    const std::size_t at = to_size(waiting_rows(room_)) * s.base;
     r = {.data = waiting_.data() + at,
          .stride = stride,
          .n = s.live,
          .queries = accepted,
          .heads = s.observed_heads,
-         .summed = false};
+         .kind = rows_kind::each};
     if (any(P::wants & needs::each_row)) return r;
-    if (held_ && any(P::wants & needs::row_sum)) fold_sum(waiting_.span(at, u(s.live)), r, true);
-    if (!held_ || any(P::wants & needs::row_sum)) r.summed = true;
+    if (held_ && any(P::wants & needs::row_sum)) fold_sum(waiting_.span(at, to_size(s.live)), r, true);
+    if (any(P::wants & needs::row_sum))
+      r.kind = rows_kind::sum;
+    else if (!held_)
+      r.kind = rows_kind::last;
   }
   return r;
 }
 
 /// Lets the policy look at the rows of a cycle and chooses what goes. Once a cycle.
 template <policy P>
-void decider<P>::judge(int lane, const rows& r, int accepted) noexcept {
-  lane_state& s = lane_[l(lane)];
-  s.judged = true;
+void decider<P>::decide(int lane, const rows& r, int accepted) noexcept {
+  lane_state& s = lane_[to_size(lane)];
+  s.decided = true;
   const int drop = due(accepted) && s.live > s.budget ? s.live - s.budget : 0;
   // A lane lies as far away as its states: what is read next is fetched meanwhile.
   if constexpr (observes<P>) {
@@ -305,8 +313,8 @@ void decider<P>::judge(int lane, const rows& r, int accepted) noexcept {
 /// Fills dropped_ of the lane by increasing position.
 template <policy P>
 int decider<P>::choose(int lane, const rows& r, int drop) noexcept {
-  const lane_state& s = lane_[l(lane)];
-  const auto out = dropped_.span(s.drops, u(drop));
+  const lane_state& s = lane_[to_size(lane)];
+  const auto out = dropped_.span(s.drops, to_size(drop));
   const protection kept = protected_in(s);
   if constexpr (scores<P>) {
     const lane_ref all = view(lane);
@@ -314,7 +322,7 @@ int decider<P>::choose(int lane, const rows& r, int drop) noexcept {
   } else {
     int taken = 0;
     for (std::uint32_t at = s.oldest; at != none && taken < drop; at = order_[s.base + at].next)
-      if (!kept.covers(positions_[s.base + at])) out[u(taken++)] = slot{at};
+      if (!kept.covers(positions_[s.base + at])) out[to_size(taken++)] = slot{at};
     return taken;
   }
 }
@@ -322,12 +330,12 @@ int decider<P>::choose(int lane, const rows& r, int drop) noexcept {
 /// Removes the chosen states; the live slots are dense afterwards, or one hole waits for the next token.
 template <policy P>
 void decider<P>::drop_chosen(int lane, int& moves) noexcept {
-  lane_state& s = lane_[l(lane)];
+  lane_state& s = lane_[to_size(lane)];
   const int drop = s.chosen;
   for (int i = 0; i < drop; ++i) {
-    const std::uint32_t at = raw(dropped_[s.drops + u(i)]);
-    dropped_positions_[s.drops + u(i)] = positions_[s.base + at];
-    if (room_.undo > 0) note(lane, {{aside, slot{at}}, positions_[s.base + at], order_[s.base + at].previous});
+    const std::uint32_t at = raw(dropped_[s.drops + to_size(i)]);
+    dropped_positions_[s.drops + to_size(i)] = positions_[s.base + at];
+    if (room_.undo > 0) note(lane, {{parked, slot{at}}, positions_[s.base + at], order_[s.base + at].previous});
     positions_[s.base + at] = -1;
     unlink(s, at);
   }
@@ -339,12 +347,12 @@ void decider<P>::drop_chosen(int lane, int& moves) noexcept {
   }
   auto from = static_cast<std::uint32_t>(top);
   for (int i = 0; i < drop; ++i) {
-    const slot to = dropped_[s.drops + u(i)];
+    const slot to = dropped_[s.drops + to_size(i)];
     if (raw(to) >= static_cast<std::uint32_t>(s.live)) continue;
     do --from;
     while (positions_[s.base + from] < 0);
     relocate(s, from, raw(to));
-    moves_[s.drops + u(moves++)] = {slot{from}, to};
+    moves_[s.drops + to_size(moves++)] = {slot{from}, to};
     if (room_.undo > 0) note(lane, {{to, slot{from}}});
   }
 }
@@ -356,7 +364,7 @@ const decision& decider<P>::reduce(int accepted) noexcept {
   if (accepted > appended_ || (accepted < appended_ && !held_)) return fail(fault_kind::wrong_count);
   const bool rows_matter = accepted > 0 && needs_rows();
   for (int i = 0; rows_matter && i < lanes_; ++i)
-    if (const int seen = lane_[l(i)].observations;
+    if (const int seen = lane_[to_size(i)].observations;
         seen == 0 || (settings_.scope == scope_kind::model && seen % where_.layers != 0))
       return fail(fault_kind::lane_not_observed);
   open_ = false;
@@ -364,7 +372,7 @@ const decision& decider<P>::reduce(int accepted) noexcept {
   before_ = moment_;
   std::uint64_t gone = 0;
   for (int i = 0; i < lanes_; ++i) {
-    lane_state& s = lane_[l(i)];
+    lane_state& s = lane_[to_size(i)];
     for (int j = appended_; j > accepted; --j) {  // no holes where tokens can be refused: they lie on top
       const std::uint32_t at = static_cast<std::uint32_t>(--s.live);
       unlink(s, at);
@@ -372,11 +380,11 @@ const decision& decider<P>::reduce(int accepted) noexcept {
     }
     int moves = 0;
     if (accepted > 0) {
-      if (!s.judged) judge(i, rows_matter ? waiting(i, accepted) : rows{}, accepted);
+      if (!s.decided) decide(i, rows_matter ? waiting(i, accepted) : rows{}, accepted);
       drop_chosen(i, moves);
     }
     report(i, s.chosen, moves);
-    for (const position p : lane_decisions_[l(i)].dropped_positions)
+    for (const position p : lane_decisions_[to_size(i)].dropped_positions)
       gone += mix(static_cast<std::uint64_t>(p) ^ static_cast<std::uint64_t>(i) << 56);
   }
   moment_ = accepted == 0 ? cycle_moment_ : mix(cycle_moment_ ^ mix(gone + static_cast<std::uint64_t>(accepted)));
@@ -411,9 +419,9 @@ bool decider<P>::pin(position first, position last) noexcept {
   if (open_ || fault_ != fault_kind::none) return false;
   if (first < 0 || last <= first || pins_ == max_pins) return false;
   pin_[pins_] = {first, last};
-  const std::span<const position_range> pins(pin_, u(pins_ + 1));
+  const std::span<const position_range> pins(pin_, to_size(pins_ + 1));
   for (int i = 0; i < lanes_; ++i) {
-    const lane_state& s = lane_[l(i)];
+    const lane_state& s = lane_[to_size(i)];
     std::int64_t held = reserved(s, pins, next_position_);
     for (std::uint32_t at = s.oldest; at != none; at = order_[s.base + at].next)
       held += counts_as_pinned(s, pins, positions_[s.base + at]) ? 1 : 0;
@@ -440,7 +448,7 @@ bool decider<P>::unpin(position first, position last) noexcept {
 
 template <policy P>
 std::size_t decider<P>::rank_order(int lane, std::span<slot> out) const noexcept {
-  const lane_state& s = lane_[l(lane)];
+  const lane_state& s = lane_[to_size(lane)];
   std::size_t rank = 0;
   for (std::uint32_t at = s.oldest; at != none; at = order_[s.base + at].next, ++rank)
     if (rank < out.size()) out[rank] = slot{at};
@@ -449,15 +457,15 @@ std::size_t decider<P>::rank_order(int lane, std::span<slot> out) const noexcept
 
 template <policy P>
 void decider<P>::ranks(int lane, std::span<std::uint32_t> by_slot) const noexcept {
-  const lane_state& s = lane_[l(lane)];
-  MULTISTATE_ASSERT(by_slot.size() >= u(extent(s)));
+  const lane_state& s = lane_[to_size(lane)];
+  MULTISTATE_ASSERT(by_slot.size() >= to_size(extent(s)));
   std::uint32_t rank = 0;
   for (std::uint32_t at = s.oldest; at != none; at = order_[s.base + at].next) by_slot[at] = rank++;
 }
 
 template <policy P>
 std::size_t decider<P>::kept_ranges(int lane, std::span<position_range> out) const noexcept {
-  const lane_state& s = lane_[l(lane)];
+  const lane_state& s = lane_[to_size(lane)];
   std::size_t count = 0;
   position last = -1;
   for (std::uint32_t at = s.oldest; at != none; at = order_[s.base + at].next) {
@@ -474,8 +482,8 @@ std::size_t decider<P>::kept_ranges(int lane, std::span<position_range> out) con
 
 template <policy P>
 std::size_t decider<P>::kept_ranks(int lane, std::span<rank_range> out) const noexcept {
-  const lane_state& s = lane_[l(lane)];
-  const auto gone = lane_decisions_[l(lane)].dropped_positions;
+  const lane_state& s = lane_[to_size(lane)];
+  const auto gone = lane_decisions_[to_size(lane)].dropped_positions;
   std::size_t count = 0, skipped = 0;
   int rank = 0, last = -1;
   for (std::uint32_t at = s.oldest; at != none; at = order_[s.base + at].next, ++rank) {

@@ -15,21 +15,21 @@ void decider<P>::begin_cycle() noexcept {
   mark.moment = moment_;
   for (int i = 0; i < max_pins; ++i) mark.pin[i] = pin_[i];
   for (int i = 0; i < lanes_; ++i) {
-    const lane_state& s = lane_[l(i)];
-    operations_[at * u(lanes_) + u(i)] = 0;
-    const std::size_t to = P::columns * (at * snapshot_slots_ + s.snapshot), width = u(s.budget + room_.slack());
-    for (std::size_t c = 0; c < u(P::columns); ++c)
-      for (std::size_t j = 0; j < u(s.live); ++j)
-        old_columns_[to + c * width + j] = columns_[P::columns * s.base + c * u(s.capacity) + j];
+    const lane_state& s = lane_[to_size(i)];
+    operations_[at * to_size(lanes_) + to_size(i)] = 0;
+    const std::size_t to = P::columns * (at * snapshot_slots_ + s.snapshot), width = to_size(s.budget + room_.slack());
+    for (std::size_t c = 0; c < to_size(P::columns); ++c)
+      for (std::size_t j = 0; j < to_size(s.live); ++j)
+        old_columns_[to + c * width + j] = columns_[P::columns * s.base + c * to_size(s.capacity) + j];
   }
 }
 
 template <policy P>
 void decider<P>::note(int lane, const reversal& how) noexcept {
-  lane_state& s = lane_[l(lane)];
+  lane_state& s = lane_[to_size(lane)];
   journal_[s.journal + s.journal_end] = how;
   s.journal_end = (s.journal_end + 1) % journal_size();
-  ++operations_[ring(cycles_) * u(lanes_) + u(lane)];
+  ++operations_[ring(cycles_) * to_size(lanes_) + to_size(lane)];
 }
 
 /// Makes a cycle one that can be taken back, and lets go of the oldest ones that no longer can.
@@ -48,9 +48,9 @@ void decider<P>::end_cycle(int accepted) noexcept {
 
 template <policy P>
 void decider<P>::reverse(int lane, const reversal& how) noexcept {
-  lane_state& s = lane_[l(lane)];
+  lane_state& s = lane_[to_size(lane)];
   const std::uint32_t to = raw(how.back.to);
-  if (how.back.from != aside) return relocate(s, raw(how.back.from), to);
+  if (how.back.from != parked) return relocate(s, raw(how.back.from), to);
   const std::uint32_t after = how.before == none ? s.oldest : order_[s.base + how.before].next;
   positions_[s.base + to] = how.at;
   order_[s.base + to] = {after, how.before};
@@ -75,26 +75,27 @@ bool decider<P>::undo(int tokens) noexcept {
   moment_ = cycle_marks_[ring(cycles_ - cycles)].moment;
   const std::size_t first = ring(cycles_ - cycles);
   for (int i = 0; i < lanes_; ++i) {
-    lane_state& s = lane_[l(i)];
+    lane_state& s = lane_[to_size(i)];
     int moves = 0;
     for (int c = cycles_ - 1; c >= cycles_ - cycles; --c) {
-      for (int o = operations_[ring(c) * u(lanes_) + u(i)]; o > 0; --o) {
+      for (int o = operations_[ring(c) * to_size(lanes_) + to_size(i)]; o > 0; --o) {
         s.journal_end = (s.journal_end == 0 ? journal_size() : s.journal_end) - 1;
         const reversal& how = journal_[s.journal + s.journal_end];
         reverse(i, how);
-        undo_moves_[s.journal + u(moves++)] = how.back;
+        undo_moves_[s.journal + to_size(moves++)] = how.back;
       }
       for (int j = cycle_marks_[ring(c)].tokens; j > 0; --j) {  // they lie on top again
         unlink(s, static_cast<std::uint32_t>(--s.live));
-        positions_[s.base + u(s.live)] = -1;
+        positions_[s.base + to_size(s.live)] = -1;
       }
     }
-    const std::size_t from = P::columns * (first * snapshot_slots_ + s.snapshot), width = u(s.budget + room_.slack());
-    for (std::size_t c = 0; c < u(P::columns); ++c)
-      for (std::size_t j = 0; j < u(s.live); ++j)
-        columns_[P::columns * s.base + c * u(s.capacity) + j] = old_columns_[from + c * width + j];
+    const std::size_t from = P::columns * (first * snapshot_slots_ + s.snapshot),
+                      width = to_size(s.budget + room_.slack());
+    for (std::size_t c = 0; c < to_size(P::columns); ++c)
+      for (std::size_t j = 0; j < to_size(s.live); ++j)
+        columns_[P::columns * s.base + c * to_size(s.capacity) + j] = old_columns_[from + c * width + j];
     report(i, 0, 0);
-    lane_decisions_[l(i)].moves = undo_moves_.span(s.journal, u(moves));
+    lane_decisions_[to_size(i)].moves = undo_moves_.span(s.journal, to_size(moves));
   }
   const cycle_mark& mark = cycle_marks_[first];
   pending_ = mark.pending;

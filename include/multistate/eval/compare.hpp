@@ -13,19 +13,19 @@
 #include <utility>
 #include <vector>
 
-#include <multistate/attention/executor.hpp>
+#include <multistate/util/executor.hpp>
 #include <multistate/eval/figures.hpp>
 #include <multistate/eval/lives.hpp>
 #include <multistate/eval/oracle.hpp>
 #include <multistate/eval/sample.hpp>
 #include <multistate/model/batch.hpp>
 #include <multistate/model/sampling.hpp>
-#include <multistate/model/sequence_memory.hpp>
+#include <multistate/memory/sequence_memory.hpp>
 
 namespace multistate {
 
 /// One row of a comparison and what runs it.
-struct entrant {
+struct policy_run {
   std::string policy;                     ///< canonical, without budget; position mode behind '@'
   std::optional<int> budget;              ///< none: keeps everything
   std::vector<std::uint64_t> seeds;       ///< of its memories, where there are several
@@ -42,9 +42,9 @@ struct entrant {
 
 /// Everything that one thread needs to run windows: a decoder, the rows' memories, the oracle's.
 template <class Decoder>
-struct comparison_seat {
+struct comparison_worker {
   Decoder* model = nullptr;
-  std::span<entrant> rows;              ///< row 0 is Full
+  std::span<policy_run> rows;           ///< row 0 is Full
   oracle_table* table = nullptr;        ///< filled before each window; without one there is no kept mass
   sequence_memory* recorder = nullptr;  ///< with a table: runs oracle_recorder on it
 };
@@ -58,12 +58,12 @@ class window_store {
   window_store& operator=(const window_store&) = delete;
   virtual ~window_store() = default;
 
-  /// Lets the tallies [row][run] of the rows in lockstep go on from the whole window; false: it was not kept.
-  virtual result<bool> restore(std::size_t window, std::vector<std::vector<tally>>& rows) = 0;
-  virtual error keep(std::size_t window, const std::vector<std::vector<tally>>& rows) = 0;
+  /// Lets the totals [row][run] of the rows in lockstep go on from the whole window; false: it was not kept.
+  virtual result<bool> restore(std::size_t window, std::vector<std::vector<totals>>& rows) = 0;
+  virtual error keep(std::size_t window, const std::vector<std::vector<totals>>& rows) = 0;
   /// The same of the queries of a fresh row that come before the one that is returned; 0: none was kept.
-  virtual result<int> restore_fresh(std::size_t window, std::size_t row, tally& so_far) = 0;
-  virtual error keep_fresh(std::size_t window, std::size_t row, const tally& so_far, int next) = 0;
+  virtual result<int> restore_fresh(std::size_t window, std::size_t row, totals& so_far) = 0;
+  virtual error keep_fresh(std::size_t window, std::size_t row, const totals& so_far, int next) = 0;
 };
 
 struct comparison_setup {
@@ -80,10 +80,10 @@ struct comparison {
 };
 
 /// The budget whose rows are traced: that nearest 64, the smaller one of two.
-inline std::optional<int> traced_budget(std::span<const entrant> rows) noexcept {
+inline std::optional<int> traced_budget(std::span<const policy_run> rows) noexcept {
   constexpr int wanted = 64;
   std::optional<int> best;
-  for (const entrant& row : rows)
+  for (const policy_run& row : rows)
     if (row.budget && !row.fresh && !row.memories.empty() &&
         (!best || std::pair(std::abs(*row.budget - wanted), *row.budget) < std::pair(std::abs(*best - wanted), *best)))
       best = row.budget;
@@ -104,11 +104,11 @@ inline int most_forgotten(const text_sample& sample, int chunk) noexcept {
   return (most_queries(sample) - 1) / chunk * chunk;
 }
 /// Ages at which the survival of a row's states is told: none where each query starts anew.
-inline std::vector<int> ages_of(const entrant& row, const text_sample& sample) {
+inline std::vector<int> ages_of(const policy_run& row, const text_sample& sample) {
   return row.fresh ? std::vector<int>{} : survival_ages(most_queries(sample), row.budget);
 }
 
-/// What the seats of a comparison share.
+/// What the workers of a comparison share.
 struct comparison_clock {
   const comparison_setup& setup;
   double tokens = 0;  ///< to compute in all
@@ -120,31 +120,31 @@ struct comparison_clock {
 template <class Decoder, executor E>
 class window_runner {
  public:
-  window_runner(const comparison_seat<Decoder>& seat, E& exec, const text_sample& sample, comparison_clock& clock,
+  window_runner(const comparison_worker<Decoder>& worker, E& exec, const text_sample& sample, comparison_clock& clock,
                 bool reports)
-      : seat_(seat),
+      : worker_(worker),
         exec_(exec),
         sample_(sample),
         setup_(clock.setup),
         clock_(clock),
         reports_(reports),
-        vocab_(u(seat.model->config().vocab)) {
-    const std::optional<int> traced = traced_budget(seat.rows);
-    for (const entrant& row : seat.rows) {
-      tallies_.emplace_back(row.fresh ? 1 : row.memories.size());
+        vocab_(to_size(worker.model->config().vocab)) {
+    const std::optional<int> traced = traced_budget(worker.rows);
+    for (const policy_run& row : worker.rows) {
+      totals_.emplace_back(row.fresh ? 1 : row.memories.size());
       ages_.push_back(ages_of(row, sample));
     }
-    for (std::size_t r = 0; r < seat.rows.size(); ++r)
-      for (std::size_t i = 0; i < seat.rows[r].memories.size() && !seat.rows[r].fresh; ++i) {
-        sequence_memory& memory = seat.rows[r].memories[i];
-        runs_.push_back({&memory, &tallies_[r][i], r, i == 0 && traced && seat.rows[r].budget == traced});
+    for (std::size_t r = 0; r < worker.rows.size(); ++r)
+      for (std::size_t i = 0; i < worker.rows[r].memories.size() && !worker.rows[r].fresh; ++i) {
+        sequence_memory& memory = worker.rows[r].memories[i];
+        runs_.push_back({&memory, &totals_[r][i], r, i == 0 && traced && worker.rows[r].budget == traced});
         lives_.emplace_back(memory, most_queries(sample));
         memory.watch(&lives_.back());
       }
-    const std::size_t chunk = u(setup_.chunk);
+    const std::size_t chunk = to_size(setup_.chunk);
     logits_.resize(std::max(runs_.size() * chunk, fresh_logits()) * vocab_);
     full_.resize(chunk * vocab_);
-    work_.resize(u(exec.workers()) * vocab_);
+    work_.resize(to_size(exec.workers()) * vocab_);
     full_nll_.resize(chunk);
     items_.reserve(std::max(runs_.size(), fresh_logits()));
   }
@@ -159,31 +159,31 @@ class window_runner {
     const text_window& w = sample_.windows()[index];
     inputs_ = sample_.inputs(w);
     name_kinds(w);
-    for (auto& row : tallies_)
-      for (tally& t : row) t = {};
+    for (auto& row : totals_)
+      for (totals& t : row) t = {};
     full_is_known_ = false;
     bool before = false;
     error e = restore(index, before);
     if (before) {
-      advance((runs_.size() + (seat_.recorder == nullptr ? 0 : 1)) * inputs_.size());
+      advance((runs_.size() + (worker_.recorder == nullptr ? 0 : 1)) * inputs_.size());
     } else {
       if (going(e)) e = look_ahead();
       if (going(e)) e = lockstep(w, index, runs_);
       if (going(e)) sum_lives(w, index);
-      if (going(e) && setup_.store != nullptr) e = setup_.store->keep(index, tallies_);
+      if (going(e) && setup_.store != nullptr) e = setup_.store->keep(index, totals_);
     }
-    for (std::size_t r = 0; r < seat_.rows.size() && going(e); ++r)
-      if (seat_.rows[r].fresh && !seat_.rows[r].memories.empty()) e = short_context(w, r, index);
-    for (auto& row : tallies_)
-      for (tally& t : row) t.end_window();
+    for (std::size_t r = 0; r < worker_.rows.size() && going(e); ++r)
+      if (worker_.rows[r].fresh && !worker_.rows[r].memories.empty()) e = short_context(w, r, index);
+    for (auto& row : totals_)
+      for (totals& t : row) t.end_window();
     return e;
   }
-  const std::vector<std::vector<tally>>& tallies() const noexcept { return tallies_; }
+  const std::vector<std::vector<totals>>& all_totals() const noexcept { return totals_; }
 
   /// Tokens computed for a window.
   double cost(const text_window& w) const noexcept {
-    double tokens = static_cast<double>(runs_.size() + (seat_.recorder == nullptr ? 0 : 1)) * w.queries;
-    for (const entrant& row : seat_.rows)
+    double tokens = static_cast<double>(runs_.size() + (worker_.recorder == nullptr ? 0 : 1)) * w.queries;
+    for (const policy_run& row : worker_.rows)
       if (row.fresh && !row.memories.empty())
         tokens += static_cast<double>(row.fresh_tokens()) * (w.queries - w.scored_from);
     return tokens;
@@ -192,18 +192,17 @@ class window_runner {
  private:
   struct run {
     sequence_memory* memory;
-    tally* scores;
+    totals* scores;
     std::size_t row;
     bool traced = false;
     int bad = -1;  ///< token of the chunk whose logits are not finite
   };
 
-  static constexpr std::size_t u(int n) noexcept { return static_cast<std::size_t>(n); }
   bool stopped() const noexcept { return clock_.stopped.load(std::memory_order_relaxed); }
-  bool going(const error& e) const noexcept { return e.code() == errc::ok && !stopped(); }
+  bool going(const error& e) const noexcept { return !e && !stopped(); }
   std::size_t fresh_logits() const noexcept {
     std::size_t most = 0;
-    for (const entrant& row : seat_.rows)
+    for (const policy_run& row : worker_.rows)
       if (row.fresh) most = std::max(most, row.memories.size());
     return most;
   }
@@ -215,14 +214,14 @@ class window_runner {
   /// The next tokens of a batch, whose item i is of row row_of(i); where states overflow, says of which row.
   template <class RowOf>
   error forward(std::span<const batch_item> items, const RowOf& row_of) {
-    const error e = seat_.model->forward(items);
+    const error e = worker_.model->forward(items);
     if (e.code() != errc::overflow) return e;
     for (std::size_t i = 0; i < items.size(); ++i)
-      if (const auto what = items[i].memory->overflowed())
-        return error(errc::overflow, seat_.rows[row_of(i)].policy, ": ", what->reason().message());
+      if (const auto overflow = items[i].memory->overflowed())
+        return error(errc::overflow, worker_.rows[row_of(i)].policy, ": ", overflow->reason().message());
     return e;
   }
-  error not_finite(const entrant& row, std::size_t window, int query) const {
+  error not_finite(const policy_run& row, std::size_t window, int query) const {
     return error(errc::bad_input, row.policy, ": logits are not finite at token ", query, " of window ", window);
   }
 
@@ -237,9 +236,9 @@ class window_runner {
   }
   void sum_lives(const text_window& w, std::size_t index) {
     exec_(static_cast<int>(runs_.size()), [&](int i, int) {
-      const run& r = runs_[u(i)];
-      const lives& lived = lives_[u(i)];
-      r.scores->lived().add(lived, ages_[r.row], kinds_, seat_.table, w.scored_from);
+      const run& r = runs_[to_size(i)];
+      const lives& lived = lives_[to_size(i)];
+      r.scores->lived().add(lived, ages_[r.row], kinds_, worker_.table, w.scored_from);
       if (!r.traced || index != 0) return;
       for (int layer = 0; layer < lived.layers(); ++layer)
         for (int lane = 0; lane < lived.lanes(layer); ++lane) {
@@ -251,25 +250,24 @@ class window_runner {
 
   error restore(std::size_t window, bool& before) {
     if (setup_.store == nullptr) return {};
-    const auto kept = setup_.store->restore(window, tallies_);
+    const auto kept = setup_.store->restore(window, totals_);
     before = kept && *kept;
     return kept ? error() : kept.reason();
   }
 
   /// Full reads the window for the oracle and for what the policies' states would have got.
   error look_ahead() {
-    if (seat_.recorder == nullptr) return {};
-    sequence_memory& memory = *seat_.recorder;
+    if (worker_.recorder == nullptr) return {};
+    sequence_memory& memory = *worker_.recorder;
     memory.reset();
-    const std::size_t chunk = u(memory.room().chunk);
+    const std::size_t chunk = to_size(memory.room().chunk);
     for (std::size_t at = 0; at < inputs_.size() && !stopped(); at += chunk) {
       const batch_item item{.memory = &memory,
                             .tokens = std::span(inputs_).subspan(at, std::min(chunk, inputs_.size() - at))};
-      if (const error e = forward({&item, 1}, [](std::size_t) { return std::size_t{0}; }); e.code() != errc::ok)
-        return e;
+      if (const error e = forward({&item, 1}, [](std::size_t) { return std::size_t{0}; }); e) return e;
       advance(item.tokens.size());
     }
-    seat_.table->finish(static_cast<int>(inputs_.size()));
+    worker_.table->finish(static_cast<int>(inputs_.size()));
     return {};
   }
 
@@ -283,36 +281,36 @@ class window_runner {
       for (std::size_t i = 0; i < runs.size(); ++i) {
         count_attended(runs[i], w, at, c);
         items_.push_back({.memory = runs[i].memory,
-                          .tokens = std::span(inputs_).subspan(u(at), u(c)),
+                          .tokens = std::span(inputs_).subspan(to_size(at), to_size(c)),
                           .want = logit_rows::all,
-                          .logits = &logits_[i * u(setup_.chunk) * vocab_]});
+                          .logits = &logits_[i * to_size(setup_.chunk) * vocab_]});
       }
-      if (const error e = forward(items_, [&](std::size_t i) { return runs[i].row; }); e.code() != errc::ok) return e;
+      if (const error e = forward(items_, [&](std::size_t i) { return runs[i].row; }); e) return e;
       for (const run& r : runs) r.scores->rest(static_cast<double>(r.memory->live_bytes()));
       // Queries before scored_from tell how the difference grows with position; their NLL is all that is asked.
       const int first = std::clamp(w.scored_from - at, 0, c);
       for (int j = 0; j < c; ++j) {
-        const std::size_t target = u(sample_.target(w, at + j));
-        const bool fine =
-            j < first ? log_probability(logits(0, j), target, full_nll_[u(j)]) : log_softmax(logits(0, j), full_at(j));
-        if (!fine) return not_finite(seat_.rows[0], window, at + j);
-        if (j >= first) full_nll_[u(j)] = full_at(j)[target];
-        full_nll_[u(j)] = -full_nll_[u(j)];
+        const std::size_t target = to_size(sample_.target(w, at + j));
+        const bool fine = j < first ? log_probability(logits(0, j), target, full_nll_[to_size(j)])
+                                    : log_softmax(logits(0, j), full_at(j));
+        if (!fine) return not_finite(worker_.rows[0], window, at + j);
+        if (j >= first) full_nll_[to_size(j)] = full_at(j)[target];
+        full_nll_[to_size(j)] = -full_nll_[to_size(j)];
       }
       exec_(static_cast<int>(runs.size()),
-            [&](int i, int worker) { score(runs[u(i)], u(i), worker, w, at, first, c); });
+            [&](int i, int worker) { score(runs[to_size(i)], to_size(i), worker, w, at, first, c); });
       for (const run& r : runs)
-        if (r.bad >= 0) return not_finite(seat_.rows[r.row], window, at + r.bad);
-      advance(runs.size() * u(c));
+        if (r.bad >= 0) return not_finite(worker_.rows[r.row], window, at + r.bad);
+      advance(runs.size() * to_size(c));
     }
     full_is_known_ = true;
     return {};
   }
 
   std::span<const float> logits(std::size_t which, int j) const noexcept {
-    return {&logits_[(which * u(setup_.chunk) + u(j)) * vocab_], vocab_};
+    return {&logits_[(which * to_size(setup_.chunk) + to_size(j)) * vocab_], vocab_};
   }
-  std::span<double> full_at(int j) noexcept { return {&full_[u(j) * vocab_], vocab_}; }
+  std::span<double> full_at(int j) noexcept { return {&full_[to_size(j) * vocab_], vocab_}; }
 
   /// Query j of a chunk attends what its lane held before, and j + 1 more.
   void count_attended(run& r, const text_window& w, int at, int c) noexcept {
@@ -328,10 +326,10 @@ class window_runner {
   }
 
   void score(run& r, std::size_t i, int worker, const text_window& w, int at, int first, int c) {
-    const std::span<double> mine(&work_[u(worker) * vocab_], vocab_);
+    const std::span<double> mine(&work_[to_size(worker) * vocab_], vocab_);
     for (int j = 0; j < c && r.bad < 0; ++j) {
       const auto x = logits(i, j), full_logits = logits(0, j);
-      const std::size_t target = u(sample_.target(w, at + j));
+      const std::size_t target = to_size(sample_.target(w, at + j));
       double log_p = 0;
       if (!(j < first ? log_probability(x, target, log_p) : log_softmax(x, mine))) {
         r.bad = j;
@@ -339,26 +337,26 @@ class window_runner {
       }
       if (sample_.is_bos(sample_.target(w, at + j))) continue;
       if (j >= first) log_p = mine[target];
-      r.scores->place(at + j, -log_p - full_nll_[u(j)]);
+      r.scores->place(at + j, -log_p - full_nll_[to_size(j)]);
       if (j < first) continue;
       const auto full = full_at(j);
-      r.scores->score(-log_p, full_nll_[u(j)], divergence(full, mine), greedy(x) == greedy(full_logits));
+      r.scores->score(-log_p, full_nll_[to_size(j)], divergence(full, mine), greedy(x) == greedy(full_logits));
       if (i == 0) keep_full(at + j, w, full, greedy(full_logits));
     }
   }
   /// Full's answers of the window, for rows that are not in lockstep.
   void keep_full(int query, const text_window& w, std::span<const double> full, int best) {
     if (fresh_logits() == 0) return;
-    kept_full_.resize(u(w.queries - w.scored_from) * vocab_);
-    kept_best_.resize(u(w.queries - w.scored_from));
-    const std::size_t at = u(query - w.scored_from);
+    kept_full_.resize(to_size(w.queries - w.scored_from) * vocab_);
+    kept_best_.resize(to_size(w.queries - w.scored_from));
+    const std::size_t at = to_size(query - w.scored_from);
     std::copy(full.begin(), full.end(), kept_full_.begin() + static_cast<std::ptrdiff_t>(at * vocab_));
     kept_best_[at] = best;
   }
 
   /// Full's answers alone, where the rows in lockstep were restored.
   error know_full(const text_window& w, std::size_t window) {
-    tally nowhere;
+    totals nowhere;
     run full = runs_[0];
     full.scores = &nowhere;
     return lockstep(w, window, {&full, 1});
@@ -367,14 +365,14 @@ class window_runner {
   error short_context(const text_window& w, std::size_t row, std::size_t window) {
     using clock = std::chrono::steady_clock;
     constexpr auto between_keeps = std::chrono::seconds(2);
-    auto& memories = seat_.rows[row].memories;
-    tally& scores = tallies_[row][0];
+    auto& memories = worker_.rows[row].memories;
+    totals& scores = totals_[row][0];
     int at = w.scored_from;
     if (setup_.store != nullptr) {
       const auto next = setup_.store->restore_fresh(window, row, scores);
       if (!next) return next.reason();
       if (*next > at) {
-        advance(u(*next - at) * u(seat_.rows[row].fresh_tokens()));
+        advance(to_size(*next - at) * to_size(worker_.rows[row].fresh_tokens()));
         at = *next;
       }
     }
@@ -388,48 +386,48 @@ class window_runner {
       last = clock::now();
       return setup_.store->keep_fresh(window, row, scores, at);
     };
-    const int k = seat_.rows[row].fresh_tokens(), bos = sample_.bos();
+    const int k = worker_.rows[row].fresh_tokens(), bos = sample_.bos();
     const std::span<double> mine(work_.data(), vocab_);
     std::vector<int> tokens;
     while (at < w.queries && !stopped()) {
       const int count = std::min(static_cast<int>(memories.size()), w.queries - at);
       tokens.clear();
-      tokens.reserve(u(count) * u(k));
+      tokens.reserve(to_size(count) * to_size(k));
       items_.clear();
       for (int i = 0; i < count; ++i) {
         const int n = std::min(at + i + 1, k);
-        const auto newest = std::span(inputs_).subspan(u(at + i + 1 - n), u(n));
+        const auto newest = std::span(inputs_).subspan(to_size(at + i + 1 - n), to_size(n));
         const std::size_t from = tokens.size();
         tokens.insert(tokens.end(), newest.begin(), newest.end());
         if (bos >= 0) tokens[from] = bos;
-        memories[u(i)].reset();
-        items_.push_back({.memory = &memories[u(i)],
-                          .tokens = std::span(tokens).subspan(from, u(n)),
+        memories[to_size(i)].reset();
+        items_.push_back({.memory = &memories[to_size(i)],
+                          .tokens = std::span(tokens).subspan(from, to_size(n)),
                           .mode = attend_mode::one_by_one,
                           .want = logit_rows::last,
-                          .logits = &logits_[u(i) * vocab_]});
+                          .logits = &logits_[to_size(i) * vocab_]});
         scores.attend(n, n, sample_.scores(w, at + i));
       }
-      if (const error e = forward(items_, [&](std::size_t) { return row; }); e.code() != errc::ok) return e;
+      if (const error e = forward(items_, [&](std::size_t) { return row; }); e) return e;
       for (int i = 0; i < count; ++i) {
-        const std::span<const float> x(&logits_[u(i) * vocab_], vocab_);
-        if (!log_softmax(x, mine)) return not_finite(seat_.rows[row], window, at + i);
-        scores.rest(static_cast<double>(memories[u(i)].live_bytes()));
+        const std::span<const float> x(&logits_[to_size(i) * vocab_], vocab_);
+        if (!log_softmax(x, mine)) return not_finite(worker_.rows[row], window, at + i);
+        scores.rest(static_cast<double>(memories[to_size(i)].live_bytes()));
         if (!sample_.scores(w, at + i)) continue;
-        const std::size_t target = u(sample_.target(w, at + i)), kept = u(at + i - w.scored_from);
+        const std::size_t target = to_size(sample_.target(w, at + i)), kept = to_size(at + i - w.scored_from);
         const std::span<const double> full(&kept_full_[kept * vocab_], vocab_);
         scores.place(at + i, -mine[target] + full[target]);
         scores.score(-mine[target], -full[target], divergence(full, mine), greedy(x) == kept_best_[kept]);
       }
       at += count;
       if (clock::now() - last > between_keeps)
-        if (const error e = keep(); e.code() != errc::ok) return e;
+        if (const error e = keep()) return e;
       advance(tokens.size());
     }
     return keep();
   }
 
-  const comparison_seat<Decoder>& seat_;
+  const comparison_worker<Decoder>& worker_;
   E& exec_;
   const text_sample& sample_;
   const comparison_setup& setup_;
@@ -437,7 +435,7 @@ class window_runner {
   bool reports_;                ///< tells how far the comparison is
   bool full_is_known_ = false;  ///< kept_full_ and kept_best_ are of this window
   std::size_t vocab_;
-  std::vector<std::vector<tally>> tallies_;  ///< [row][run]
+  std::vector<std::vector<totals>> totals_;  ///< [row][run]
   std::vector<run> runs_;
   std::deque<lives> lives_;             ///< [run]
   std::vector<std::vector<int>> ages_;  ///< [row]
@@ -454,11 +452,11 @@ class window_runner {
 
 }  // namespace detail
 
-/// Tokens that a seat's decoder must take at once.
-inline int comparison_tokens(std::span<const entrant> rows, const sequence_memory* recorder, int chunk) noexcept {
+/// Tokens that a worker's decoder must take at once.
+inline int comparison_tokens(std::span<const policy_run> rows, const sequence_memory* recorder, int chunk) noexcept {
   std::size_t runs = 0;
   int most = recorder == nullptr ? 1 : recorder->room().chunk;
-  for (const entrant& row : rows) {
+  for (const policy_run& row : rows) {
     if (row.fresh && !row.memories.empty())
       most = std::max(most, static_cast<int>(row.memories.size()) * row.fresh_tokens());
     else if (!row.fresh)
@@ -468,21 +466,21 @@ inline int comparison_tokens(std::span<const entrant> rows, const sequence_memor
 }
 
 /// Runs all rows over the windows of a sample, those of a window in lockstep as one batch, and fills in what was
-/// measured in the rows of the first seat: the same bits for any number of seats, workers and threads. `across` shares
-/// out windows, one a seat, `within` the work on one. Errors: a model that gives logits which are not finite, states
-/// that overflow in their format, and those of the decoder.
+/// measured in the rows of the first worker: the same bits for any number of workers, workers and threads. `across`
+/// shares out windows, one a worker, `within` the work on one. Errors: a model that gives logits which are not finite,
+/// states that overflow in their format, and those of the decoder.
 template <class Decoder, executor Across, executor Within>
-result<comparison> compare(std::span<const comparison_seat<Decoder>> seats, Across& across, Within& within,
+result<comparison> compare(std::span<const comparison_worker<Decoder>> workers, Across& across, Within& within,
                            const text_sample& sample, const comparison_setup& setup) {
   detail::comparison_clock clock{.setup = setup};
   std::deque<detail::window_runner<Decoder, Within>> runners;
-  for (std::size_t i = 0; i < seats.size(); ++i) runners.emplace_back(seats[i], within, sample, clock, i == 0);
+  for (std::size_t i = 0; i < workers.size(); ++i) runners.emplace_back(workers[i], within, sample, clock, i == 0);
   for (const text_window& w : sample.windows()) clock.tokens += runners[0].cost(w);
-  auto tallies = runners[0].tallies();  // empty ones
+  auto all_totals = runners[0].all_totals();  // empty ones
   comparison done;
-  std::vector<error> errors(seats.size());
+  std::vector<error> errors(workers.size());
   while (done.windows < sample.windows().size() && !done.interrupted) {
-    const std::size_t round = std::min(seats.size(), sample.windows().size() - done.windows);
+    const std::size_t round = std::min(workers.size(), sample.windows().size() - done.windows);
     const auto one = [&](int task, int) {
       errors[static_cast<std::size_t>(task)] =
           runners[static_cast<std::size_t>(task)](done.windows + static_cast<std::size_t>(task));
@@ -492,19 +490,19 @@ result<comparison> compare(std::span<const comparison_seat<Decoder>> seats, Acro
     else
       across(static_cast<int>(round), one);
     for (std::size_t i = 0; i < round; ++i)
-      if (errors[i].code() != errc::ok) return errors[i];
+      if (errors[i]) return errors[i];
     done.interrupted = clock.stopped;
     if (done.interrupted) break;
     for (std::size_t i = 0; i < round; ++i)
-      for (std::size_t r = 0; r < tallies.size(); ++r)
-        for (std::size_t n = 0; n < tallies[r].size(); ++n) tallies[r][n].append(runners[i].tallies()[r][n]);
+      for (std::size_t r = 0; r < all_totals.size(); ++r)
+        for (std::size_t n = 0; n < all_totals[r].size(); ++n) all_totals[r][n].append(runners[i].all_totals()[r][n]);
     done.windows += round;
   }
   const std::int64_t bytes = sample.bytes(done.windows);
-  for (std::size_t r = 0; r < tallies.size() && done.windows > 0; ++r) {
-    entrant& row = seats[0].rows[r];
+  for (std::size_t r = 0; r < all_totals.size() && done.windows > 0; ++r) {
+    policy_run& row = workers[0].rows[r];
     if (row.memories.empty()) continue;
-    row.measured = tally::sum_up(tallies[r], bytes, !setup.extrapolation, detail::ages_of(row, sample));
+    row.measured = totals::sum_up(all_totals[r], bytes, !setup.extrapolation, detail::ages_of(row, sample));
     row.measured->bytes_allocated = row.memories[0].bytes() + row.memories[0].scratch_bytes();
   }
   return done;

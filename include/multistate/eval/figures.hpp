@@ -12,7 +12,7 @@
 
 #include <multistate/eval/lives.hpp>
 #include <multistate/eval/statistics.hpp>
-#include <multistate/types/finite.hpp>
+#include <multistate/util/finite.hpp>
 
 namespace multistate {
 
@@ -99,7 +99,7 @@ struct figures {
 };
 
 /// Collects what one row's sequences do, window by window.
-class tally {
+class totals {
  public:
   static constexpr int bin_queries = 16;  ///< whose differences are summed together
 
@@ -158,12 +158,12 @@ class tally {
   }
   const std::vector<window_sums>& windows() const noexcept { return windows_; }
   /// Adds the windows of another one that has ended them.
-  void append(const tally& other) { windows_.insert(windows_.end(), other.windows_.begin(), other.windows_.end()); }
+  void append(const totals& other) { windows_.insert(windows_.end(), other.windows_.begin(), other.windows_.end()); }
 
   /// Of `runs` that saw the same windows: seeds of one row. `text_bytes` of the scored targets; 0: unknown.
   /// Without `oracle`, Full can't say what is right, so that there is neither KL nor agreement.
   /// `ages` are those that the lives were summed at.
-  static figures sum_up(std::span<const tally> runs, std::int64_t text_bytes, bool oracle,
+  static figures sum_up(std::span<const totals> runs, std::int64_t text_bytes, bool oracle,
                         std::span<const int> ages = {}) {
     sums all;
     std::vector<float> kls;
@@ -171,7 +171,7 @@ class tally {
     life_sums lived;
     figures f;
     f.window_differences.resize(runs[0].windows_.size());
-    for (const tally& run : runs) {
+    for (const totals& run : runs) {
       for (std::size_t w = 0; w < run.windows_.size(); ++w) {
         const window_sums& x = run.windows_[w];
         all.nll += x.nll;

@@ -35,25 +35,25 @@ inline std::optional<int> first_difference(std::span<const int> a, std::span<con
   return static_cast<int>(at - a.begin());
 }
 
-/// Writes `count` tokens after a prompt that is read token by token from an empty memory; then `judge`, which keeps
+/// Writes `count` tokens after a prompt that is read token by token from an empty memory; then `reference`, which keeps
 /// everything, reads both. Errors: those of the decoder; logits that are not finite. Precondition: neither is empty.
 template <class Decoder>
-result<free_text> run_freely(Decoder& model, sequence_memory& memory, sequence_memory& judge,
+result<free_text> run_freely(Decoder& model, sequence_memory& memory, sequence_memory& reference,
                              std::span<const int> prompt, int count) {
   std::vector<float> logits(static_cast<std::size_t>(model.config().vocab));
   free_text out;
   memory.reset();
   const reading whole{&memory, prompt, logits.data()};
   error e = read_together(model, std::span(&whole, 1), prompt_mode::sequential, 1);
-  while (e.code() == errc::ok) {
+  while (!e) {
     out.tokens.push_back(greedy(logits));
     if (static_cast<int>(out.tokens.size()) == count) break;
     const batch_item item{
         .memory = &memory, .tokens = std::span(out.tokens).last(1), .want = logit_rows::last, .logits = logits.data()};
     e = model.forward({&item, 1});
   }
-  if (e.code() != errc::ok) return e;
-  const auto score = score_after(model, judge, prompt, out.tokens, reading_mode::sequential, 1, -1);
+  if (e) return e;
+  const auto score = score_after(model, reference, prompt, out.tokens, reading_mode::sequential, 1, -1);
   if (!score) return score.reason();
   out.repeated_4grams = repeated_share(out.tokens, 4);
   out.nll_under_full = score->nll;

@@ -10,7 +10,7 @@
 
 #include <multistate/eval/oracle.hpp>
 #include <multistate/eval/seen_states.hpp>
-#include <multistate/model/sequence_memory.hpp>
+#include <multistate/memory/sequence_memory.hpp>
 
 namespace multistate {
 
@@ -39,10 +39,10 @@ class lives final : public memory_observer {
   void attended(int layer, std::span<const attention_task> heads) noexcept override {
     now_[static_cast<std::size_t>(layer)] = static_cast<int>(heads[0].first) + heads[0].queries;
   }
-  void decided(int layer, const decision& what) noexcept override {
+  void decided(int layer, const multistate::decision& decision) noexcept override {
     const auto at = static_cast<std::size_t>(layer);
-    for (std::size_t lane = 0; lane < what.lanes.size(); ++lane)
-      for (const position p : what.lanes[lane].dropped_positions)
+    for (std::size_t lane = 0; lane < decision.lanes.size(); ++lane)
+      for (const position p : decision.lanes[lane].dropped_positions)
         deaths_[(first_[at] + lane) * room_ + static_cast<std::size_t>(p)] = now_[at];
   }
 

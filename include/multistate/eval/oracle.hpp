@@ -6,7 +6,7 @@
 #include <vector>
 
 #include <multistate/policy/concept.hpp>
-#include <multistate/types/buffer.hpp>
+#include <multistate/util/buffer.hpp>
 #include <multistate/types/error.hpp>
 
 namespace multistate {

@@ -59,12 +59,12 @@ result<prompt_score> score_after(Decoder& model, sequence_memory& memory, std::s
 
   const std::vector<int> tokens = tokens_to_read(prompt, mode, bos);
   detail::attended_count attended;
-  const watching watched(memory, attended);
+  const scoped_observer watched(memory, attended);
   memory.reset();
   const reading whole{&memory, tokens, logits.data()};
   error e = read_together(model, std::span(&whole, 1), prompt_mode_of(mode), chunk);
-  if (e.code() == errc::ok) e = add(0, 0);
-  for (std::size_t at = 0; at + 1 < text.size() && e.code() == errc::ok;) {
+  if (!e) e = add(0, 0);
+  for (std::size_t at = 0; at + 1 < text.size() && !e;) {
     const std::size_t count = std::min(piece, text.size() - 1 - at);
     const batch_item item{.memory = &memory,
                           .tokens = text.subspan(at, count),
@@ -72,10 +72,10 @@ result<prompt_score> score_after(Decoder& model, sequence_memory& memory, std::s
                           .want = logit_rows::all,
                           .logits = logits.data()};
     e = model.forward({&item, 1});
-    for (std::size_t i = 0; i < count && e.code() == errc::ok; ++i) e = add(i, at + i + 1);
+    for (std::size_t i = 0; i < count && !e; ++i) e = add(i, at + i + 1);
     at += count;
   }
-  if (e.code() != errc::ok) return e;
+  if (e) return e;
   return prompt_score{scored > 0 ? sum / static_cast<double>(scored) : 0.0, attended.most()};
 }
 

@@ -37,7 +37,7 @@ struct ranking {
 namespace detail {
 
 /// Letters of the rows of one budget, best first.
-inline void give_letters(std::span<entrant> rows, std::vector<std::size_t> group, std::span<const row_pair> pairs) {
+inline void give_letters(std::span<policy_run> rows, std::vector<std::size_t> group, std::span<const row_pair> pairs) {
   constexpr double level = 0.05;
   std::stable_sort(group.begin(), group.end(), [&](std::size_t a, std::size_t b) {
     return rows[a].measured->nll_minus_full < rows[b].measured->nll_minus_full;
@@ -56,7 +56,7 @@ inline void give_letters(std::span<entrant> rows, std::vector<std::size_t> group
 /// Fills in the rows' intervals, gaps and letters, and compares all rows of each budget pairwise; a budget that holds
 /// the longest window, read `chunk` tokens at a time, has forgotten nothing and is left out. Precondition: rows as
 /// compare() leaves them after `windows` windows, those of a budget beside each other.
-inline ranking rank_rows(std::span<entrant> rows, const text_sample& sample, std::size_t windows,
+inline ranking rank_rows(std::span<policy_run> rows, const text_sample& sample, std::size_t windows,
                          const bootstrap_settings& how = {}, int chunk = 1) {
   ranking out;
   out.how = how;

@@ -82,7 +82,7 @@ error read_together(Decoder& model, std::span<const reading> readings, prompt_mo
       places.push_back(i);
       taken += count;
     }
-    if (const error e = model.forward(items); e.code() != errc::ok) return e;
+    if (const error e = model.forward(items)) return e;
     for (std::size_t i = 0; i < items.size(); ++i) done[places[i]] += items[i].tokens.size();
   }
 }

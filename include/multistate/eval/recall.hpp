@@ -11,7 +11,7 @@
 #include <multistate/model/sampling.hpp>
 #include <multistate/model/tokenizer.hpp>
 #include <multistate/types/error.hpp>
-#include <multistate/types/hash.hpp>
+#include <multistate/util/hash.hpp>
 
 namespace multistate {
 
@@ -122,8 +122,8 @@ class recall_generator {
     const auto cut = std::mismatch(all.begin(), all.end(), alone.begin(), alone.end()).first;
     return {{all.begin(), cut}, {cut, all.end()}};
   }
-  static void put(std::vector<int>& text, std::size_t at, const std::vector<int>& what) {
-    std::copy(what.begin(), what.end(), text.begin() + static_cast<std::ptrdiff_t>(at));
+  static void put(std::vector<int>& text, std::size_t at, const std::vector<int>& tokens) {
+    std::copy(tokens.begin(), tokens.end(), text.begin() + static_cast<std::ptrdiff_t>(at));
   }
   /// Where a statement overlaps nothing that is taken and no question comes before its end.
   static std::vector<std::size_t> free_places(const std::vector<std::pair<std::size_t, std::size_t>>& taken,

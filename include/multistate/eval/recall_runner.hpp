@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include <multistate/attention/executor.hpp>
+#include <multistate/util/executor.hpp>
 #include <multistate/eval/compare.hpp>
 #include <multistate/eval/reading.hpp>
 #include <multistate/eval/recall.hpp>
@@ -18,7 +18,7 @@ namespace multistate {
 template <class Decoder>
 struct recall_seat {
   Decoder* model = nullptr;
-  std::span<entrant> rows, forks;
+  std::span<policy_run> rows, forks;
 };
 
 struct recall_setup {
@@ -57,35 +57,35 @@ namespace detail {
 template <class Decoder>
 class recall_runner {
  public:
-  recall_runner(const recall_seat<Decoder>& seat, const recall_setup& setup)
-      : seat_(seat), setup_(setup), vocab_(static_cast<std::size_t>(seat.model->config().vocab)) {
-    logits_.resize(seat.rows.size() * vocab_);
+  recall_runner(const recall_seat<Decoder>& worker, const recall_setup& setup)
+      : worker_(worker), setup_(setup), vocab_(static_cast<std::size_t>(worker.model->config().vocab)) {
+    logits_.resize(worker.rows.size() * vocab_);
   }
 
   /// Trial `number`: [row][distance] whether the answer was right, where it was asked.
   error operator()(const recall_trial& trial, std::size_t number, std::vector<std::vector<bool>>& right) {
-    right.assign(seat_.rows.size(), std::vector<bool>(trial.at.size(), false));
+    right.assign(worker_.rows.size(), std::vector<bool>(trial.at.size(), false));
     const bool shared = setup_.mode == reading_mode::sequential || setup_.mode == reading_mode::chunked;
     std::vector<std::size_t> order(trial.at.size());
     for (std::size_t d = 0; d < order.size(); ++d) order[d] = d;
     std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return trial.at[a] < trial.at[b]; });
     if (shared)
-      for (std::size_t r = 0; r < seat_.rows.size(); ++r)
-        if (sequence_memory* m = memory(seat_.rows, r, number)) m->reset();
+      for (std::size_t r = 0; r < worker_.rows.size(); ++r)
+        if (sequence_memory* m = memory(worker_.rows, r, number)) m->reset();
     std::size_t read = 0;  // of the text, by whoever is still asked something
     for (std::size_t i = 0; i < order.size(); ++i) {
       const std::size_t d = order[i];
       if (trial.at[d] == recall_trial::unasked) continue;
       error e;
       if (shared) e = go_on(trial, number, order, i, read);
-      if (e.code() == errc::ok) e = ask(trial, number, d, shared ? read : 0, shared, right);
-      if (e.code() != errc::ok) return e;
+      if (!e) e = ask(trial, number, d, shared ? read : 0, shared, right);
+      if (e) return e;
     }
     return {};
   }
 
  private:
-  static sequence_memory* memory(std::span<entrant> rows, std::size_t r, std::size_t number) noexcept {
+  static sequence_memory* memory(std::span<policy_run> rows, std::size_t r, std::size_t number) noexcept {
     auto& all = rows[r].memories;
     return all.empty() || rows[r].fresh ? nullptr : &all[number % all.size()];
   }
@@ -98,15 +98,15 @@ class recall_runner {
               std::size_t& read) {
     const std::size_t to = trial.at[order[i]] / piece() * piece();
     readings_.clear();
-    for (std::size_t r = 0; r < seat_.rows.size(); ++r) {
+    for (std::size_t r = 0; r < worker_.rows.size(); ++r) {
       bool later = false;
       for (std::size_t j = i; j < order.size(); ++j)
         later = later || (asked(r, order[j]) && trial.at[order[j]] != recall_trial::unasked);
-      if (sequence_memory* m = memory(seat_.rows, r, number); m != nullptr && later)
+      if (sequence_memory* m = memory(worker_.rows, r, number); m != nullptr && later)
         readings_.push_back({m, std::span(trial.text).subspan(read, to - read), nullptr});
     }
     read = to;
-    return read_together(*seat_.model, readings_, prompt_mode_of(setup_.mode), setup_.chunk, phase::prompt);
+    return read_together(*worker_.model, readings_, prompt_mode_of(setup_.mode), setup_.chunk, phase::prompt);
   }
 
   error ask(const recall_trial& trial, std::size_t number, std::size_t d, std::size_t read, bool shared,
@@ -115,18 +115,18 @@ class recall_runner {
     const std::vector<int> tokens = tokens_to_read(prompt, setup_.mode, setup_.bos, read);
     std::vector<std::size_t> running;
     readings_.clear();
-    for (std::size_t r = 0; r < seat_.rows.size(); ++r) {
-      sequence_memory* m = memory(shared ? seat_.forks : seat_.rows, r, number);
+    for (std::size_t r = 0; r < worker_.rows.size(); ++r) {
+      sequence_memory* m = memory(shared ? worker_.forks : worker_.rows, r, number);
       if (m == nullptr || !asked(r, d)) continue;
       if (!shared)
         m->reset();
-      else if (!m->copy_from(*memory(seat_.rows, r, number)))
-        return error(errc::bad_input, seat_.rows[r].policy, ": recall needs forks that are made alike");
+      else if (!m->copy_from(*memory(worker_.rows, r, number)))
+        return error(errc::bad_input, worker_.rows[r].policy, ": recall needs forks that are made alike");
       readings_.push_back({m, tokens, &logits_[r * vocab_]});
       running.push_back(r);
     }
-    error e = read_together(*seat_.model, readings_, prompt_mode_of(setup_.mode), setup_.chunk);
-    for (std::size_t a = 0; e.code() == errc::ok && !running.empty(); ++a) {
+    error e = read_together(*worker_.model, readings_, prompt_mode_of(setup_.mode), setup_.chunk);
+    for (std::size_t a = 0; !e && !running.empty(); ++a) {
       std::vector<std::size_t> still;
       std::vector<reading> next;
       for (std::size_t i = 0; i < running.size(); ++i) {
@@ -139,12 +139,12 @@ class recall_runner {
       if (a + 1 == trial.answer.size()) break;
       running = std::move(still);
       readings_ = std::move(next);
-      e = read_together(*seat_.model, readings_, prompt_mode::sequential, 1, phase::decode);
+      e = read_together(*worker_.model, readings_, prompt_mode::sequential, 1, phase::decode);
     }
     return e;
   }
 
-  const recall_seat<Decoder>& seat_;
+  const recall_seat<Decoder>& worker_;
   const recall_setup& setup_;
   std::size_t vocab_;
   std::vector<reading> readings_;
@@ -154,20 +154,20 @@ class recall_runner {
 }  // namespace detail
 
 /// Asks the questions of all trials of each row that has memories; rows with several memories share the trials out
-/// among them. The same counts for any number of seats and threads. `across` shares out trials, one a seat. Errors:
+/// among them. The same counts for any number of workers and threads. `across` shares out trials, one a worker. Errors:
 /// those of the decoder.
 template <class Decoder, executor Across>
-result<recall_outcome> run_recall(std::span<const recall_seat<Decoder>> seats, Across& across,
+result<recall_outcome> run_recall(std::span<const recall_seat<Decoder>> workers, Across& across,
                                   std::span<const recall_trial> trials, const recall_setup& setup) {
   std::vector<detail::recall_runner<Decoder>> runners;
-  for (const auto& seat : seats) runners.emplace_back(seat, setup);
+  for (const auto& worker : workers) runners.emplace_back(worker, setup);
   recall_outcome done;
-  const std::size_t rows = seats[0].rows.size();
+  const std::size_t rows = workers[0].rows.size();
   done.counts.assign(rows, std::vector<recall_count>(trials.empty() ? 0 : trials[0].at.size()));
-  std::vector<std::vector<std::vector<bool>>> right(seats.size());
-  std::vector<error> errors(seats.size());
+  std::vector<std::vector<std::vector<bool>>> right(workers.size());
+  std::vector<error> errors(workers.size());
   while (done.trials < trials.size() && !done.interrupted) {
-    const std::size_t round = std::min(seats.size(), trials.size() - done.trials);
+    const std::size_t round = std::min(workers.size(), trials.size() - done.trials);
     const auto one = [&](int task, int) {
       const auto i = static_cast<std::size_t>(task);
       errors[i] = runners[i](trials[done.trials + i], setup.first + done.trials + i, right[i]);
@@ -177,11 +177,11 @@ result<recall_outcome> run_recall(std::span<const recall_seat<Decoder>> seats, A
     else
       across(static_cast<int>(round), one);
     for (std::size_t i = 0; i < round; ++i) {
-      if (errors[i].code() != errc::ok) return errors[i];
+      if (errors[i]) return errors[i];
       const recall_trial& t = trials[done.trials + i];
       for (std::size_t r = 0; r < rows; ++r)
         for (std::size_t d = 0; d < t.at.size(); ++d) {
-          if (!setup.asked[r][d] || t.at[d] == recall_trial::unasked || seats[0].rows[r].memories.empty()) continue;
+          if (!setup.asked[r][d] || t.at[d] == recall_trial::unasked || workers[0].rows[r].memories.empty()) continue;
           const bool mine = right[i][r][d], full = right[i][0][d];
           done.counts[r][d] += {mine ? 1 : 0, 1, full ? 1 : 0, mine && full ? 1 : 0};
         }

@@ -41,24 +41,24 @@ struct text_window {
 class text_sample {
  public:
   /// Errors: T below 2, no text, a text of fewer than two tokens, nothing to score.
-  static result<text_sample> make(std::span<const token_text> texts, int window, int bos, scoring what) {
+  static result<text_sample> make(std::span<const token_text> texts, int window, int bos, scoring rule) {
     if (window < 2) return error(errc::bad_input, "a window must have at least 2 tokens; got ", window);
     if (texts.empty()) return error(errc::bad_input, "there is no text to score");
     text_sample s;
     s.texts_ = texts;
     s.window_ = window;
     s.bos_ = bos;
-    s.what_ = what;
+    s.rule_ = rule;
     const int skip = s.skip();
     for (std::size_t t = 0; t < texts.size(); ++t) {
       const std::size_t n = texts[t].tokens.size();
       if (n < 2) return error(errc::bad_input, texts[t].name, ": has ", n, " tokens, needs at least 2 to score one");
       if (n < static_cast<std::size_t>(window)) {
         const int count = static_cast<int>(n);
-        s.add({t, 0, count - skip, what == scoring::all ? 0 : count / 2 - skip});
+        s.add({t, 0, count - skip, rule == scoring::all ? 0 : count / 2 - skip});
         continue;
       }
-      const int from = what == scoring::all ? 0 : window - window / 2;
+      const int from = rule == scoring::all ? 0 : window - window / 2;
       for (std::size_t first = 0; first < n; first += static_cast<std::size_t>(s.stride())) {
         const std::size_t left = n - first;  // targets are first + skip ... n - 1
         if (left <= static_cast<std::size_t>(from + skip)) break;
@@ -75,8 +75,8 @@ class text_sample {
   std::span<const token_text> texts() const noexcept { return texts_; }
   std::span<const text_window> windows() const noexcept { return windows_; }
   int window() const noexcept { return window_; }
-  int stride() const noexcept { return what_ == scoring::all ? window_ : window_ / 2; }
-  scoring what() const noexcept { return what_; }
+  int stride() const noexcept { return rule_ == scoring::all ? window_ : window_ / 2; }
+  scoring rule() const noexcept { return rule_; }
   int bos() const noexcept { return bos_; }
 
   int input(const text_window& w, int query) const noexcept {
@@ -133,7 +133,7 @@ class text_sample {
   std::vector<text_window> windows_;
   int window_ = 0;
   int bos_ = -1;
-  scoring what_ = scoring::tail;
+  scoring rule_ = scoring::tail;
 };
 
 /// Nats per scored target of the first `windows` windows, for one that knows nothing of the text but how often each of

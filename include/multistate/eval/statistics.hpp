@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include <multistate/types/hash.hpp>
+#include <multistate/util/hash.hpp>
 
 namespace multistate {
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include <multistate/model/batch.hpp>
-#include <multistate/model/sequence_memory.hpp>
+#include <multistate/memory/sequence_memory.hpp>
 
 namespace multistate {
 
@@ -32,7 +32,7 @@ class step_clock final : public memory_observer {
 
   void attending(int /*layer*/) noexcept override { last_ = clock::now(); }
   void attended(int /*layer*/, std::span<const attention_task> /*heads*/) noexcept override { lap(sum_.attention); }
-  void decided(int /*layer*/, const decision& /*what*/) noexcept override { lap(sum_.policy); }
+  void decided(int /*layer*/, const decision& /*decision*/) noexcept override { lap(sum_.policy); }
 
   void begin() noexcept {
     sum_ = {};
@@ -62,13 +62,13 @@ template <class Decoder>
 error time_steps(Decoder& model, sequence_memory& memory, std::span<const int> tokens, std::span<step_time> times) {
   std::vector<float> logits(static_cast<std::size_t>(model.config().vocab));
   detail::step_clock clock;
-  const watching watched(memory, clock);
+  const scoped_observer watched(memory, clock);
   memory.reset();
   for (std::size_t t = 0; t < tokens.size(); ++t) {
     const batch_item item{
         .memory = &memory, .tokens = tokens.subspan(t, 1), .want = logit_rows::last, .logits = logits.data()};
     clock.begin();
-    if (const error e = model.forward({&item, 1}); e.code() != errc::ok) return e;
+    if (const error e = model.forward({&item, 1}); e) return e;
     times[t] = clock.end();
   }
   return {};

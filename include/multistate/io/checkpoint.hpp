@@ -86,7 +86,7 @@ class checkpoint {
   static result<checkpoint> open(const std::filesystem::path& path) {
     checkpoint c;
     c.path_ = path;
-    if (const error e = path.extension() == ".json" ? c.add_shards() : c.add(path); e.code() != errc::ok) return e;
+    if (const error e = path.extension() == ".json" ? c.add_shards() : c.add(path); e) return e;
     if (path.extension() != ".json") c.hash_ = hash_bytes(c.files_.back().file());
     return c;
   }
@@ -150,7 +150,7 @@ class checkpoint {
            t == tensor_type::u64;
   }
   static bool is_marker(std::string_view name, const tensor_info& t) noexcept {
-    return t.end - t.begin <= 16 * facts(t.type).bytes && name.find("layers.") == name.npos &&
+    return t.end - t.begin <= 16 * info_of(t.type).bytes && name.find("layers.") == name.npos &&
            !name.ends_with(".weight") && !name.ends_with(".bias");
   }
   static bool all_zero(const safetensors& file, const std::string& name) {
@@ -191,12 +191,12 @@ class checkpoint {
       shards.emplace(shard, shards.size());
       return shards.size() <= most_shards ? "" : "names more than " + std::to_string(most_shards) + " files";
     });
-    if (const error e = read_json_events(*index, names); e.code() != errc::ok) return e;
+    if (const error e = read_json_events(*index, names)) return e;
     if (shards.empty())
       return file_error(path_, "must have an object weight_map that says which file has which tensor");
     for (auto& [name, number] : shards) {
       number = files_.size();
-      if (const error e = add(path_.parent_path() / name); e.code() != errc::ok) return e;
+      if (const error e = add(path_.parent_path() / name)) return e;
       hash_ = mix(hash_ ^ hash_bytes(files_.back().file()));
     }
     // Once more, now that it is known what lies where.
@@ -208,7 +208,7 @@ class checkpoint {
       places_.find(tensor)->second.listed = true;
       return "";
     });
-    if (const error e = read_json_events(*index, places); e.code() != errc::ok) return e;
+    if (const error e = read_json_events(*index, places)) return e;
     say_what_differs(places.total_size());
     return {};
   }

@@ -20,10 +20,10 @@
 #include <vector>
 
 #include <multistate/io/printable.hpp>
-#include <multistate/types/bytes.hpp>
+#include <multistate/util/bytes.hpp>
 #include <multistate/types/error.hpp>
-#include <multistate/types/formatted.hpp>
-#include <multistate/types/hash.hpp>
+#include <multistate/util/formatted.hpp>
+#include <multistate/util/hash.hpp>
 
 #if defined(__unix__) || defined(__APPLE__)
 #define MULTISTATE_IO_POSIX 1
@@ -48,8 +48,8 @@ error file_error(const std::filesystem::path& path, const Part&... parts) {
   return error(errc::bad_file, path.string(), ": ", parts...);
 }
 
-inline error system_error(const std::filesystem::path& path, std::string_view what, int code) {
-  return file_error(path, what, ": ", std::error_code(code, std::generic_category()).message());
+inline error system_error(const std::filesystem::path& path, std::string_view problem, int code) {
+  return file_error(path, problem, ": ", std::error_code(code, std::generic_category()).message());
 }
 
 /// What git leaves in the place of a large file that was not fetched.
@@ -159,10 +159,10 @@ inline result<file_bytes> file_bytes::open(const std::filesystem::path& path, st
   if (file.get() == nullptr) return detail::system_error(path, "cannot be opened", errno);
   std::uint64_t size = 0;
 #if MULTISTATE_IO_POSIX
-  struct stat facts {};
-  if (::fstat(::fileno(file.get()), &facts) != 0) return detail::system_error(path, "cannot be looked at", errno);
-  if (!S_ISREG(facts.st_mode)) return detail::file_error(path, "is not a regular file");
-  size = static_cast<std::uint64_t>(facts.st_size);
+  struct stat status {};
+  if (::fstat(::fileno(file.get()), &status) != 0) return detail::system_error(path, "cannot be looked at", errno);
+  if (!S_ISREG(status.st_mode)) return detail::file_error(path, "is not a regular file");
+  size = static_cast<std::uint64_t>(status.st_size);
 #else
   size = std::filesystem::file_size(path, code);
   if (code) return detail::system_error(path, "cannot be looked at", code.value());

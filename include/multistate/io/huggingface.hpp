@@ -81,10 +81,9 @@ inline result<model_weights> load_huggingface(const std::filesystem::path& confi
   w.config = *read;
   w.hash = source->hash();
 
-  const auto size = [](int n) { return static_cast<std::size_t>(n); };
-  const std::size_t hidden = size(w.config.hidden), ffn = size(w.config.ffn), vocab = size(w.config.vocab);
-  const std::size_t q = size(w.config.heads) * size(w.config.head_dim);
-  const std::size_t kv = size(w.config.kv_heads) * size(w.config.head_dim);
+  const std::size_t hidden = to_size(w.config.hidden), ffn = to_size(w.config.ffn), vocab = to_size(w.config.vocab);
+  const std::size_t q = to_size(w.config.heads) * to_size(w.config.head_dim);
+  const std::size_t kv = to_size(w.config.kv_heads) * to_size(w.config.head_dim);
   error fault;
   const auto take = [&](std::vector<float>& to, const std::string& name, const std::vector<std::size_t>& shape) {
     auto values = source->take(name, shape);
@@ -134,7 +133,7 @@ inline result<model_weights> load_huggingface(const std::filesystem::path& confi
   }
   detail::compare_angles(*source, w);
   const std::string kind = "a Llama model of " + std::to_string(w.config.layers) + " layers";
-  if (const error e = source->left_over(kind); e.code() != errc::ok) return e;
+  if (const error e = source->left_over(kind)) return e;
   w.notes.insert(w.notes.end(), source->notes.begin(), source->notes.end());
   return w;
 }

@@ -51,7 +51,7 @@ class emptied_at_end {
 class json_events : public nlohmann::json_sax<nlohmann::json> {
  public:
   static constexpr int deepest = 64;
-  std::string what;
+  std::string complaint;
 
   bool parse_error(std::size_t at, const std::string&, const nlohmann::detail::exception&) override {
     return fail("is not JSON at byte " + std::to_string(at));
@@ -59,7 +59,7 @@ class json_events : public nlohmann::json_sax<nlohmann::json> {
 
  protected:
   bool fail(std::string message) {
-    what = std::move(message);
+    complaint = std::move(message);
     return false;
   }
   bool deeper() {
@@ -127,7 +127,7 @@ inline error read_json_events(const file_bytes& file, json_events& reader) {
   if (is_lfs_pointer(file.bytes())) return lfs_pointer(path);
   const char* text = reinterpret_cast<const char*>(file.bytes().data());
   if (file.size() == 0) return file_error(path, "is empty, must be JSON");
-  if (!nlohmann::json::sax_parse(text, text + file.size(), &reader)) return file_error(path, reader.what);
+  if (!nlohmann::json::sax_parse(text, text + file.size(), &reader)) return file_error(path, reader.complaint);
   return {};
 }
 
@@ -138,7 +138,7 @@ inline result<nlohmann::json> read_json(const std::filesystem::path& path,
   const auto file = file_bytes::open(path, most);
   if (!file) return file.reason();
   json_builder built((std::uint64_t{1} << 20) + file->size() / 8);
-  if (const error e = read_json_events(*file, built); e.code() != errc::ok) return e;
+  if (const error e = read_json_events(*file, built)) return e;
   if (!built.root.is_object()) return file_error(path, "holds ", shown(built.root), ", must be a JSON object");
   return std::move(built.root);
 }

@@ -17,7 +17,7 @@ class config_reader {
   explicit config_reader(std::filesystem::path path) : path_(std::move(path)) {}
 
   const error& fault() const noexcept { return fault_; }
-  bool ok() const noexcept { return fault_.code() == errc::ok; }
+  bool ok() const noexcept { return !fault_; }
   template <class... Part>
   void fail(errc code, const Part&... parts) {
     if (ok()) fault_ = error(code, path_.string(), ": ", parts...);

@@ -38,30 +38,30 @@ enum class tensor_type : std::uint8_t {
 
 namespace detail {
 
-struct tensor_type_facts {
+struct tensor_type_info {
   std::string_view name;
   std::uint64_t bytes;
 };
-inline constexpr std::array<tensor_type_facts, 19> tensor_types = {{{"F32", 4},
-                                                                    {"F16", 2},
-                                                                    {"BF16", 2},
-                                                                    {"F64", 8},
-                                                                    {"I8", 1},
-                                                                    {"U8", 1},
-                                                                    {"BOOL", 1},
-                                                                    {"I16", 2},
-                                                                    {"U16", 2},
-                                                                    {"I32", 4},
-                                                                    {"U32", 4},
-                                                                    {"I64", 8},
-                                                                    {"U64", 8},
-                                                                    {"F8_E4M3", 1},
-                                                                    {"F8_E5M2", 1},
-                                                                    {"F8_E8M0", 1},
-                                                                    {"F8_E4M3FNUZ", 1},
-                                                                    {"F8_E5M2FNUZ", 1},
-                                                                    {"C64", 8}}};
-constexpr const tensor_type_facts& facts(tensor_type t) noexcept { return tensor_types[static_cast<std::size_t>(t)]; }
+inline constexpr std::array<tensor_type_info, 19> tensor_types = {{{"F32", 4},
+                                                                   {"F16", 2},
+                                                                   {"BF16", 2},
+                                                                   {"F64", 8},
+                                                                   {"I8", 1},
+                                                                   {"U8", 1},
+                                                                   {"BOOL", 1},
+                                                                   {"I16", 2},
+                                                                   {"U16", 2},
+                                                                   {"I32", 4},
+                                                                   {"U32", 4},
+                                                                   {"I64", 8},
+                                                                   {"U64", 8},
+                                                                   {"F8_E4M3", 1},
+                                                                   {"F8_E5M2", 1},
+                                                                   {"F8_E8M0", 1},
+                                                                   {"F8_E4M3FNUZ", 1},
+                                                                   {"F8_E5M2FNUZ", 1},
+                                                                   {"C64", 8}}};
+constexpr const tensor_type_info& info_of(tensor_type t) noexcept { return tensor_types[static_cast<std::size_t>(t)]; }
 
 /// "[2, 3]"
 inline std::string shown(std::span<const std::size_t> shape) {
@@ -124,7 +124,7 @@ namespace detail {
 class safetensors_header final : public nlohmann::json_sax<nlohmann::json> {
  public:
   static constexpr std::size_t most_metadata = 65536;  ///< entries, each of which takes far more memory than text
-  std::string what;
+  std::string complaint;
   safetensors::tensors_type tensors;
   safetensors::metadata_type metadata;
 
@@ -202,7 +202,7 @@ class safetensors_header final : public nlohmann::json_sax<nlohmann::json> {
 
  private:
   bool fail(std::string message) {
-    what = std::move(message);
+    complaint = std::move(message);
     return false;
   }
   bool metadata_once() { return !std::exchange(metadata_seen_, true) || fail("__metadata__ comes twice"); }
@@ -238,21 +238,21 @@ inline result<safetensors> safetensors::open(const std::filesystem::path& path) 
   if (header_bytes.empty() || *text != '{') return detail::file_error(path, "its header must begin with '{'");
   detail::safetensors_header header;
   if (!nlohmann::json::sax_parse(text, text + header_bytes.size(), &header))
-    return detail::file_error(path, header.what);
+    return detail::file_error(path, header.complaint);
   s.tensors_ = std::move(header.tensors);
   s.metadata_ = std::move(header.metadata);
 
   std::vector<const tensors_type::value_type*> by_place;
   for (const auto& entry : s.tensors_) {
     const auto& [name, t] = entry;
-    std::uint64_t bytes = detail::facts(t.type).bytes;
+    std::uint64_t bytes = detail::info_of(t.type).bytes;
     for (std::size_t d : t.shape) bytes = detail::times(bytes, d);
     if (t.begin > t.end || t.end > s.data_.size())
       return detail::file_error(path, "tensor ", detail::shown(name), " lies at [", t.begin, ", ", t.end, ") of ",
                                 s.data_.size(), " bytes of data");
     if (t.end - t.begin != bytes)
       return detail::file_error(path, "tensor ", detail::shown(name), " has ", t.end - t.begin, " bytes, its shape ",
-                                detail::shown(t.shape), " of ", detail::facts(t.type).name, " needs ", bytes);
+                                detail::shown(t.shape), " of ", detail::info_of(t.type).name, " needs ", bytes);
     by_place.push_back(&entry);
   }
   std::sort(by_place.begin(), by_place.end(), [](const auto* a, const auto* b) {
@@ -273,12 +273,12 @@ inline result<safetensors> safetensors::open(const std::filesystem::path& path) 
 inline result<const tensor_info*> safetensors::get(std::string_view name, const std::vector<std::size_t>* shape,
                                                    std::initializer_list<tensor_type> types) const {
   std::string right;
-  for (tensor_type t : types) right += (right.empty() ? "" : " or ") + std::string(detail::facts(t).name);
+  for (tensor_type t : types) right += (right.empty() ? "" : " or ") + std::string(detail::info_of(t).name);
   if (shape != nullptr) right += " " + detail::shown(*shape);
   const tensor_info* t = find(name);
   if (t == nullptr) return detail::file_error(path(), "tensor ", detail::shown(name), " is missing, must be ", right);
   if (std::find(types.begin(), types.end(), t->type) == types.end() || (shape != nullptr && t->shape != *shape))
-    return detail::file_error(path(), "tensor ", detail::shown(name), " is ", detail::facts(t->type).name, " ",
+    return detail::file_error(path(), "tensor ", detail::shown(name), " is ", detail::info_of(t->type).name, " ",
                               detail::shown(t->shape), ", must be ", right);
   return t;
 }
@@ -289,7 +289,7 @@ inline result<std::vector<float>> safetensors::floats(std::string_view name,
   if (!found) return found.reason();
   const tensor_info& t = **found;
   const auto bytes = data(t);
-  std::vector<float> values(bytes.size() / static_cast<std::size_t>(detail::facts(t.type).bytes));
+  std::vector<float> values(bytes.size() / static_cast<std::size_t>(detail::info_of(t.type).bytes));
   if (t.type == tensor_type::f32) {
     if (!bytes.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
   } else {
@@ -334,7 +334,7 @@ inline result<std::uint64_t> write_safetensors(const std::filesystem::path& path
     if (header.contains(t.name) || t.name == "__metadata__")
       return error(errc::bad_input, path.string(), ": two tensors cannot both be named ", t.name);
     const auto type = std::holds_alternative<std::span<const float>>(t.values) ? tensor_type::f32 : tensor_type::i32;
-    header[t.name] = {{"dtype", std::string(detail::facts(type).name)},
+    header[t.name] = {{"dtype", std::string(detail::info_of(type).name)},
                       {"shape", t.shape},
                       {"data_offsets", std::array<std::uint64_t, 2>{at, at + right}}};
     at += right;

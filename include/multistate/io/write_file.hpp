@@ -81,20 +81,20 @@ struct write_target {
   std::filesystem::path file;  ///< the name itself, or where its links lead
   bool there = false;
   bool stream = false;  ///< a device, a pipe, an open descriptor: written as it is, not replaced
-  struct stat facts {};
+  struct stat status {};
 };
 
 /// Errors: a folder, a socket, a disk; links in a ring; a name that leads nowhere.
 inline result<write_target> find_target(const std::filesystem::path& path) {
   write_target to{.file = path};
   if (!path.has_filename()) return file_error(path, "cannot be written: names no file");
-  if (::stat(path.c_str(), &to.facts) == 0) {
-    if (S_ISDIR(to.facts.st_mode)) return file_error(path, "cannot be written: is a directory, not a regular file");
-    if (S_ISSOCK(to.facts.st_mode) || S_ISBLK(to.facts.st_mode))
+  if (::stat(path.c_str(), &to.status) == 0) {
+    if (S_ISDIR(to.status.st_mode)) return file_error(path, "cannot be written: is a directory, not a regular file");
+    if (S_ISSOCK(to.status.st_mode) || S_ISBLK(to.status.st_mode))
       return file_error(path, "cannot be written: is there already and is not a regular file");
     const std::string& text = path.native();
     to.there = true;
-    to.stream = !S_ISREG(to.facts.st_mode) || text.starts_with("/dev/fd/") || text.starts_with("/dev/std") ||
+    to.stream = !S_ISREG(to.status.st_mode) || text.starts_with("/dev/fd/") || text.starts_with("/dev/std") ||
                 text.starts_with("/proc/");
     if (to.stream) return to;
   } else if (errno != ENOENT) {
@@ -122,10 +122,10 @@ inline error can_write_file(const std::filesystem::path& path) {
   if (to->there && ::access(to->file.c_str(), W_OK) != 0) return detail::system_error(path, "cannot be written", errno);
   if (to->stream) return {};
   const auto folder = detail::folder_of(to->file);
-  struct stat facts {};
-  if (::stat(folder.c_str(), &facts) != 0 || ::access(folder.c_str(), W_OK | X_OK) != 0)
+  struct stat status {};
+  if (::stat(folder.c_str(), &status) != 0 || ::access(folder.c_str(), W_OK | X_OK) != 0)
     return detail::system_error(path, "cannot be written: its folder", errno);
-  if (!S_ISDIR(facts.st_mode)) return detail::system_error(path, "cannot be written: its folder", ENOTDIR);
+  if (!S_ISDIR(status.st_mode)) return detail::system_error(path, "cannot be written: its folder", ENOTDIR);
 #else
   static_cast<void>(path);
 #endif
@@ -145,7 +145,7 @@ inline result<std::uint64_t> write_file(const std::filesystem::path& path,
   if (!found) return found.reason();
   const detail::write_target& to = *found;
   if (to.stream) {
-    const int emptied = S_ISREG(to.facts.st_mode) ? O_TRUNC : 0;
+    const int emptied = S_ISREG(to.status.st_mode) ? O_TRUNC : 0;
     detail::descriptor file(::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY | emptied));
     if (!file) return detail::system_error(path, "cannot be written", errno);
     for (const auto part : parts)
@@ -177,9 +177,9 @@ inline result<std::uint64_t> write_file(const std::filesystem::path& path,
     if (!detail::write_all(file.get(), part)) return fail();
   if (to.there) {
     // Rights come last: whoever owns it now must not run or read it with those of another.
-    const bool owned = ::fchown(file.get(), to.facts.st_uid, to.facts.st_gid) == 0 ||
-                       ::fchown(file.get(), static_cast<uid_t>(-1), to.facts.st_gid) == 0;
-    if (::fchmod(file.get(), to.facts.st_mode & (owned ? 0777u : 0707u)) != 0) return fail();
+    const bool owned = ::fchown(file.get(), to.status.st_uid, to.status.st_gid) == 0 ||
+                       ::fchown(file.get(), static_cast<uid_t>(-1), to.status.st_gid) == 0;
+    if (::fchmod(file.get(), to.status.st_mode & (owned ? 0777u : 0707u)) != 0) return fail();
   }
   if (!detail::flush_to_disk(file.get())) return fail();
   for (int i = 0; i < tries && name.empty(); ++i) {

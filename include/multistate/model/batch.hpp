@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <span>
 
-#include <multistate/model/sequence_memory.hpp>
+#include <multistate/memory/sequence_memory.hpp>
 
 namespace multistate {
 

@@ -16,14 +16,14 @@
 #include <utility>
 #include <vector>
 
-#include <multistate/attention/executor.hpp>
+#include <multistate/util/executor.hpp>
 #include <multistate/model/batch.hpp>
 #include <multistate/model/block-inl.hpp>
 #include <multistate/model/linear-inl.hpp>
 #include <multistate/model/model_view.hpp>
 #include <multistate/model/weights.hpp>
 #include <multistate/rope/rope.hpp>
-#include <multistate/types/buffer.hpp>
+#include <multistate/util/buffer.hpp>
 #include <multistate/types/error.hpp>
 
 HWY_BEFORE_NAMESPACE();
@@ -38,23 +38,23 @@ class decoder {
   /// `weights` and `exec` must outlive it; `max_tokens` is the most that one forward() takes, all sequences together.
   /// Errors: sizes that do not fit the config.
   static result<decoder> make(const model_weights& weights, int max_tokens, E& exec) {
-    if (error e = multistate::check(weights); e.code() != errc::ok) return e;
+    if (error e = multistate::check(weights)) return e;
     return make(view_of(weights), max_tokens, exec);
   }
   /// The same over matrices of any format. Precondition: their sizes fit the config.
   static result<decoder> make(model_view model, int max_tokens, E& exec) {
     if (max_tokens < 1 || max_tokens > multistate::max_tokens)
       return error(errc::bad_limits, "decoder: max_tokens must be 1 to 2^28; got ", max_tokens);
-    auto turning = rope::make(model.config.rope);
-    if (!turning) return turning.reason();
-    decoder d(std::move(model), exec, std::move(*turning));
+    auto rotation = rope::make(model.config.rope);
+    if (!rotation) return rotation.reason();
+    decoder d(std::move(model), exec, std::move(*rotation));
     const model_config& c = d.config();
-    const std::size_t n = u(max_tokens);
-    const bool enough = d.x_.allocate(n * u(c.hidden)) && d.normed_.allocate(n * u(c.hidden)) &&
+    const std::size_t n = to_size(max_tokens);
+    const bool enough = d.x_.allocate(n * to_size(c.hidden)) && d.normed_.allocate(n * to_size(c.hidden)) &&
                         d.q_.allocate(n * d.query_floats()) && d.k_.allocate(n * d.key_floats()) &&
-                        d.turned_.allocate(n * d.key_floats()) && d.v_.allocate(n * d.key_floats()) &&
-                        d.attended_.allocate(n * d.query_floats()) && d.gate_.allocate(n * u(c.ffn)) &&
-                        d.up_.allocate(n * u(c.ffn)) && d.angles_.allocate(n * d.rope_.angle_floats()) &&
+                        d.rotated_.allocate(n * d.key_floats()) && d.v_.allocate(n * d.key_floats()) &&
+                        d.attended_.allocate(n * d.query_floats()) && d.gate_.allocate(n * to_size(c.ffn)) &&
+                        d.up_.allocate(n * to_size(c.ffn)) && d.angles_.allocate(n * d.rope_.angle_floats()) &&
                         d.place_.allocate(n) && d.first_.allocate(n) && d.logits_.allocate(n);
     if (!enough) return error(errc::out_of_memory, "decoder: no memory for ", max_tokens, " tokens at once");
     d.max_tokens_ = max_tokens;
@@ -75,7 +75,7 @@ class decoder {
   error reserve(const sequence_memory& memory) noexcept {
     const std::size_t bytes = (memory.scratch_bytes() + line - 1) / line * line;
     if (bytes <= scratch_bytes_) return {};
-    if (!scratch_.allocate(bytes * u(exec_->workers())))
+    if (!scratch_.allocate(bytes * to_size(exec_->workers())))
       return error(errc::out_of_memory, "decoder: no memory for scratch");
     scratch_bytes_ = bytes;
     return {};
@@ -85,27 +85,28 @@ class decoder {
   /// errc::overflow, that it was run and its memory is of no use before reset(): a state became infinite in its format.
   /// Precondition: no memory is in the batch twice.
   [[nodiscard]] error forward(std::span<const batch_item> batch) noexcept {
-    if (error e = enter(batch); e.code() != errc::ok) return e;
+    if (error e = enter(batch)) return e;
     const model_config& c = config();
     for (int layer = 0; layer < c.layers; ++layer) {
-      const layer_view& w = model_.layers[u(layer)];
+      const layer_view& w = model_.layers[to_size(layer)];
       norm(w.attention_norm);
       project(w.q, normed_, c.hidden, q_, query_floats());
       project(w.k, normed_, c.hidden, k_, key_floats());
       project(w.v, normed_, c.hidden, v_, key_floats());
-      each_token([this, &batch](std::size_t t) HWY_ATTR { turn(batch, t); });
+      each_token([this, &batch](std::size_t t) HWY_ATTR { rotate(batch, t); });
       attend(batch, layer);
-      project(w.o, attended_, static_cast<int>(query_floats()), x_, u(c.hidden), true);
+      project(w.o, attended_, static_cast<int>(query_floats()), x_, to_size(c.hidden), true);
       norm(w.ffn_norm);
-      project(w.gate, normed_, c.hidden, gate_, u(c.ffn));
-      project(w.up, normed_, c.hidden, up_, u(c.ffn));
-      each_token([this, &c](std::size_t t)
-                     HWY_ATTR { swiglu(gate_.data() + t * u(c.ffn), up_.data() + t * u(c.ffn), u(c.ffn)); });
-      project(w.down, gate_, c.ffn, x_, u(c.hidden), true);
+      project(w.gate, normed_, c.hidden, gate_, to_size(c.ffn));
+      project(w.up, normed_, c.hidden, up_, to_size(c.ffn));
+      each_token([this, &c](std::size_t t) HWY_ATTR {
+        swiglu(gate_.data() + t * to_size(c.ffn), up_.data() + t * to_size(c.ffn), to_size(c.ffn));
+      });
+      project(w.down, gate_, c.ffn, x_, to_size(c.hidden), true);
     }
     logits(batch);
     for (std::size_t i = 0; i < batch.size(); ++i)
-      if (error e = check_overflow(batch[i], i); e.code() != errc::ok) return e;
+      if (error e = check_overflow(batch[i], i)) return e;
     return {};
   }
 
@@ -120,15 +121,15 @@ class decoder {
                       : memory.one_by_one()          ? max_tokens_
                                                      : 1;
     for (std::size_t done = 0; done < tokens.size();) {
-      const std::size_t count = std::min(tokens.size() - done, u(piece));
+      const std::size_t count = std::min(tokens.size() - done, to_size(piece));
       batch_item item{&memory, tokens.subspan(done, count)};
       item.mode = whole                          ? attend_mode::one_shot
                   : mode == prompt_mode::chunked ? attend_mode::together
                                                  : attend_mode::one_by_one;
       item.when = done + count == tokens.size() ? phase::prompt_end : phase::prompt;
       item.want = want == logit_rows::last && item.when != phase::prompt_end ? logit_rows::none : want;
-      item.logits = want == logit_rows::all ? logits + done * u(config().vocab) : logits;
-      if (error e = forward({&item, 1}); e.code() != errc::ok) return e;
+      item.logits = want == logit_rows::all ? logits + done * to_size(config().vocab) : logits;
+      if (error e = forward({&item, 1}); e) return e;
       done += count;
     }
     return {};
@@ -136,25 +137,26 @@ class decoder {
 
  private:
   static constexpr std::size_t line = 64;
-  static constexpr std::size_t u(int n) noexcept { return static_cast<std::size_t>(n); }
 
-  decoder(model_view&& model, E& exec, rope&& turning) noexcept
-      : model_(std::move(model)), exec_(&exec), rope_(std::move(turning)) {}
+  decoder(model_view&& model, E& exec, rope&& rotation) noexcept
+      : model_(std::move(model)), exec_(&exec), rope_(std::move(rotation)) {}
 
-  std::size_t query_floats() const noexcept { return u(config().heads) * u(config().head_dim); }
-  std::size_t key_floats() const noexcept { return u(config().kv_heads) * u(config().head_dim); }
+  std::size_t query_floats() const noexcept { return to_size(config().heads) * to_size(config().head_dim); }
+  std::size_t key_floats() const noexcept { return to_size(config().kv_heads) * to_size(config().head_dim); }
 
   static error check_overflow(const batch_item& item, std::size_t at) noexcept {
     using namespace std::string_view_literals;
-    const auto what = item.memory->overflowed();
-    return what ? error(errc::overflow, "batch item "sv, at, ": "sv, what->reason().message()) : error();
+    const auto overflow = item.memory->overflowed();
+    return overflow ? error(errc::overflow, "batch item "sv, at, ": "sv, overflow->reason().message()) : error();
   }
 
   /// What keeps an item from being run.
   error check(const batch_item& item, std::size_t at) const noexcept {
     using namespace std::string_view_literals;
     const model_config& c = config();
-    const auto bad = [at](const auto&... what) { return error(errc::bad_input, "batch item "sv, at, ": "sv, what...); };
+    const auto bad = [at](const auto&... parts) {
+      return error(errc::bad_input, "batch item "sv, at, ": "sv, parts...);
+    };
     if (item.memory == nullptr) return bad("has no memory"sv);
     const sequence_memory& m = *item.memory;
     if (!(m.dims() == c.attention_shape()) || m.layers() != c.layers)
@@ -178,7 +180,7 @@ class decoder {
                        : item.mode == attend_mode::one_shot ? room.prompt
                        : item.mode == attend_mode::held     ? room.hold
                                                             : room.chunk;
-      if (tokens > u(most))
+      if (tokens > to_size(most))
         return bad(tokens, " tokens do not fit its memory's limits: chunk="sv, room.chunk, ", hold="sv, room.hold,
                    ", prompt="sv, room.prompt);
     }
@@ -190,16 +192,16 @@ class decoder {
     using namespace std::string_view_literals;
     std::size_t tokens = 0;
     for (std::size_t i = 0; i < batch.size(); ++i) {
-      if (error e = check(batch[i], i); e.code() != errc::ok) return e;
+      if (error e = check(batch[i], i)) return e;
       tokens += batch[i].tokens.size();
     }
     if (tokens == 0) return error(errc::bad_input, "batch: has no items"sv);
-    if (tokens > u(max_tokens_))
+    if (tokens > to_size(max_tokens_))
       return error(errc::bad_input, "batch: has "sv, tokens, " tokens, the decoder was made for "sv, max_tokens_);
     for (const batch_item& item : batch)
-      if (error e = reserve(*item.memory); e.code() != errc::ok) return e;
+      if (error e = reserve(*item.memory)) return e;
 
-    const std::size_t hidden = u(config().hidden), width = rope_.angle_floats();
+    const std::size_t hidden = to_size(config().hidden), width = rope_.angle_floats();
     tokens_ = 0;
     position angles_at = -1;
     for (std::size_t i = 0; i < batch.size(); ++i) {
@@ -223,7 +225,7 @@ class decoder {
   void embed(int token, float* to) const noexcept {
     with_format(model_.embedding.format, [&]<class F>(F /*format*/) {
       const int hidden = config().hidden;
-      load_row<F>(to, model_.embedding.rows + u(token) * row_bytes<F>(hidden), hidden);
+      load_row<F>(to, model_.embedding.rows + to_size(token) * row_bytes<F>(hidden), hidden);
     });
   }
 
@@ -233,7 +235,7 @@ class decoder {
     constexpr std::size_t block = 8;
     const std::size_t n = tokens_;
     const auto some = [&f, n](int task, int /*worker*/) HWY_ATTR {
-      const std::size_t begin = u(task) * block;
+      const std::size_t begin = to_size(task) * block;
       for (std::size_t t = begin; t < std::min(n, begin + block); ++t) f(t);
     };
     const int blocks = static_cast<int>((n + block - 1) / block);
@@ -245,7 +247,7 @@ class decoder {
 
   void norm(const float* weight) noexcept {
     each_token([this, weight](std::size_t t) HWY_ATTR {
-      const std::size_t hidden = u(config().hidden);
+      const std::size_t hidden = to_size(config().hidden);
       rms_norm(x_.data() + t * hidden, weight, hidden, config().norm_eps, normed_.data() + t * hidden);
     });
   }
@@ -257,7 +259,7 @@ class decoder {
     p.x = x.data();
     p.y = y.data();
     p.out = out;
-    p.in = u(in);
+    p.in = to_size(in);
     p.columns = tokens_;
     p.add = add;
     linear(*exec_, p);
@@ -265,34 +267,34 @@ class decoder {
 
   /// Rotates a token's queries and keys to its original position; memories with other positions do it themselves. The
   /// keys as they were stay in k_.
-  void turn(std::span<const batch_item> batch, std::size_t t) noexcept {
+  void rotate(std::span<const batch_item> batch, std::size_t t) noexcept {
     if (batch[place_[t]].memory->unrotated()) return;
     const float* angles = angles_.data() + t * rope_.angle_floats();
-    const std::size_t d = u(config().head_dim);
-    for (std::size_t h = 0; h < u(config().heads); ++h) {
+    const std::size_t d = to_size(config().head_dim);
+    for (std::size_t h = 0; h < to_size(config().heads); ++h) {
       const std::span<float> q(q_.data() + t * query_floats() + h * d, d);
       rope_.rotate(q, angles, q);
     }
-    for (std::size_t h = 0; h < u(config().kv_heads); ++h) {
+    for (std::size_t h = 0; h < to_size(config().kv_heads); ++h) {
       const std::size_t at = t * key_floats() + h * d;
-      rope_.rotate(k_.span(at, d), angles, turned_.span(at, d));
+      rope_.rotate(k_.span(at, d), angles, rotated_.span(at, d));
     }
   }
 
   /// Each sequence is one task: inside it all goes in order.
   void attend(std::span<const batch_item> batch, int layer) noexcept {
     const auto one = [this, batch, layer](int task, int worker) HWY_ATTR {
-      const batch_item& item = batch[u(task)];
-      const std::size_t t = first_[u(task)];
+      const batch_item& item = batch[to_size(task)];
+      const std::size_t t = first_[to_size(task)];
       step_io io;
       io.q = q_.data() + t * query_floats();
       io.k_pre = k_.data() + t * key_floats();
-      io.k = item.memory->unrotated() ? io.k_pre : turned_.data() + t * key_floats();
+      io.k = item.memory->unrotated() ? io.k_pre : rotated_.data() + t * key_floats();
       io.v = v_.data() + t * key_floats();
       io.out = attended_.data() + t * query_floats();
       io.c = static_cast<int>(item.tokens.size());
       io.when = item.when;
-      item.memory->attend(layer, io, item.mode, scratch_.span(u(worker) * scratch_bytes_, scratch_bytes_));
+      item.memory->attend(layer, io, item.mode, scratch_.span(to_size(worker) * scratch_bytes_, scratch_bytes_));
     };
     if (batch.size() == 1)
       one(0, 0);
@@ -301,7 +303,7 @@ class decoder {
   }
 
   void logits(std::span<const batch_item> batch) noexcept {
-    const std::size_t hidden = u(config().hidden), vocab = u(config().vocab);
+    const std::size_t hidden = to_size(config().hidden), vocab = to_size(config().vocab);
     std::size_t wanted = 0;
     for (std::size_t i = 0; i < batch.size(); ++i) {
       const batch_item& item = batch[i];
@@ -331,7 +333,7 @@ class decoder {
   std::size_t scratch_bytes_ = 0;  ///< of one worker
   buffer<float> x_, normed_;       ///< [tokens][hidden]
   buffer<float> q_, attended_;     ///< [tokens][H][d]
-  buffer<float> k_, turned_, v_;   ///< [tokens][Hkv][d]
+  buffer<float> k_, rotated_, v_;  ///< [tokens][Hkv][d]
   buffer<float> gate_, up_;        ///< [tokens][ffn]
   buffer<float> angles_;           ///< [tokens][2][pairs]
   buffer<std::size_t> place_;      ///< [tokens] whose item it is

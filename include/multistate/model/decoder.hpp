@@ -4,7 +4,8 @@
 
 #include <multistate/model/batch.hpp>
 #include <multistate/model/decoder-inl.hpp>
-#include <multistate/model/memory.hpp>
+#include <multistate/memory/memory.hpp>
+#include <multistate/model/setup_for.hpp>
 
 namespace multistate {
 

@@ -15,7 +15,7 @@
 #include <utility>
 
 #include <multistate/attention/attend-inl.hpp>
-#include <multistate/attention/executor.hpp>
+#include <multistate/util/executor.hpp>
 #include <multistate/model/model_view.hpp>
 #include <multistate/types/format.hpp>
 

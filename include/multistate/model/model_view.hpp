@@ -64,24 +64,24 @@ struct model_view {
 /// Errors: sizes that do not fit the config.
 inline error check(const model_weights& w) noexcept {
   using namespace std::string_view_literals;
-  const auto u = [](int n) { return static_cast<std::size_t>(n); };
   const model_config& c = w.config;
   for (const int n : {c.layers, c.hidden, c.heads, c.kv_heads, c.head_dim, c.ffn, c.vocab})
     if (n < 1 || n > max_tokens) return error(errc::bad_shape, "model: every size must be 1 to 2^28; one is ", n);
   if (c.heads % c.kv_heads != 0 || c.rope.dim > c.head_dim)
     return error(errc::bad_shape, "model: needs kv_heads dividing heads and rope.dim <= head_dim; got heads=", c.heads,
                  ", kv_heads=", c.kv_heads, ", rope.dim=", c.rope.dim, ", head_dim=", c.head_dim);
-  if (w.layers.size() != u(c.layers))
+  if (w.layers.size() != to_size(c.layers))
     return error(errc::bad_shape, "model: needs ", c.layers, " layers; got ", w.layers.size());
   error bad;
   const auto sized = [&bad](const std::vector<float>& x, std::string_view name, std::size_t rows, std::size_t columns) {
-    if (x.size() != rows * columns && bad.code() == errc::ok)
+    if (x.size() != rows * columns && !bad)
       bad = error(errc::bad_shape, "model: ", name, " needs ", rows, " x ", columns, " floats; got ", x.size());
   };
-  const std::size_t h = u(c.hidden), q = u(c.heads) * u(c.head_dim), kv = u(c.kv_heads) * u(c.head_dim);
-  sized(w.embedding, "embedding"sv, u(c.vocab), h);
+  const std::size_t h = to_size(c.hidden), q = to_size(c.heads) * to_size(c.head_dim),
+                    kv = to_size(c.kv_heads) * to_size(c.head_dim);
+  sized(w.embedding, "embedding"sv, to_size(c.vocab), h);
   sized(w.final_norm, "final norm"sv, 1, h);
-  sized(w.output_matrix(), "head"sv, u(c.vocab), h);
+  sized(w.output_matrix(), "head"sv, to_size(c.vocab), h);
   for (const layer_weights& l : w.layers) {
     sized(l.attention_norm, "attention norm"sv, 1, h);
     sized(l.q, "q"sv, q, h);
@@ -89,9 +89,9 @@ inline error check(const model_weights& w) noexcept {
     sized(l.v, "v"sv, kv, h);
     sized(l.o, "o"sv, h, q);
     sized(l.ffn_norm, "ffn norm"sv, 1, h);
-    sized(l.gate, "gate"sv, u(c.ffn), h);
-    sized(l.up, "up"sv, u(c.ffn), h);
-    sized(l.down, "down"sv, h, u(c.ffn));
+    sized(l.gate, "gate"sv, to_size(c.ffn), h);
+    sized(l.up, "up"sv, to_size(c.ffn), h);
+    sized(l.down, "down"sv, h, to_size(c.ffn));
   }
   return bad;
 }

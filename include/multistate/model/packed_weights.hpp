@@ -6,7 +6,7 @@
 
 #include <multistate/model/model_view.hpp>
 #include <multistate/model/weights.hpp>
-#include <multistate/types/buffer.hpp>
+#include <multistate/util/buffer.hpp>
 #include <multistate/types/error.hpp>
 #include <multistate/types/format.hpp>
 
@@ -19,7 +19,7 @@ class packed_weights {
   /// Takes the matrices over one by one, so that there is hardly more in memory than before. Errors: sizes that do not
   /// fit the config, no memory.
   static result<packed_weights> make(model_weights from, weight_format format) {
-    if (error e = check(from); e.code() != errc::ok) return e;
+    if (error e = check(from)) return e;
     packed_weights p;
     const model_config& c = from.config;
     bool enough = true;

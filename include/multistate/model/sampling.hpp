@@ -8,9 +8,9 @@
 #include <utility>
 #include <vector>
 
-#include <multistate/types/assert.hpp>
-#include <multistate/types/finite.hpp>
-#include <multistate/types/hash.hpp>
+#include <multistate/util/assert.hpp>
+#include <multistate/util/finite.hpp>
+#include <multistate/util/hash.hpp>
 
 namespace multistate {
 

@@ -41,12 +41,12 @@ concept setting = std::same_as<T, bool> || std::same_as<T, int> || std::same_as<
 /// One `key=value` of a policy's string form. The key "+" (an int) is the
 /// number in `name+N`.
 template <class P, class T>
-struct option {
+struct policy_option {
   std::string_view key;
   T P::*member;
 };
 template <class P, class T>
-option(std::string_view, T P::*) -> option<P, T>;
+policy_option(std::string_view, T P::*) -> policy_option<P, T>;
 
 // The contract of a policy, member by member; docs/write-a-policy.md explains each.
 template <class P>
@@ -73,7 +73,7 @@ namespace detail {
 template <class T>
 inline constexpr bool is_options = false;
 template <class... P, class... T>
-inline constexpr bool is_options<std::tuple<option<P, T>...>> = (setting<T> && ...);
+inline constexpr bool is_options<std::tuple<policy_option<P, T>...>> = (setting<T> && ...);
 }  // namespace detail
 template <class P>
 concept has_options = detail::is_options<std::remove_cvref_t<decltype(P::options)>>;

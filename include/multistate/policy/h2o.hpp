@@ -15,8 +15,8 @@ struct h2o {
   scope_kind scope = scope_kind::head;
   int recent = -1;  ///< -1: the newer half, budget - budget / 2
   bool normalised = false;
-  static constexpr auto options =
-      std::tuple{option{"scope", &h2o::scope}, option{"recent", &h2o::recent}, option{"normalised", &h2o::normalised}};
+  static constexpr auto options = std::tuple{policy_option{"scope", &h2o::scope}, policy_option{"recent", &h2o::recent},
+                                             policy_option{"normalised", &h2o::normalised}};
 
   constexpr const char* check(int lane_budget) const {
     return recent >= -1 && recent <= lane_budget ? nullptr : "0 <= recent <= budget";

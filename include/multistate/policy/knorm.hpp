@@ -16,7 +16,7 @@ struct knorm {
   static constexpr int columns = 1;
   int budget = 0;
   scope_kind scope = scope_kind::head;
-  static constexpr auto options = std::tuple{option{"scope", &knorm::scope}};
+  static constexpr auto options = std::tuple{policy_option{"scope", &knorm::scope}};
 
   constexpr const char* check(int) const { return nullptr; }
   constexpr protect keeps(int) const { return {}; }

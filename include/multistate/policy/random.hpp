@@ -1,20 +1,21 @@
 #pragma once
 
 #include <multistate/policy/concept.hpp>
-#include <multistate/types/hash.hpp>
+#include <multistate/util/hash.hpp>
 
 namespace multistate {
 
 /// The baseline without which a ranking says nothing: every state, the newest too, is equally likely to go, drawn anew
 /// at each reduction. Seeded by position, so that undo, batches and threads change nothing.
-struct random {
+struct random_choice {
   static constexpr std::string_view name = "random";
   static constexpr needs wants = needs::nothing;
   static constexpr int columns = 0;
   int budget = 0;
   scope_kind scope = scope_kind::head;
   std::uint64_t seed = 0;
-  static constexpr auto options = std::tuple{option{"scope", &random::scope}, option{"seed", &random::seed}};
+  static constexpr auto options =
+      std::tuple{policy_option{"scope", &random_choice::scope}, policy_option{"seed", &random_choice::seed}};
 
   constexpr const char* check(int) const { return nullptr; }
   constexpr protect keeps(int) const { return {}; }
@@ -26,6 +27,6 @@ struct random {
     return lane.scratch;
   }
 };
-static_assert(policy<random>);
+static_assert(policy<random_choice>);
 
 }  // namespace multistate

@@ -22,7 +22,7 @@ namespace multistate {
 template <policy... P>
 struct registry {};
 
-using standard_policies = registry<full, window, h2o, tova, random, knorm>;
+using standard_policies = registry<full, window, h2o, tova, random_choice, knorm>;
 
 /// One policy of a registry with its settings: `name[+i][:budget][,key=value]...`. Hands out the concrete type, so that
 /// everything from there on is static.
@@ -75,7 +75,7 @@ class any_policy<registry<P...>> {
   result<any_policy> with_budget(int states) const {
     return visit([&](auto p) -> result<any_policy> {
       p.budget = states;
-      if (const error e = check_settings(p, states); e.code() != errc::ok) return e;
+      if (const error e = check_settings(p, states)) return e;
       return any_policy(p);
     });
   }
@@ -134,7 +134,7 @@ class any_policy<registry<P...>> {
     return true;
   }
   template <class T>
-  static constexpr std::string_view what() {
+  static constexpr std::string_view expected_value() {
     if constexpr (std::is_same_v<T, scope_kind>)
       return "head, layer or model";
     else if constexpr (std::is_same_v<T, bool>)
@@ -171,7 +171,7 @@ class any_policy<registry<P...>> {
         known = true;
         using value = std::remove_cvref_t<decltype(p.*o.member)>;
         if (!read(text, p.*o.member))
-          bad = wrong(key, key == suffix ? "" : "=", text, ": '", text, "' is not ", what<value>());
+          bad = wrong(key, key == suffix ? "" : "=", text, ": '", text, "' is not ", expected_value<value>());
       });
       return known;
     };
@@ -188,7 +188,7 @@ class any_policy<registry<P...>> {
       if (!assign(suffix, name)) return wrong(Q::name, " takes no '+", name, "'");
     }
     std::vector<std::string_view> seen;
-    for (bool more = whole.find(',') != whole.npos; more && bad.code() == errc::ok;) {
+    for (bool more = whole.find(',') != whole.npos; more && !bad;) {
       more = rest.find(',') != rest.npos;
       std::string_view text = cut(rest, ',');
       const bool assigned = text.find('=') != text.npos;
@@ -198,9 +198,9 @@ class any_policy<registry<P...>> {
       seen.push_back(key);
       if (key == suffix || !assign(key, text)) return wrong(Q::name, " has no '", key, "'; there are: ", keys<Q>());
     }
-    if (bad.code() != errc::ok) return bad;
+    if (bad) return bad;
     if (p.budget > 0)
-      if (const error e = check_settings(p, p.budget); e.code() != errc::ok) return wrong(e.message());
+      if (const error e = check_settings(p, p.budget)) return wrong(e.message());
     return any_policy(p);
   }
 

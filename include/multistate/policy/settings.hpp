@@ -7,7 +7,7 @@
 
 #include <multistate/policy/concept.hpp>
 #include <multistate/types/error.hpp>
-#include <multistate/types/finite.hpp>
+#include <multistate/util/finite.hpp>
 
 namespace multistate {
 

@@ -17,7 +17,8 @@ struct tova {
   int pinned = 0;
   int newest = 0;
   static constexpr auto options =
-      std::tuple{option{"scope", &tova::scope}, option{"pinned", &tova::pinned}, option{"newest", &tova::newest}};
+      std::tuple{policy_option{"scope", &tova::scope}, policy_option{"pinned", &tova::pinned},
+                 policy_option{"newest", &tova::newest}};
 
   constexpr const char* check(int lane_budget) const {
     return pinned + newest <= lane_budget ? nullptr : "pinned + newest <= budget";

@@ -13,7 +13,7 @@ struct window {
   int budget = 0;
   scope_kind scope = scope_kind::layer;
   int sinks = 0;
-  static constexpr auto options = std::tuple{option{"+", &window::sinks}};
+  static constexpr auto options = std::tuple{policy_option{"+", &window::sinks}};
 
   constexpr const char* check(int lane_budget) const { return sinks <= lane_budget ? nullptr : "sinks <= budget"; }
   constexpr protect keeps(int) const { return {sinks, 0}; }

@@ -5,8 +5,8 @@
 #include <utility>
 
 #include <multistate/rope/rope.hpp>
-#include <multistate/types/assert.hpp>
-#include <multistate/types/buffer.hpp>
+#include <multistate/util/assert.hpp>
+#include <multistate/util/buffer.hpp>
 #include <multistate/types/error.hpp>
 
 namespace multistate {
@@ -17,9 +17,9 @@ class angle_table {
   static result<angle_table> make(const rope_config& config, int ranks) noexcept {
     using namespace std::string_view_literals;
     if (ranks < 1) return error(errc::bad_limits, "angle table: ranks is "sv, ranks, ", must be at least 1"sv);
-    auto turning = rope::make(config);
-    if (!turning) return turning.reason();
-    angle_table made(std::move(*turning));
+    auto rotation = rope::make(config);
+    if (!rotation) return rotation.reason();
+    angle_table made(std::move(*rotation));
     made.ranks_ = ranks;
     const std::size_t width = made.rope_.angle_floats();
     if (static_cast<std::size_t>(ranks) > static_cast<std::size_t>(-1) / width ||
@@ -31,7 +31,7 @@ class angle_table {
     return made;
   }
 
-  const rope& turning() const noexcept { return rope_; }
+  const rope& rotation() const noexcept { return rope_; }
   int ranks() const noexcept { return ranks_; }
   std::size_t bytes() const noexcept { return cos_sin_.bytes(); }
 
@@ -42,7 +42,7 @@ class angle_table {
   }
 
  private:
-  explicit angle_table(rope&& turning) noexcept : rope_(std::move(turning)) {}
+  explicit angle_table(rope&& rotation) noexcept : rope_(std::move(rotation)) {}
 
   rope rope_;
   buffer<float> cos_sin_;  ///< [ranks][2][dim / 2]

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <span>
 
-#include <multistate/types/assert.hpp>
+#include <multistate/util/assert.hpp>
 #include <multistate/types/ids.hpp>
 
 namespace multistate {

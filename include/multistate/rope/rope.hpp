@@ -7,10 +7,10 @@
 #include <string_view>
 
 #include <multistate/rope/config.hpp>
-#include <multistate/types/assert.hpp>
-#include <multistate/types/buffer.hpp>
+#include <multistate/util/assert.hpp>
+#include <multistate/util/buffer.hpp>
 #include <multistate/types/error.hpp>
-#include <multistate/types/finite.hpp>
+#include <multistate/util/finite.hpp>
 
 namespace multistate {
 

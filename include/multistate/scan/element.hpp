@@ -6,8 +6,8 @@
 #include <limits>
 #include <span>
 
-#include <multistate/types/assert.hpp>
-#include <multistate/types/finite.hpp>
+#include <multistate/util/assert.hpp>
+#include <multistate/util/finite.hpp>
 
 namespace multistate {
 

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <span>
 
-#include <multistate/types/assert.hpp>
+#include <multistate/util/assert.hpp>
 #include <multistate/types/rows.hpp>
 
 namespace multistate {
@@ -35,7 +35,7 @@ inline void fold(std::span<float> sum, std::span<const float> row, bool first) n
 
 /// The same with the sum over the queries of `r`, taken in double: a chunk may hold many.
 inline void fold_sum(std::span<float> sum, const rows& r, bool first) noexcept {
-  if (r.summed || r.queries == 1) return fold(sum, r.last(), first);
+  if (r.kind != rows_kind::each || r.queries == 1) return fold(sum, r.last(), first);
   constexpr std::size_t block = 64;
   double part[block];
   for (std::size_t at = 0; at < sum.size(); at += block) {

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <span>
 
-#include <multistate/types/assert.hpp>
+#include <multistate/util/assert.hpp>
 #include <multistate/types/ids.hpp>
 #include <multistate/types/shape.hpp>
 

@@ -5,12 +5,12 @@
 #include <span>
 #include <type_traits>
 
-#include <multistate/types/buffer.hpp>
-#include <multistate/types/bytes.hpp>
+#include <multistate/util/buffer.hpp>
+#include <multistate/util/bytes.hpp>
 #include <multistate/types/decision.hpp>
 #include <multistate/types/error.hpp>
 #include <multistate/types/format.hpp>
-#include <multistate/types/hash.hpp>
+#include <multistate/util/hash.hpp>
 #include <multistate/types/save_header.hpp>
 #include <multistate/types/shape.hpp>
 #include <multistate/types/task.hpp>
@@ -25,7 +25,7 @@ struct arena {
 };
 
 /// What apply() does with a dropped state unless told otherwise.
-struct forget {
+struct ignore_dropped {
   void operator()(int, position, std::span<const float>, std::span<const float>) const noexcept {}
 };
 
@@ -42,7 +42,7 @@ class multi_state {
   static std::size_t bytes_needed(const shape& dims, const lane_plan& plan) noexcept {
     std::size_t bytes = 0;
     for (int h = 0; h < dims.kv_heads; ++h)
-      bytes += head_bytes(dims, plan.budgets[u(lane_of(plan.scope, h))], plan.room);
+      bytes += head_bytes(dims, plan.budgets[to_size(lane_of(plan.scope, h))], plan.room);
     return bytes;
   }
 
@@ -54,7 +54,7 @@ class multi_state {
       return error(errc::bad_shape,
                    "multi_state: needs kv_heads >= 1 dividing heads, dk >= 1 and dv >= 1; got heads=", dims.heads,
                    ", kv_heads=", dims.kv_heads, ", dk=", dims.dk, ", dv=", dims.dv);
-    if (plan.budgets.size() != u(lanes_of(plan.scope, dims.kv_heads)))
+    if (plan.budgets.size() != to_size(lanes_of(plan.scope, dims.kv_heads)))
       return error(errc::bad_budget, "multi_state: needs one budget for each of ", lanes_of(plan.scope, dims.kv_heads),
                    " lanes; got ", plan.budgets.size());
     for (const int amount : {room.chunk - 1, room.undo, room.every - 1})
@@ -76,7 +76,7 @@ class multi_state {
     multi_state m;
     m.dims_ = dims;
     m.scope_ = plan.scope;
-    if (!m.heads_.allocate(u(dims.kv_heads)))
+    if (!m.heads_.allocate(to_size(dims.kv_heads)))
       return error(errc::out_of_memory, "multi_state: no memory for ", dims.kv_heads, " heads");
     const std::size_t bytes = bytes_needed(dims, plan);
     if (memory.base != nullptr) {
@@ -90,16 +90,16 @@ class multi_state {
       m.base_ = m.own_.data();
       m.bytes_ = bytes;
     }
-    if (!m.decoded_.allocate(u(dims.dk) + u(dims.dv)))
+    if (!m.decoded_.allocate(to_size(dims.dk) + to_size(dims.dv)))
       return error(errc::out_of_memory, "multi_state: no memory for one state");
     std::byte* at = m.base_;
     for (int h = 0; h < dims.kv_heads; ++h) {
-      head& x = m.heads_[u(h)];
-      const int budget = plan.budgets[u(lane_of(plan.scope, h))];
+      head& x = m.heads_[to_size(h)];
+      const int budget = plan.budgets[to_size(lane_of(plan.scope, h))];
       x.capacity = budget + room.slack() + room.chunk;
-      x.kept_aside = aside_rows(room);
+      x.parked_places = aside_rows(room);
       x.keys = at;
-      x.values = at + keys_bytes(dims, x.capacity + x.kept_aside);
+      x.values = at + keys_bytes(dims, x.capacity + x.parked_places);
       at += head_bytes(dims, budget, room);
     }
     return m;
@@ -108,27 +108,27 @@ class multi_state {
   /// Executes what a decider decided. False, and nothing done, when a decision before it was not executed, or others
   /// were: then these are the states of another moment. on_drop(kv_head, position, key [dk], value [dv]) is told of
   /// every state that leaves, in float32; with undo, also of one that comes back later.
-  template <class OnDrop = forget>
-  bool apply(const decision& what, OnDrop&& on_drop = {}) noexcept {
-    if (!executed(what.lanes[0].before)) return false;
+  template <class OnDrop = ignore_dropped>
+  bool apply(const multistate::decision& decision, OnDrop&& on_drop = {}) noexcept {
+    if (!executed(decision.lanes[0].before)) return false;
     for (int h = 0; h < dims_.kv_heads; ++h) {
-      head& x = heads_[u(h)];
-      const lane_decision& lane = what.lanes[u(lane_of(scope_, h))];
+      head& x = heads_[to_size(h)];
+      const lane_decision& lane = decision.lanes[to_size(lane_of(scope_, h))];
       for (std::size_t i = 0; i < lane.dropped.size(); ++i) {
         const std::size_t s = index(lane.dropped[i]);
-        if constexpr (!std::is_same_v<std::remove_cvref_t<OnDrop>, forget>) {
+        if constexpr (!std::is_same_v<std::remove_cvref_t<OnDrop>, ignore_dropped>) {
           decode(x, s);
-          on_drop(h, lane.dropped_positions[i], std::span<const float>(decoded_.span(0, u(dims_.dk))),
-                  std::span<const float>(decoded_.span(u(dims_.dk), u(dims_.dv))));
+          on_drop(h, lane.dropped_positions[i], std::span<const float>(decoded_.span(0, to_size(dims_.dk))),
+                  std::span<const float>(decoded_.span(to_size(dims_.dk), to_size(dims_.dv))));
         }
-        if (x.kept_aside > 0) {
-          copy_row(x, s, u(x.capacity + x.next_aside));
-          x.next_aside = (x.next_aside + 1) % x.kept_aside;
+        if (x.parked_places > 0) {
+          copy_row(x, s, to_size(x.capacity + x.next_parked));
+          x.next_parked = (x.next_parked + 1) % x.parked_places;
         }
       }
-      for (const move& m : lane.moves) {
-        if (m.from == aside) x.next_aside = (x.next_aside == 0 ? x.kept_aside : x.next_aside) - 1;
-        copy_row(x, m.from == aside ? u(x.capacity + x.next_aside) : index(m.from), index(m.to));
+      for (const slot_move& m : lane.moves) {
+        if (m.from == parked) x.next_parked = (x.next_parked == 0 ? x.parked_places : x.next_parked) - 1;
+        copy_row(x, m.from == parked ? to_size(x.capacity + x.next_parked) : index(m.from), index(m.to));
       }
       MULTISTATE_ASSERT(lane.live + (lane.hole == no_slot ? 0 : 1) <= x.capacity);
       x.live = lane.live;
@@ -151,18 +151,18 @@ class multi_state {
   void write(int kv_head, std::span<const slot> slots, const float* k, const float* v, std::size_t k_stride,
              std::size_t v_stride) noexcept {
     for (std::size_t j = 0; j < slots.size(); ++j)
-      encode(heads_[u(kv_head)], index(slots[j]), k + j * k_stride, v + j * v_stride);
+      encode(heads_[to_size(kv_head)], index(slots[j]), k + j * k_stride, v + j * v_stride);
   }
 
   /// Takes over what the reduction of a one-shot prompt left of one KV head: slot s gets the caller's row positions[s],
   /// at k + row * k_stride and v + row * v_stride (in floats).
-  void write_kept(int kv_head, const lane_decision& what, std::span<const position> positions, const float* k,
+  void write_kept(int kv_head, const lane_decision& kept, std::span<const position> positions, const float* k,
                   const float* v, std::size_t k_stride, std::size_t v_stride) noexcept {
-    head& x = heads_[u(kv_head)];
-    x.live = what.live;
-    x.hole = what.hole;
-    x.moment = what.moment;
-    MULTISTATE_ASSERT(positions.size() == u(extent_of(x)) && extent_of(x) <= x.capacity);
+    head& x = heads_[to_size(kv_head)];
+    x.live = kept.live;
+    x.hole = kept.hole;
+    x.moment = kept.moment;
+    MULTISTATE_ASSERT(positions.size() == to_size(extent_of(x)) && extent_of(x) <= x.capacity);
     for (std::size_t s = 0; s < positions.size(); ++s)
       if (positions[s] >= 0)
         encode(x, s, k + static_cast<std::size_t>(positions[s]) * k_stride,
@@ -172,7 +172,7 @@ class multi_state {
   /// The live states for a kernel, described in `where`; positions and ranks are the decider's. Precondition: no hole
   /// (decider::close).
   head_view view(int kv_head, extent& where) const noexcept {
-    const head& x = heads_[u(kv_head)];
+    const head& x = heads_[to_size(kv_head)];
     MULTISTATE_ASSERT(x.hole == no_slot);
     where = {
         .k = x.keys, .v = x.values, .k_stride = key_row_bytes(dims_), .v_stride = value_row_bytes(dims_), .n = x.live};
@@ -183,22 +183,22 @@ class multi_state {
   /// attend. Numbers that are too large for a format become infinite in it: above 65,504 in f16.
   bool finite(int kv_head, std::span<const slot> slots) const noexcept {
     bool all = true;
-    for (const slot s : slots) all = all && finite_row(heads_[u(kv_head)], index(s));
+    for (const slot s : slots) all = all && finite_row(heads_[to_size(kv_head)], index(s));
     return all;
   }
   /// All live states of one KV head.
   bool finite(int kv_head) const noexcept {
-    const head& x = heads_[u(kv_head)];
+    const head& x = heads_[to_size(kv_head)];
     bool all = true;
-    for (std::size_t s = 0; s < u(extent_of(x)); ++s)
+    for (std::size_t s = 0; s < to_size(extent_of(x)); ++s)
       all = all && (slot{static_cast<std::uint32_t>(s)} == x.hole || finite_row(x, s));
     return all;
   }
 
   const shape& dims() const noexcept { return dims_; }
   scope_kind scope() const noexcept { return scope_; }
-  int live(int kv_head) const noexcept { return heads_[u(kv_head)].live; }
-  int capacity(int kv_head) const noexcept { return heads_[u(kv_head)].capacity; }
+  int live(int kv_head) const noexcept { return heads_[to_size(kv_head)].live; }
+  int capacity(int kv_head) const noexcept { return heads_[to_size(kv_head)].capacity; }
   /// All memory of the states, from make() on.
   std::size_t bytes() const noexcept { return bytes_ + heads_.bytes() + decoded_.bytes(); }
   /// Bytes of one state's key and value in one KV head.
@@ -215,23 +215,24 @@ class multi_state {
       x.live = from.live;
       x.hole = from.hole;
       x.moment = from.moment;
-      x.next_aside = from.next_aside;
-      copy_rows(x.keys, from.keys, key_row_bytes(dims_), u(extent_of(x)));
-      copy_rows(x.values, from.values, value_row_bytes(dims_), u(extent_of(x)));
-      copy_rows(x.keys + u(x.capacity) * key_row_bytes(dims_), from.keys + u(x.capacity) * key_row_bytes(dims_),
-                key_row_bytes(dims_), u(x.kept_aside));
-      copy_rows(x.values + u(x.capacity) * value_row_bytes(dims_), from.values + u(x.capacity) * value_row_bytes(dims_),
-                value_row_bytes(dims_), u(x.kept_aside));
+      x.next_parked = from.next_parked;
+      copy_rows(x.keys, from.keys, key_row_bytes(dims_), to_size(extent_of(x)));
+      copy_rows(x.values, from.values, value_row_bytes(dims_), to_size(extent_of(x)));
+      copy_rows(x.keys + to_size(x.capacity) * key_row_bytes(dims_),
+                from.keys + to_size(x.capacity) * key_row_bytes(dims_), key_row_bytes(dims_), to_size(x.parked_places));
+      copy_rows(x.values + to_size(x.capacity) * value_row_bytes(dims_),
+                from.values + to_size(x.capacity) * value_row_bytes(dims_), value_row_bytes(dims_),
+                to_size(x.parked_places));
     }
     return true;
   }
 
-  /// Bytes that save() fills now. States kept aside for undo are not saved.
+  /// Bytes that save() fills now. States parked for undo are not saved.
   std::size_t save_bytes() const noexcept {
     std::size_t bytes = detail::save_header_bytes + sizeof(std::uint64_t);
     for (std::size_t h = 0; h < heads_.size(); ++h)
-      bytes +=
-          sizeof(std::uint64_t) + sizeof(std::int32_t) + sizeof(slot) + u(extent_of(heads_[h])) * state_bytes(dims_);
+      bytes += sizeof(std::uint64_t) + sizeof(std::int32_t) + sizeof(slot) +
+               to_size(extent_of(heads_[h])) * state_bytes(dims_);
     return bytes;
   }
   void save(std::span<std::byte> out) const noexcept {
@@ -244,8 +245,8 @@ class multi_state {
       to.put(x.moment);
       to.put(std::int32_t{x.live});
       to.put(x.hole);
-      to.put(std::span<const std::byte>(x.keys, u(extent_of(x)) * key_row_bytes(dims_)));
-      to.put(std::span<const std::byte>(x.values, u(extent_of(x)) * value_row_bytes(dims_)));
+      to.put(std::span<const std::byte>(x.keys, to_size(extent_of(x)) * key_row_bytes(dims_)));
+      to.put(std::span<const std::byte>(x.values, to_size(extent_of(x)) * value_row_bytes(dims_)));
     }
   }
   /// Restores what save() wrote of a multi-state made alike. Anything else is refused and changes nothing. `of`: the
@@ -256,13 +257,12 @@ class multi_state {
 
  private:
   error load_at(std::span<const std::byte> in, const decision* of) noexcept {
-    const auto broken = [](std::string_view what) {
-      return error(errc::bad_input, "multi_state: saved state can't be used: ", what);
+    const auto broken = [](std::string_view reason) {
+      return error(errc::bad_input, "multi_state: saved state can't be used: ", reason);
     };
     for (const bool commit : {false, true}) {  // read without touching anything, then again to take it over
       byte_reader from(in);
-      if (const error e = detail::take_save_header(from, detail::states_save, "multi_state"); e.code() != errc::ok)
-        return e;
+      if (const error e = detail::take_save_header(from, detail::states_save, "multi_state"); e) return e;
       if (from.get<std::uint64_t>() != fingerprint()) return broken("it was made with other shapes, formats or sizes");
       for (std::size_t h = 0; h < heads_.size(); ++h) {
         head& x = heads_[h];
@@ -270,8 +270,8 @@ class multi_state {
         const auto live = from.get<std::int32_t>();
         const auto hole = from.get<slot>();
         if (live < 0 || live > x.capacity - (hole == no_slot ? 0 : 1)) return broken("it holds more states than fit");
-        if (hole != no_slot && index(hole) >= u(live)) return broken("a hole is out of range");
-        const std::size_t slots = u(live) + (hole == no_slot ? 0 : 1);
+        if (hole != no_slot && index(hole) >= to_size(live)) return broken("a hole is out of range");
+        const std::size_t slots = to_size(live) + (hole == no_slot ? 0 : 1);
         const auto keys = from.take(slots * key_row_bytes(dims_)), values = from.take(slots * value_row_bytes(dims_));
         if (from.failed()) return broken("it is cut short");
         const auto lane = static_cast<std::size_t>(lane_of(scope_, static_cast<int>(h)));
@@ -289,20 +289,19 @@ class multi_state {
     return {};
   }
 
-  /// One KV head: rows [0, capacity) are slots, behind them lie the rows kept aside for undo, a ring.
+  /// One KV head: rows [0, capacity) are slots, behind them lie the rows parked for undo, a ring.
   struct head {
     std::byte* keys = nullptr;
     std::byte* values = nullptr;
     int capacity = 0;
-    int kept_aside = 0;
-    int next_aside = 0;
+    int parked_places = 0;
+    int next_parked = 0;
     int live = 0;
     slot hole = no_slot;
     std::uint64_t moment = 0;  ///< of the last decision executed
   };
 
   static constexpr std::size_t block_alignment_bytes = 64;
-  static constexpr std::size_t u(int n) noexcept { return static_cast<std::size_t>(n); }
   static constexpr std::size_t key_row_bytes(const shape& d) noexcept { return row_bytes<KeyFormat>(d.dk); }
   static constexpr std::size_t value_row_bytes(const shape& d) noexcept { return row_bytes<ValueFormat>(d.dv); }
   static constexpr std::size_t aligned(std::size_t bytes) noexcept {
@@ -310,11 +309,11 @@ class multi_state {
   }
   static constexpr int aside_rows(const limits& room) noexcept { return room.undo > 0 ? room.undo + room.slack() : 0; }
   static constexpr std::size_t keys_bytes(const shape& d, int rows) noexcept {
-    return aligned(u(rows) * key_row_bytes(d));
+    return aligned(to_size(rows) * key_row_bytes(d));
   }
   static constexpr std::size_t head_bytes(const shape& d, int budget, const limits& room) noexcept {
     const int rows = budget + room.slack() + room.chunk + aside_rows(room);
-    return keys_bytes(d, rows) + aligned(u(rows) * value_row_bytes(d));
+    return keys_bytes(d, rows) + aligned(to_size(rows) * value_row_bytes(d));
   }
   static int extent_of(const head& x) noexcept { return x.live + (x.hole == no_slot ? 0 : 1); }
   static void copy_rows(std::byte* to, const std::byte* from, std::size_t row_bytes, std::size_t rows) noexcept {
@@ -326,12 +325,12 @@ class multi_state {
                 value_row_bytes(dims_));
   }
   void encode(head& x, std::size_t s, const float* k, const float* v) noexcept {
-    MULTISTATE_ASSERT(s < u(x.capacity));
+    MULTISTATE_ASSERT(s < to_size(x.capacity));
     store_row<KeyFormat>(x.keys + s * key_row_bytes(dims_), k, dims_.dk);
     store_row<ValueFormat>(x.values + s * value_row_bytes(dims_), v, dims_.dv);
   }
   bool finite_row(const head& x, std::size_t s) const noexcept {
-    MULTISTATE_ASSERT(s < u(x.capacity));
+    MULTISTATE_ASSERT(s < to_size(x.capacity));
     return multistate::finite_row<KeyFormat>(x.keys + s * key_row_bytes(dims_), dims_.dk) &&
            multistate::finite_row<ValueFormat>(x.values + s * value_row_bytes(dims_), dims_.dv);
   }
@@ -347,7 +346,7 @@ class multi_state {
     for (const int n : {dims_.heads, dims_.kv_heads, dims_.dk, dims_.dv}) add(static_cast<std::uint64_t>(n));
     add(static_cast<std::uint64_t>(scope_));
     for (std::size_t i = 0; i < heads_.size(); ++i)
-      add(static_cast<std::uint64_t>(heads_[i].capacity) << 32 | static_cast<std::uint64_t>(heads_[i].kept_aside));
+      add(static_cast<std::uint64_t>(heads_[i].capacity) << 32 | static_cast<std::uint64_t>(heads_[i].parked_places));
     return h;
   }
 

@@ -6,21 +6,21 @@ namespace multistate {
 
 /// Stores what the reduction of a one-shot prompt left of one layer, and tells on_drop of the rest. io as it was given
 /// to one_shot(), which calls this itself except at scope model: there it is due for every layer after the last one.
-template <policy P, class State, class OnDrop = forget>
+template <policy P, class State, class OnDrop = ignore_dropped>
 void store_survivors(const layer_of<P, State>& layer, const step_io& io, const shape& dims,
                      OnDrop&& on_drop = {}) noexcept {
-  State& state = layer.here();
+  State& state = layer.state();
   const auto hkv = static_cast<std::size_t>(dims.kv_heads), dk = static_cast<std::size_t>(dims.dk),
              dv = static_cast<std::size_t>(dims.dv);
   for (int h = 0; h < dims.kv_heads; ++h) {
     const auto at = static_cast<std::size_t>(h);
-    const int lane = lane_of(layer.who->settings().scope, h);
-    const lane_decision& what = layer.who->last().lanes[static_cast<std::size_t>(lane)];
-    for (const position p : what.dropped_positions) {
+    const int lane = lane_of(layer.decider->settings().scope, h);
+    const lane_decision& lane_kept = layer.decider->last().lanes[static_cast<std::size_t>(lane)];
+    for (const position p : lane_kept.dropped_positions) {
       const std::size_t row = static_cast<std::size_t>(p) * hkv + at;
       on_drop(h, p, std::span<const float>(io.k + row * dk, dk), std::span<const float>(io.v + row * dv, dv));
     }
-    state.write_kept(h, what, layer.who->positions(lane), io.k + at * dk, io.v + at * dv, hkv * dk, hkv * dv);
+    state.write_kept(h, lane_kept, layer.decider->positions(lane), io.k + at * dk, io.v + at * dv, hkv * dk, hkv * dv);
   }
 }
 
@@ -28,7 +28,7 @@ void store_survivors(const layer_of<P, State>& layer, const step_io& io, const s
 /// reduction (the authors' released code). io.c <= limits.prompt of the decider; the states need no room for the
 /// prompt. Does nothing where the decider has a fault or io.c gives it one. Scratch: step_scratch_bytes with states =
 /// queries = io.c.
-template <policy P, class State, class Attend, class OnDrop = forget>
+template <policy P, class State, class Attend, class OnDrop = ignore_dropped>
 void one_shot(const layer_of<P, State>& layer, const step_io& io, const shape& dims, std::span<std::byte> scratch,
               const Attend& attend, OnDrop&& on_drop = {}) noexcept {
   constexpr needs want = step_wants<P>;
@@ -39,14 +39,15 @@ void one_shot(const layer_of<P, State>& layer, const step_io& io, const shape& d
              dv = static_cast<std::size_t>(dims.dv);
   const auto tasks = memory.template take<attention_task>(hkv);
   const auto extents = memory.template take<extent>(hkv);
-  if (const fault_kind why = layer.first() ? layer.who->refusal(io.c) : layer.who->fault(); why != fault_kind::none) {
-    layer.who->fail(why);
+  if (const fault_kind why = layer.first() ? layer.decider->refusal(io.c) : layer.decider->fault();
+      why != fault_kind::none) {
+    layer.decider->fail(why);
     return;
   }
-  if (layer.first()) layer.who->append(io.c, io.when);
-  detail::enter_tokens(*layer.who, dims, io);
+  if (layer.first()) layer.decider->append(io.c, io.when);
+  detail::enter_tokens(*layer.decider, dims, io);
   detail::make_tasks<want>(
-      tasks, *layer.who, dims, io, 0,
+      tasks, *layer.decider, dims, io, 0,
       [&](int h) {
         const auto at = static_cast<std::size_t>(h);
         extents[at] = {.k = reinterpret_cast<const std::byte*>(io.k + at * dk),
@@ -58,8 +59,8 @@ void one_shot(const layer_of<P, State>& layer, const step_io& io, const shape& d
       },
       memory);
   attend.template operator()<want, f32, f32>(std::span<const attention_task>(tasks));
-  detail::observe_tasks<want>(std::span<const attention_task>(tasks), *layer.who, dims);
-  if (layer.last()) layer.who->reduce();
+  detail::observe_tasks<want>(std::span<const attention_task>(tasks), *layer.decider, dims);
+  if (layer.last()) layer.decider->reduce();
   if (!layer.shared()) store_survivors(layer, io, dims, on_drop);
 }
 

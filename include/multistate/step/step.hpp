@@ -4,7 +4,7 @@
 
 #include <multistate/decider/decider.hpp>
 #include <multistate/state/multi_state.hpp>
-#include <multistate/step/scratch.hpp>
+#include <multistate/util/scratch.hpp>
 #include <multistate/types/task.hpp>
 
 namespace multistate {
@@ -12,14 +12,14 @@ namespace multistate {
 /// One sequence's memory of one layer: who decides and what is kept.
 template <policy P, class State>
 struct layer_of {
-  decider<P>* who = nullptr;  ///< at scope model the same one in every layer
-  std::span<State> states;    ///< this layer's; at scope model all layers'
-  int layer = 0;              ///< at scope model: which of them
+  multistate::decider<P>* decider = nullptr;  ///< at scope model the same one in every layer
+  std::span<State> states;                    ///< this layer's; at scope model all layers'
+  int layer = 0;                              ///< at scope model: which of them
 
-  bool shared() const noexcept { return who->settings().scope == scope_kind::model; }
+  bool shared() const noexcept { return decider->settings().scope == scope_kind::model; }
   bool first() const noexcept { return !shared() || layer == 0; }
   bool last() const noexcept { return !shared() || static_cast<std::size_t>(layer) + 1 == states.size(); }
-  State& here() const noexcept {
+  State& state() const noexcept {
     MULTISTATE_ASSERT(shared() ? static_cast<std::size_t>(layer) < states.size() : states.size() == 1);
     return states[shared() ? static_cast<std::size_t>(layer) : 0];
   }
@@ -69,24 +69,24 @@ namespace detail {
 
 /// The attention tasks of one sequence: its chunk over what `view_of(kv_head)` shows.
 template <needs Want, policy P, class View>
-void make_tasks(std::span<attention_task> tasks, const decider<P>& who, const shape& dims, const step_io& io,
-                int sequence, View&& view_of, scratch& memory) noexcept {
+void make_tasks(std::span<attention_task> tasks, const multistate::decider<P>& decider, const shape& dims,
+                const step_io& io, int sequence, View&& view_of, scratch& memory) noexcept {
   const auto heads = static_cast<std::size_t>(dims.heads), group = static_cast<std::size_t>(dims.group());
   const auto dk = static_cast<std::size_t>(dims.dk), dv = static_cast<std::size_t>(dims.dv);
   std::span<std::uint32_t> ranks;
   int ranked = -1;
   for (int h = 0; h < dims.kv_heads; ++h) {
-    const int lane = lane_of(who.settings().scope, h);
+    const int lane = lane_of(decider.settings().scope, h);
     attention_task& t = tasks[static_cast<std::size_t>(h)];
     t = {};
     t.kv = view_of(h);
     const auto n = static_cast<std::size_t>(t.kv.n);
     if (io.unrotated && lane != ranked) {
       ranks = memory.take<std::uint32_t>(n);
-      who.ranks(lane, ranks);
+      decider.ranks(lane, ranks);
       ranked = lane;
     }
-    t.kv.positions = who.positions(lane);
+    t.kv.positions = decider.positions(lane);
     t.kv.ranks = ranks;
     t.q = io.q + static_cast<std::size_t>(h) * group * dk;
     t.q_stride = heads * dk;
@@ -97,7 +97,7 @@ void make_tasks(std::span<attention_task> tasks, const decider<P>& who, const sh
       t.row_stride = scratch::bytes<float>(n) / sizeof(float);
       t.row = memory.take<float>(rows * t.row_stride).data();
     }
-    t.first = who.next_position() - io.c;
+    t.first = decider.next_position() - io.c;
     t.queries = io.c;
     t.sequence = sequence;
     t.kv_head = h;
@@ -106,29 +106,32 @@ void make_tasks(std::span<attention_task> tasks, const decider<P>& who, const sh
 
 /// Hands the rows of one sequence to its decider, in head order.
 template <needs Want, policy P>
-void observe_tasks(std::span<const attention_task> tasks, decider<P>& who, const shape& dims) noexcept {
+void observe_tasks(std::span<const attention_task> tasks, multistate::decider<P>& decider, const shape& dims) noexcept {
   if constexpr (Want != needs::nothing) {
     for (const attention_task& t : tasks)
-      who.observe(lane_of(who.settings().scope, t.kv_head), {.data = t.row,
-                                                             .stride = t.row_stride,
-                                                             .n = t.kv.n,
-                                                             .queries = Want == needs::last_row ? 1 : t.queries,
-                                                             .heads = dims.group(),
-                                                             .summed = Want == needs::row_sum});
+      decider.observe(lane_of(decider.settings().scope, t.kv_head),
+                      {.data = t.row,
+                       .stride = t.row_stride,
+                       .n = t.kv.n,
+                       .queries = Want == needs::last_row ? 1 : t.queries,
+                       .heads = dims.group(),
+                       .kind = Want == needs::row_sum    ? rows_kind::sum
+                               : Want == needs::last_row ? rows_kind::last
+                                                         : rows_kind::each});
   }
 }
 
 template <policy P>
-void enter_tokens(decider<P>& who, const shape& dims, const step_io& io) noexcept {
+void enter_tokens(multistate::decider<P>& decider, const shape& dims, const step_io& io) noexcept {
   if constexpr (enters<P>) {
     const auto hkv = static_cast<std::size_t>(dims.kv_heads), group = static_cast<std::size_t>(dims.group());
     const auto dk = static_cast<std::size_t>(dims.dk), dv = static_cast<std::size_t>(dims.dv);
     const float* keys = io.k_pre != nullptr ? io.k_pre : io.k;
     for (std::size_t j = 0; j < static_cast<std::size_t>(io.c); ++j)
       for (std::size_t h = 0; h < hkv; ++h)
-        who.enter(lane_of(who.settings().scope, static_cast<int>(h)), static_cast<int>(j),
-                  {keys + (j * hkv + h) * dk, dk}, {io.v + (j * hkv + h) * dv, dv},
-                  {io.q + (j * hkv + h) * group * dk, group * dk});
+        decider.enter(lane_of(decider.settings().scope, static_cast<int>(h)), static_cast<int>(j),
+                      {keys + (j * hkv + h) * dk, dk}, {io.v + (j * hkv + h) * dv, dv},
+                      {io.q + (j * hkv + h) * group * dk, group * dk});
   }
 }
 
@@ -136,11 +139,12 @@ void enter_tokens(decider<P>& who, const shape& dims, const step_io& io) noexcep
 /// the fault.
 template <policy P, class State>
 bool ready(const layer_of<P, State>& layer, int c, bool held) noexcept {
-  decider<P>& who = *layer.who;
-  fault_kind why = layer.first() ? who.refusal(c, held) : who.fault();
-  if (why == fault_kind::none && !layer.here().executed(layer.first() ? who.moment() : who.last().lanes[0].before))
+  multistate::decider<P>& decider = *layer.decider;
+  fault_kind why = layer.first() ? decider.refusal(c, held) : decider.fault();
+  if (why == fault_kind::none &&
+      !layer.state().executed(layer.first() ? decider.moment() : decider.last().lanes[0].before))
     why = fault_kind::other_moment;
-  if (why != fault_kind::none) who.fail(why);
+  if (why != fault_kind::none) decider.fail(why);
   return why == fault_kind::none;
 }
 
@@ -149,10 +153,10 @@ bool ready(const layer_of<P, State>& layer, int c, bool held) noexcept {
 /// One layer of any number of sequences in the paper's order (Oren et al. 2024, section 4): append, attend over all
 /// states with the new ones and those about to go, observe, drop. Sequences may have different chunks. Hold: rows wait
 /// and nothing is dropped; once it is known how many of the c <= limits.hold tokens are accepted the caller executes
-/// states.apply(who.reduce(accepted)) in every layer. on_drop as in multi_state::apply. Where a decider has a fault, or
-/// gets one because of its states or of io.c, the step does nothing for anyone. Precondition: scratch of
+/// states.apply(decider.reduce(accepted)) in every layer. on_drop as in multi_state::apply. Where a decider has a
+/// fault, or gets one because of its states or of io.c, the step does nothing for anyone. Precondition: scratch of
 /// step_scratch_bytes.
-template <bool Hold = false, policy P, class State, class Attend, class OnDrop = forget>
+template <bool Hold = false, policy P, class State, class Attend, class OnDrop = ignore_dropped>
 void step(std::span<const layer_of<P, State>> layers, std::span<const step_io> io, const shape& dims,
           std::span<std::byte> scratch, const Attend& attend, OnDrop&& on_drop = {}) noexcept {
   constexpr needs want = step_wants<P, Hold>;
@@ -170,28 +174,28 @@ void step(std::span<const layer_of<P, State>> layers, std::span<const step_io> i
   const auto extents = memory.template take<extent>(layers.size() * hkv);
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const auto& layer = layers[i];
-    if (layer.first()) layer.who->append(io[i].c, io[i].when, Hold);
-    State& state = layer.here();
-    state.apply(layer.who->last());
+    if (layer.first()) layer.decider->append(io[i].c, io[i].when, Hold);
+    State& state = layer.state();
+    state.apply(layer.decider->last());
     for (int h = 0; h < dims.kv_heads; ++h) {
       const auto at = static_cast<std::size_t>(h);
-      state.write(h, layer.who->slots(lane_of(layer.who->settings().scope, h)),
+      state.write(h, layer.decider->slots(lane_of(layer.decider->settings().scope, h)),
                   io[i].k + at * static_cast<std::size_t>(dims.dk), io[i].v + at * static_cast<std::size_t>(dims.dv),
                   hkv * static_cast<std::size_t>(dims.dk), hkv * static_cast<std::size_t>(dims.dv));
     }
-    detail::enter_tokens(*layer.who, dims, io[i]);
+    detail::enter_tokens(*layer.decider, dims, io[i]);
     detail::make_tasks<want>(
-        tasks.subspan(i * hkv, hkv), *layer.who, dims, io[i], static_cast<int>(i),
+        tasks.subspan(i * hkv, hkv), *layer.decider, dims, io[i], static_cast<int>(i),
         [&](int h) { return state.view(h, extents[i * hkv + static_cast<std::size_t>(h)]); }, memory);
   }
   attend.template operator()<want, keys, values>(std::span<const attention_task>(tasks));
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const auto& layer = layers[i];
-    detail::observe_tasks<want>(tasks.subspan(i * hkv, hkv), *layer.who, dims);
+    detail::observe_tasks<want>(tasks.subspan(i * hkv, hkv), *layer.decider, dims);
     if constexpr (!Hold) {
       if (!layer.last()) continue;
-      const decision& what = layer.who->reduce();
-      for (State& state : layer.states) state.apply(what, on_drop);
+      const multistate::decision& decision = layer.decider->reduce();
+      for (State& state : layer.states) state.apply(decision, on_drop);
     }
   }
 }

@@ -14,15 +14,15 @@
 #include <utility>
 #include <vector>
 
-#include <multistate/model/memory_setup.hpp>
+#include <multistate/memory/memory_setup.hpp>
 #include <multistate/policy/registry.hpp>
 #include <multistate/tools/console.hpp>
-#include <multistate/types/formatted.hpp>
+#include <multistate/util/formatted.hpp>
 
 namespace multistate::detail {
 
 inline void ok_or_usage(const error& e) {
-  if (e.code() == errc::ok) return;
+  if (!e) return;
   throw usage_error(std::string(e.message()) + (e.code() == errc::overflow ? " (--format)" : ""));
 }
 
@@ -142,9 +142,9 @@ class progress_bar {
   ~progress_bar() { clear(); }
 
   /// What comes next; its time left is counted from here.
-  void begin(std::string what) {
+  void begin(std::string phase) {
     clear();
-    what_ = std::move(what);
+    phase_ = std::move(phase);
     begun_ = clock::now();
   }
   void operator()(double done) {
@@ -157,7 +157,7 @@ class progress_bar {
     const std::string line =
         formatted("\r\033[K[{}{}] {:3.0f} %  {:4.0f} s left  {}", std::string(static_cast<std::size_t>(full), '#'),
                   std::string(static_cast<std::size_t>(width - full), '.'), 100 * done,
-                  done > 0 ? seconds * (1 - done) / done : 0.0, what_);
+                  done > 0 ? seconds * (1 - done) / done : 0.0, phase_);
     std::fputs(line.c_str(), stderr);
   }
   void clear() {
@@ -167,7 +167,7 @@ class progress_bar {
 
  private:
   bool shown_;
-  std::string what_;
+  std::string phase_;
   clock::time_point begun_ = clock::now(), drawn_;
 };
 

@@ -56,7 +56,7 @@ int compare_main(int argc, char** argv) {
     } catch (const CLI::Success& e) {
       return multistate::detail::print_help(app, e);
     }
-    using policies = registry<Mine..., full, window, h2o, tova, random, knorm>;
+    using policies = registry<Mine..., full, window, h2o, tova, random_choice, knorm>;
     return detail::compare_run<policies>(a, std::vector<std::string>(argv, argv + argc),
                                          {std::string(Mine::name)...})();
   });

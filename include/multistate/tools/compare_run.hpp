@@ -24,7 +24,7 @@
 #include <multistate/tools/recall_run.hpp>
 #include <multistate/tools/report.hpp>
 #include <multistate/tools/row_runs.hpp>
-#include <multistate/tools/tally_json.hpp>
+#include <multistate/tools/totals_json.hpp>
 
 namespace multistate {
 namespace HWY_NAMESPACE {
@@ -67,15 +67,15 @@ inline token_text read_sample_text(const std::string& path, const opened_model& 
 }
 
 /// The memories of one thread that runs windows.
-struct seat_memory {
+struct worker_memory {
   std::optional<oracle_table> table;
   std::string no_table;  ///< why there is none
   std::optional<sequence_memory> recorder;
-  std::vector<entrant> rows;
+  std::vector<policy_run> rows;
 
   std::size_t bytes() const noexcept {
     std::size_t sum = table ? table->bytes() + recorder->bytes() : 0;
-    for (const entrant& row : rows)
+    for (const policy_run& row : rows)
       for (const sequence_memory& m : row.memories) sum += m.bytes();
     return sum;
   }
@@ -100,8 +100,8 @@ class compare_run {
     name_files();
     open_files();
     name_rows();
-    seats_.push_back(take_seat());
-    need_forgetting(seats_[0]->rows, *sample_, chunk_);
+    workers_.push_back(make_worker());
+    need_forgetting(workers_[0]->rows, *sample_, chunk_);
     open_journal();
     warn_of_a_narrow_target();
     exec_.emplace(make_executor(threads_));
@@ -216,32 +216,32 @@ class compare_run {
   }
   row_request alone_request() const { return {items_, budgets_, a_.format, window_}; }
 
-  std::unique_ptr<seat_memory> take_seat() const {
+  std::unique_ptr<worker_memory> make_worker() const {
     const model_config& config = model_->weights.config;
-    auto seat = std::make_unique<seat_memory>();
+    auto worker = std::make_unique<worker_memory>();
     const memory_setup setup = setup_for(config, {.chunk = chunk_});
     // Full's rows: what the oracle ranks by, and the mass that falls on what a policy keeps
     constexpr std::uint64_t most_apart = oracle_table::most_bytes / 8;  // room for many windows side by side
     const bool apart = oracle_table::bytes_of(config.layers, config.kv_heads, longest_) <= most_apart;
     if (auto made = oracle_table::make(config.layers, apart ? config.kv_heads : 1, longest_)) {
-      seat->table = std::move(*made);
+      worker->table = std::move(*made);
       memory_setup reading = setup;
       reading.room = {.chunk = std::min(64, longest_)};
-      const scope_kind scope = seat->table->heads() > 1 ? scope_kind::head : scope_kind::layer;
-      seat->recorder = value_or_usage(make_memory_of(
-          a_.format, oracle_recorder{.budget = longest_, .scope = scope, .table = &*seat->table}, reading));
+      const scope_kind scope = worker->table->heads() > 1 ? scope_kind::head : scope_kind::layer;
+      worker->recorder = value_or_usage(make_memory_of(
+          a_.format, oracle_recorder{.budget = longest_, .scope = scope, .table = &*worker->table}, reading));
     } else {
-      seat->no_table = made.reason().message();
+      worker->no_table = made.reason().message();
     }
-    seat->rows = make_entrants<Registry>({.setup = setup,
-                                          .format = a_.format,
-                                          .budgets = budgets_,
-                                          .window = longest_,
-                                          .bos = config.bos >= 0,
-                                          .table = seat->table ? &*seat->table : nullptr},
-                                         items_);
-    if (seat->rows[0].memories.empty()) throw usage_error(seat->rows[0].skipped);
-    return seat;
+    worker->rows = make_runs<Registry>({.setup = setup,
+                                        .format = a_.format,
+                                        .budgets = budgets_,
+                                        .window = longest_,
+                                        .bos = config.bos >= 0,
+                                        .table = worker->table ? &*worker->table : nullptr},
+                                       items_);
+    if (worker->rows[0].memories.empty()) throw usage_error(worker->rows[0].skipped);
+    return worker;
   }
 
   /// All that the numbers depend on: this program, the model and its words, the text, what is asked of them. The number
@@ -260,7 +260,7 @@ class compare_run {
       all.push_back(hash_bytes(std::as_bytes(std::span(t.tokens))));
       all.push_back(t.characters);
     }
-    for (const entrant& row : seats_[0]->rows) all.push_back({row.policy, budget_json(row), row.seeds});
+    for (const policy_run& row : workers_[0]->rows) all.push_back({row.policy, budget_json(row), row.seeds});
     const std::string text = all.dump(-1, ' ', false, json::error_handler_t::replace);
     return hash_bytes(std::as_bytes(std::span(text)));
   }
@@ -285,8 +285,8 @@ class compare_run {
   // -- the runs ------------------------------------------------------------------------------------------------------
 
   /// For what comes next.
-  std::function<bool(double)> progress(const char* what) {
-    bar_.begin(what);
+  std::function<bool(double)> progress(const char* phase) {
+    bar_.begin(phase);
     return [this](double done) {
       bar_(done);
       return multistate::detail::interrupted == 0;
@@ -300,17 +300,17 @@ class compare_run {
     constexpr std::size_t most_bytes = std::size_t{2} << 30;
     const auto threads = static_cast<std::size_t>(threads_);
     const std::size_t side_by_side =
-        std::min({threads, sample_->windows().size(), std::max<std::size_t>(1, most_bytes / seats_[0]->bytes())});
-    const auto step_tokens = static_cast<std::size_t>(comparison_tokens(seats_[0]->rows, nullptr, chunk_));
+        std::min({threads, sample_->windows().size(), std::max<std::size_t>(1, most_bytes / workers_[0]->bytes())});
+    const auto step_tokens = static_cast<std::size_t>(comparison_tokens(workers_[0]->rows, nullptr, chunk_));
     const bool share_steps = side_by_side < threads && step_tokens * layer_floats(model_->weights.config) >= long_step;
-    while (!share_steps && seats_.size() < side_by_side) seats_.push_back(take_seat());
+    while (!share_steps && workers_.size() < side_by_side) workers_.push_back(make_worker());
     if (share_steps)
       compare_with(*exec_);
     else
       compare_with(alone_);
     bar_.clear();
-    r_.rows = std::move(seats_[0]->rows);
-    seats_.resize(1);
+    r_.rows = std::move(workers_[0]->rows);
+    workers_.resize(1);
     r_.interrupted = r_.outcome.interrupted;
     if (r_.outcome.windows == 0) return false;
     r_.statistics = rank_rows(r_.rows, *sample_, r_.outcome.windows, {}, chunk_);
@@ -319,19 +319,19 @@ class compare_run {
   template <executor Within>
   void compare_with(Within& within) {
     comparison_setup how{.chunk = chunk_, .extrapolation = r_.extrapolation, .progress = progress("rows")};
-    multistate::detail::kept_windows kept(journal_, seats_[0]->rows, *sample_, chunk_);
+    multistate::detail::kept_windows kept(journal_, workers_[0]->rows, *sample_, chunk_);
     how.store = &kept;
     std::vector<decoder<Within>> decoders;
-    std::vector<comparison_seat<decoder<Within>>> ready;
-    decoders.reserve(seats_.size());
-    for (const auto& seat : seats_) {
-      sequence_memory* recorder = seat->recorder ? &*seat->recorder : nullptr;
+    std::vector<comparison_worker<decoder<Within>>> ready;
+    decoders.reserve(workers_.size());
+    for (const auto& worker : workers_) {
+      sequence_memory* recorder = worker->recorder ? &*worker->recorder : nullptr;
       decoders.push_back(value_or_usage(
-          decoder<Within>::make(model_->weights, comparison_tokens(seat->rows, recorder, chunk_), within)));
-      ready.push_back({&decoders.back(), seat->rows, seat->table ? &*seat->table : nullptr, recorder});
+          decoder<Within>::make(model_->weights, comparison_tokens(worker->rows, recorder, chunk_), within)));
+      ready.push_back({&decoders.back(), worker->rows, worker->table ? &*worker->table : nullptr, recorder});
     }
     r_.outcome = value_or_usage(
-        compare(std::span<const comparison_seat<decoder<Within>>>(ready), *exec_, within, *sample_, how));
+        compare(std::span<const comparison_worker<decoder<Within>>>(ready), *exec_, within, *sample_, how));
   }
 
   /// Recall: a text of bytes or pieces that the tokenizer knows is both filler and language of the facts.
@@ -353,11 +353,11 @@ class compare_run {
 
   /// What each row does by itself.
   template <class F>
-  void run(const char* what, json& to, const F& f) {
+  void run(const char* phase, json& to, const F& f) {
     if (r_.interrupted) return;
     row_runs<Registry, tool_executor> runs{
         model_->weights, model_->words ? &*model_->words : nullptr, *sample_, *exec_, journal_, alone_request(),
-        progress(what)};
+        progress(phase)};
     to = f(runs);
     r_.interrupted = runs.interrupted();
     bar_.clear();
@@ -406,11 +406,11 @@ class compare_run {
 
   void finish_notes() {
     warn_of_an_unknown_text();
-    if (!seats_[0]->no_table.empty())
-      r_.notes.push_back(seats_[0]->no_table);
+    if (!workers_[0]->no_table.empty())
+      r_.notes.push_back(workers_[0]->no_table);
     else
-      r_.notes.push_back("the table of Full's rows takes " + std::to_string(seats_[0]->table->bytes()) + " bytes" +
-                         (seats_[0]->table->heads() < model_->weights.config.kv_heads
+      r_.notes.push_back("the table of Full's rows takes " + std::to_string(workers_[0]->table->bytes()) + " bytes" +
+                         (workers_[0]->table->heads() < model_->weights.config.kv_heads
                               ? "; rows of each head would be too large: mass kept is of a layer's heads together"
                               : ""));
     if (!r_.statistics.over_texts)
@@ -530,7 +530,7 @@ class compare_run {
   std::optional<opened_model> model_;
   std::vector<token_text> texts_;
   std::optional<text_sample> sample_;
-  std::vector<std::unique_ptr<seat_memory>> seats_;
+  std::vector<std::unique_ptr<worker_memory>> workers_;
   multistate::detail::journal journal_;
   multistate::detail::progress_bar bar_;
   std::optional<tool_executor> exec_;

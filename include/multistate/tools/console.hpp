@@ -138,9 +138,9 @@ int guarded(const char* program, const Body& body) {
 
 /// What --help and --version print.
 template <class App, class Success>
-int print_help(const App& app, const Success& what) {
-  print(what.get_name() == "CallForVersion" ? std::string(what.what()) + "\n" : app.help());
-  return what.get_exit_code();
+int print_help(const App& app, const Success& success) {
+  print(success.get_name() == "CallForVersion" ? std::string(success.what()) + "\n" : app.help());
+  return success.get_exit_code();
 }
 
 }  // namespace multistate::detail

@@ -10,7 +10,7 @@
 
 #include <multistate/model/decoder.hpp>
 #include <multistate/model/sampling.hpp>
-#include <multistate/tools/entrants.hpp>
+#include <multistate/tools/policy_runs.hpp>
 #include <multistate/tools/program.hpp>
 #include <multistate/tools/report.hpp>
 
@@ -92,7 +92,7 @@ inline std::string text_of(std::span<const position> positions, const token_reco
 
 template <policy... Mine>
 int run_generate(const generate_arguments& a) {
-  using policies = registry<Mine..., full, window, h2o, tova, random, knorm>;
+  using policies = registry<Mine..., full, window, h2o, tova, random_choice, knorm>;
   using clock = std::chrono::steady_clock;
   constexpr int prompt_chunk = 16;
   const int count = a.tokens.empty() ? 0 : multistate::detail::whole_number("--tokens", a.tokens, 1);
@@ -137,7 +137,7 @@ int run_generate(const generate_arguments& a) {
   std::vector<int> tokens;
   std::vector<float> logits(static_cast<std::size_t>(config.vocab));
   const auto check = [&](const error& e) {
-    if (e.code() != errc::ok) throw usage_error(std::string(e.message()));
+    if (e) throw usage_error(std::string(e.message()));
   };
   multistate::detail::printable_text shown(true);  // a model's words are a stranger's
   const auto print = [&](const std::string& piece) {

@@ -95,8 +95,8 @@ inline markup how_to_repeat(const report_json& report) {
     if (word.is_string()) command.push_back(word.get<std::string>());
   const report_json& model = field(report, "model");
   html_table t("Under these conditions", {"what", "value"}, 2);
-  const auto line = [&](const char* what, const std::string& value) {
-    t.row({what, value.empty() ? markup("unknown") : escaped(value)});
+  const auto line = [&](const char* name, const std::string& value) {
+    t.row({name, value.empty() ? markup("unknown") : escaped(value)});
   };
   line("version", word_at(report, "version"));
   line("commit", word_at(report, "commit"));

@@ -179,9 +179,9 @@ class journal {
     return true;
   }
   /// From any thread.
-  void keep(const std::string& part, const json& what) {
+  void keep(const std::string& part, const json& value) {
     if (!file_) return;
-    const std::string body = json::array({part, what}).dump(-1, ' ', true, json::error_handler_t::replace);
+    const std::string body = json::array({part, value}).dump(-1, ' ', true, json::error_handler_t::replace);
     const std::lock_guard<std::mutex> one_at_a_time(mutex_);
     append(hash_text(hash_bytes(std::as_bytes(std::span(body)))) + " " + body + "\n");
   }
@@ -226,10 +226,10 @@ class journal {
     }
   }
   std::string read_file() {
-    struct stat facts {};
-    if (::fstat(file_.get(), &facts) != 0) fail();
-    if (static_cast<std::uint64_t>(facts.st_size) > most_bytes) refuse("is longer than a journal can be");
-    std::string text(static_cast<std::size_t>(facts.st_size), '\0');
+    struct stat status {};
+    if (::fstat(file_.get(), &status) != 0) fail();
+    if (static_cast<std::uint64_t>(status.st_size) > most_bytes) refuse("is longer than a journal can be");
+    std::string text(static_cast<std::size_t>(status.st_size), '\0');
     for (std::size_t at = 0; at < text.size();) {
       const ssize_t n = ::pread(file_.get(), text.data() + at, text.size() - at, static_cast<off_t>(at));
       if (n < 0 && errno == EINTR) continue;

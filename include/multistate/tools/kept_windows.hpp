@@ -9,7 +9,7 @@
 
 #include <multistate/eval/compare.hpp>
 #include <multistate/tools/journal.hpp>
-#include <multistate/tools/tally_json.hpp>
+#include <multistate/tools/totals_json.hpp>
 
 namespace multistate::detail {
 
@@ -20,15 +20,15 @@ class kept_windows final : public window_store {
 
  public:
   /// Of a comparison of these rows, which read `chunk` tokens a step.
-  kept_windows(journal& into, std::span<const entrant> rows, const text_sample& sample, int chunk)
+  kept_windows(journal& into, std::span<const policy_run> rows, const text_sample& sample, int chunk)
       : journal_(into), rows_(rows), sample_(sample), chunk_(chunk) {}
 
-  result<bool> restore(std::size_t window, std::vector<std::vector<tally>>& rows) override {
+  result<bool> restore(std::size_t window, std::vector<std::vector<totals>>& rows) override {
     bool found = false;
     const error e = guard([&] {
       found = journal_.restore(name(window), [&](const json& kept) {
         list_of(kept, rows.size());
-        std::vector<std::vector<tally::window_sums>> read(rows.size());
+        std::vector<std::vector<totals::window_sums>> read(rows.size());
         for (std::size_t r = 0; r < rows.size(); ++r)
           for (const json& run : list_of(kept[r], runs_of(r))) {
             read[r].push_back(window_sums_from(run, shape(window, r, read[r].size())));
@@ -38,10 +38,10 @@ class kept_windows final : public window_store {
           for (std::size_t i = 0; i < read[r].size(); ++i) rows[r][i].go_on(std::move(read[r][i]));
       });
     });
-    if (e.code() != errc::ok) return e;
+    if (e) return e;
     return found;
   }
-  error keep(std::size_t window, const std::vector<std::vector<tally>>& rows) override {
+  error keep(std::size_t window, const std::vector<std::vector<totals>>& rows) override {
     return guard([&] {
       json all = json::array();
       for (std::size_t r = 0; r < rows.size(); ++r) {
@@ -51,7 +51,7 @@ class kept_windows final : public window_store {
       journal_.keep(name(window), all);
     });
   }
-  result<int> restore_fresh(std::size_t window, std::size_t row, tally& so_far) override {
+  result<int> restore_fresh(std::size_t window, std::size_t row, totals& so_far) override {
     int next = 0;
     const error e = guard([&] {
       journal_.restore(name(window, row), [&](const json& kept) {
@@ -67,10 +67,10 @@ class kept_windows final : public window_store {
         next = at;
       });
     });
-    if (e.code() != errc::ok) return e;
+    if (e) return e;
     return next;
   }
-  error keep_fresh(std::size_t window, std::size_t row, const tally& so_far, int next) override {
+  error keep_fresh(std::size_t window, std::size_t row, const totals& so_far, int next) override {
     return guard([&] { journal_.keep(name(window, row), {{"next", next}, {"sums", to_json(so_far.window())}}); });
   }
 
@@ -101,7 +101,7 @@ class kept_windows final : public window_store {
   std::size_t runs_of(std::size_t row) const { return rows_[row].fresh ? 0 : rows_[row].memories.size(); }
   window_shape shape(std::size_t window, std::size_t row, std::size_t run) const {
     const text_window& w = sample_.windows()[window];
-    const entrant& e = rows_[row];
+    const policy_run& e = rows_[row];
     const sequence_memory& memory = e.memories[run];
     window_shape s{.queries = w.queries,
                    .scored = w.scored(),
@@ -115,7 +115,7 @@ class kept_windows final : public window_store {
   }
 
   journal& journal_;
-  std::span<const entrant> rows_;
+  std::span<const policy_run> rows_;
   const text_sample& sample_;
   int chunk_;
 };

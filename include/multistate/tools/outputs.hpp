@@ -13,7 +13,7 @@
 
 #include <multistate/io/write_file.hpp>
 #include <multistate/tools/console.hpp>
-#include <multistate/types/formatted.hpp>
+#include <multistate/util/formatted.hpp>
 
 /// The files that a program writes: what can be said of them before any work, and how they are written.
 namespace multistate::detail {
@@ -62,7 +62,7 @@ struct file_identity {
   static std::optional<file_identity> of(const std::string& path) {
     const auto to = find_target(path);
     if (!to || to->stream) return std::nullopt;
-    if (to->there) return file_identity{to->facts.st_dev, to->facts.st_ino, {}};
+    if (to->there) return file_identity{to->status.st_dev, to->status.st_ino, {}};
     struct stat folder {};
     if (::stat(folder_of(to->file).c_str(), &folder) != 0) return std::nullopt;
     return file_identity{folder.st_dev, folder.st_ino, to->file.filename().string()};
@@ -91,18 +91,18 @@ inline std::vector<named_file> files_of_model(const std::string& model, const st
 inline void check_outputs(const std::vector<named_file>& outputs, const std::vector<named_file>& inputs,
                           bool parts = true) {
   struct taken {
-    std::string who;
+    std::string flag;
     file_identity file;
   };
   std::vector<taken> all;
-  const auto take = [&](const std::string& who, const std::string& path, bool written) {
+  const auto take = [&](const std::string& flag, const std::string& path, bool written) {
     const auto file = file_identity::of(path);
     if (!file) return;
     for (const taken& other : all)
-      if (written && other.who != who && other.file == *file)
+      if (written && other.flag != flag && other.file == *file)
         throw usage_error(
-            formatted("{}: cannot be written by {}, it is a file of {} too: name another one", path, who, other.who));
-    all.push_back({who, *file});
+            formatted("{}: cannot be written by {}, it is a file of {} too: name another one", path, flag, other.flag));
+    all.push_back({flag, *file});
   };
   for (const named_file& in : inputs)
     if (!in.path.empty()) take(in.flag, in.path, false);
@@ -116,7 +116,7 @@ inline void check_outputs(const std::vector<named_file>& outputs, const std::vec
       continue;
     }
     for (const std::string& path : {out.path, parts ? part_of(out.path) : out.path}) {
-      if (const error e = can_write_file(path); e.code() != errc::ok) throw usage_error(std::string(e.message()));
+      if (const error e = can_write_file(path)) throw usage_error(std::string(e.message()));
       take(out.flag, path, true);
     }
   }

@@ -8,7 +8,7 @@
 #include <type_traits>
 #include <utility>
 
-#include <multistate/attention/openmp.hpp>
+#include <multistate/util/openmp.hpp>
 #include <multistate/io/model_file.hpp>
 #include <multistate/io/tokenizer_file.hpp>
 #include <multistate/model/config.hpp>
@@ -77,8 +77,8 @@ inline std::filesystem::path demo(std::string_view flag) {
 
 /// Weights of one layer's matrices: multiplications a token.
 inline std::size_t layer_floats(const model_config& c) noexcept {
-  const auto u = [](int n) { return static_cast<std::size_t>(n); };
-  return u(c.hidden) * (2 * u(c.heads) * u(c.head_dim) + 2 * u(c.kv_heads) * u(c.head_dim) + 3 * u(c.ffn));
+  return to_size(c.hidden) * (2 * to_size(c.heads) * to_size(c.head_dim) +
+                              2 * to_size(c.kv_heads) * to_size(c.head_dim) + 3 * to_size(c.ffn));
 }
 
 }  // namespace detail

@@ -103,8 +103,8 @@ class recall_run {
        {"full_right", &recall_count::full_right},
        {"both_right", &recall_count::both_right}}};
 
-  struct seat {
-    std::vector<entrant> rows, forks;
+  struct worker {
+    std::vector<policy_run> rows, forks;
     serial alone;
     std::optional<decoder<serial>> model;
   };
@@ -113,15 +113,15 @@ class recall_run {
     return multistate::detail::value_or_usage(std::move(r));
   }
 
-  std::vector<entrant> take_rows(reading_mode mode) const {
+  std::vector<policy_run> take_rows(reading_mode mode) const {
     return rows_alone<Registry>(weights_.config, s_.rows,
                                 {.chunk = mode == reading_mode::chunked ? s_.chunk : 1,
                                  .prompt = mode == reading_mode::one_shot ? s_.rows.window : 0});
   }
   void take_seats(reading_mode mode) {
-    seats_.clear();
+    workers_.clear();
     for (int i = 0; i < exec_.workers(); ++i) {
-      seat& s = seats_.emplace_back();
+      worker& s = workers_.emplace_back();
       s.rows = take_rows(mode);
       s.forks = take_rows(mode);
       const int together = std::max(static_cast<int>(s.rows.size()) * rows_together, s_.rows.window);
@@ -153,7 +153,7 @@ class recall_run {
           return !s_.progress || s_.progress((before + share * share_) / parts_);
         };
         std::vector<recall_seat<decoder<serial>>> views;
-        for (seat& s : seats_) views.push_back({&*s.model, s.rows, s.forks});
+        for (worker& s : workers_) views.push_back({&*s.model, s.rows, s.forks});
         some = value_or(run_recall<decoder<serial>>(views, exec_, trials, how));
         if (some.trials == trials.size()) journal_.keep(name, json_of(some.counts));
       }
@@ -198,23 +198,23 @@ class recall_run {
   }
 
   void cells(reading_mode mode, int facts, recall_variant variant) {
-    const std::vector<entrant>& rows = seats_[0].rows;
+    const std::vector<policy_run>& rows = workers_[0].rows;
     recall_layout layout{.facts = facts, .variant = variant, .before = least_before + 24 * (facts - 1)};
     const int times = mode == reading_mode::read_twice ? 2 : 1;
     const auto fits = [&](int distance) { return times * (layout.before + around + distance) <= s_.rows.window; };
-    const auto wanted = [&](const entrant& row) {
+    const auto wanted = [&](const policy_run& row) {
       const int k = *row.budget;
       return k % 2 == 0 ? std::vector{k / 2, k, 2 * k, 4 * k} : std::vector{k, 2 * k, 4 * k};
     };
     const bool full_only = variant == recall_variant::removed && !s_.full;
-    for (const entrant& row : rows)
+    for (const policy_run& row : rows)
       if (row.budget && !row.memories.empty())
         for (const int d : wanted(row))
           if (fits(d)) layout.distances.push_back(d);
     std::sort(layout.distances.begin(), layout.distances.end());
     layout.distances.erase(std::unique(layout.distances.begin(), layout.distances.end()), layout.distances.end());
     std::vector<std::vector<bool>> asked;
-    for (const entrant& row : rows) {
+    for (const policy_run& row : rows) {
       const std::vector<int> mine = row.budget ? wanted(row) : layout.distances;
       asked.emplace_back();
       for (const int d : layout.distances)
@@ -257,7 +257,7 @@ class recall_run {
 
   /// The needle plot: where in a prompt of some length the fact stands.
   void grid() {
-    const std::vector<entrant>& rows = seats_[0].rows;
+    const std::vector<policy_run>& rows = workers_[0].rows;
     const int bos = weights_.config.bos >= 0 ? 1 : 0;
     const auto size = [&](const char* text) { return static_cast<int>(words_.encode(text).size()); };
     const int statement = size("\n#QXV=48213;\n"), head = size("\n#QXV="), question = size("\n?QXV=");
@@ -299,7 +299,7 @@ class recall_run {
   recall_settings s_;
   recall_generator make_;
   const tokenizer& words_;
-  std::deque<seat> seats_;  // decoders refer to what is beside them
+  std::deque<worker> workers_;  // decoders refer to what is beside them
   recall_report out_;
   double parts_ = 1, done_ = 0, share_ = 1;
 };

@@ -21,7 +21,7 @@
 #include <multistate/step/step.hpp>
 #include <multistate/tools/console.hpp>
 #include <multistate/tools/outputs.hpp>
-#include <multistate/types/formatted.hpp>
+#include <multistate/util/formatted.hpp>
 #include <multistate/version.hpp>
 
 namespace multistate {
@@ -126,7 +126,7 @@ error check_range(const recording& r) {
 
 template <class Format, policy P>
 result<outcome> run(const P& settings, const recording& r, const feeding& feed) {
-  if (const error e = check_range<Format>(r); e.code() != errc::ok) return e;
+  if (const error e = check_range<Format>(r)) return e;
   const bool one_shot_prompt = feed.prompt > 0 && feed.chunk == 0;
   const int chunk = std::max(1, std::min(feed.chunk, r.tokens));
   const limits room{.chunk = chunk, .prompt = one_shot_prompt ? feed.prompt : 0};
@@ -134,11 +134,11 @@ result<outcome> run(const P& settings, const recording& r, const feeding& feed) 
   outcome o;
   o.lanes = static_cast<std::size_t>(lanes);
   o.width = static_cast<std::size_t>(settings.budget);
-  auto who = decider<P>::make(settings, {.kv_heads = r.dims.kv_heads}, room);
-  if (!who) return who.reason();
-  auto state = multi_state<Format>::make(r.dims, who->plan());
+  auto decider = multistate::decider<P>::make(settings, {.kv_heads = r.dims.kv_heads}, room);
+  if (!decider) return decider.reason();
+  auto state = multi_state<Format>::make(r.dims, decider->plan());
   if (!state) return state.reason();
-  const layer_of<P, multi_state<Format>> layer{&*who, {&*state, 1}};
+  const layer_of<P, multi_state<Format>> layer{&*decider, {&*state, 1}};
 
   const int widest = one_shot_prompt ? feed.prompt : chunk;
   const int most = std::max(settings.budget + chunk, room.prompt);
@@ -172,8 +172,8 @@ result<outcome> run(const P& settings, const recording& r, const feeding& feed) 
       step(std::span(&layer, 1), std::span(&io, 1), r.dims, scratch, attend);
     t += c;
     for (int lane = 0; lane < lanes; ++lane) {
-      const std::size_t n = who->rank_order(lane, order);
-      const auto positions = who->positions(lane);
+      const std::size_t n = decider->rank_order(lane, order);
+      const auto positions = decider->positions(lane);
       for (std::size_t i = 0; i < o.width; ++i)
         o.kept.push_back(i < n ? static_cast<std::int32_t>(positions[index(order[i])]) : -1);
     }
@@ -203,8 +203,8 @@ inline result<difference> compare(const outcome& o, const recording& r, const st
     return {};
   };
   const std::size_t reductions = o.ends.size();
-  if (const error e = count("kept", o.kept, {reductions, o.lanes, o.width}); e.code() != errc::ok) return e;
-  if (const error e = count("step_end", o.ends, {reductions}); e.code() != errc::ok) return e;
+  if (const error e = count("kept", o.kept, {reductions, o.lanes, o.width}); e) return e;
+  if (const error e = count("step_end", o.ends, {reductions}); e) return e;
   if (file->find("out") != nullptr) {
     const std::vector<std::size_t> dims{static_cast<std::size_t>(r.tokens), static_cast<std::size_t>(r.dims.heads),
                                         static_cast<std::size_t>(r.dims.dv)};
@@ -237,7 +237,7 @@ inline result<outcome> run_format(const auto& settings, const recording& r, cons
 /// The program's body.
 template <class... Mine>
 int run_replay(int argc, char** argv) {
-  using known = any_policy<registry<Mine..., full, window, h2o, tova, random, knorm>>;
+  using known = any_policy<registry<Mine..., full, window, h2o, tova, random_choice, knorm>>;
   CLI::App app(
       "Feeds recorded q, k, v (safetensors) through a policy; writes outputs and kept positions, compares them.");
   std::string input, policy_text, format = "f32", out_path, expect_path, json_path;
@@ -261,7 +261,7 @@ int run_replay(int argc, char** argv) {
   app.footer(
       "Exit status: 0 done, 1 something differs from what was expected, 2 bad usage or input, or output that could not "
       "be written,\n3 interrupted: nothing was written.");
-  const auto fail = [](std::string_view what) -> int { throw usage_error(std::string(what)); };
+  const auto fail = [](std::string_view message) -> int { throw usage_error(std::string(message)); };
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {
@@ -281,7 +281,7 @@ int run_replay(int argc, char** argv) {
   if (!policy) return fail(policy.reason().message());
   auto recorded = read_recording(input);
   if (!recorded) return fail(recorded.reason().message());
-  if (const error e = detail::replay::read_keys_before_rotation(*recorded, {input, expect_path}); e.code() != errc::ok)
+  if (const error e = detail::replay::read_keys_before_rotation(*recorded, {input, expect_path}); e)
     return fail(e.message());
   if (prompt->count() > 0 && (feed.prompt < 1 || feed.prompt > recorded->tokens))
     return fail("--prompt must be 1 to T = " + std::to_string(recorded->tokens) + "; got " +
@@ -302,11 +302,10 @@ int run_replay(int argc, char** argv) {
     multistate::detail::say("replay: interrupted; nothing was written\n");
     return multistate::detail::status_interrupted;
   }
-  const auto size = [](int n) { return static_cast<std::size_t>(n); };
   if (!out_path.empty()) {
     const std::vector<named_tensor> tensors{
         {"out",
-         {size(recorded->tokens), size(recorded->dims.heads), size(recorded->dims.dv)},
+         {to_size(recorded->tokens), to_size(recorded->dims.heads), to_size(recorded->dims.dv)},
          std::span<const float>(done->out)},
         {"kept", {done->ends.size(), done->lanes, done->width}, std::span<const std::int32_t>(done->kept)},
         {"step_end", {done->ends.size()}, std::span<const std::int32_t>(done->ends)}};

@@ -13,7 +13,7 @@
 #include <multistate/io/file.hpp>
 #include <multistate/tools/command_line.hpp>
 #include <multistate/tools/report_reading.hpp>
-#include <multistate/types/formatted.hpp>
+#include <multistate/util/formatted.hpp>
 #include <multistate/version.hpp>
 
 #if !defined(MULTISTATE_COMMIT)
@@ -46,19 +46,19 @@ struct report {
   double full_bytes_per_token = 0;
   std::vector<std::string> notes;
   const text_sample* sample = nullptr;
-  std::vector<entrant> rows;
+  std::vector<policy_run> rows;
   comparison outcome;
   bool interrupted = false;  ///< in whatever it did
   ranking statistics;
 };
 
 /// A budget as JSON says it: null keeps everything.
-inline nlohmann::ordered_json budget_json(const entrant& row) {
+inline nlohmann::ordered_json budget_json(const policy_run& row) {
   return row.budget ? nlohmann::ordered_json(*row.budget) : nlohmann::ordered_json(nullptr);
 }
 
 /// "k > T/4": little was forgotten there; "k >= T/2": next to nothing. T is the longest window that there is.
-inline std::string_view mark_of(const entrant& row, int longest) noexcept {
+inline std::string_view mark_of(const policy_run& row, int longest) noexcept {
   if (!row.budget) return {};
   return 2.0 * *row.budget >= longest ? "k >= T/2" : 4.0 * *row.budget > longest ? "k > T/4" : "";
 }
@@ -75,7 +75,7 @@ inline std::vector<std::string> sample_notes(const report& r, const text_sample&
   const int longest = most_queries(sample);
   std::string all_kept;
   std::optional<int> last;
-  for (const entrant& row : r.rows) {
+  for (const policy_run& row : r.rows) {
     if (row.budget && row.budget != last && *row.budget >= most_forgotten(sample, chunk))
       all_kept += (all_kept.empty() ? "" : ", ") + std::to_string(*row.budget);
     last = row.budget;
@@ -122,7 +122,7 @@ inline std::string header_text(const report& r) {
   out += formatted("windows  {} of {} done, T = {}, stride {}; {}\n", windows.size(), s.windows().size(), s.window(),
                    s.stride(), bos_rule(r));
   std::string from = "every query";
-  if (s.what() == scoring::tail && !windows.empty()) {
+  if (s.rule() == scoring::tail && !windows.empty()) {
     from = "queries from " + std::to_string(windows[0].scored_from) + " on";
     for (const text_window& w : windows)
       if (w.scored_from != windows[0].scored_from) from = "queries of each window's second half";
@@ -140,7 +140,7 @@ inline std::string header_text(const report& r) {
                      r.statistics.over_texts ? ""
                      : r.texts.size() == 1   ? "; this text only"
                                              : "; these texts only");
-  for (const entrant& row : r.rows)
+  for (const policy_run& row : r.rows)
     if (row.seeds.size() > 1) {
       out += formatted("random   mean over seeds {} to {}\n", row.seeds.front(), row.seeds.back());
       break;
@@ -151,7 +151,7 @@ inline std::string header_text(const report& r) {
 /// Aligned; `colour`: rows with k >= T/2 are greyed.
 inline std::string table_text(const report& r, bool colour) {
   std::size_t wide = 6;
-  for (const entrant& row : r.rows) wide = std::max(wide, row.policy.size());
+  for (const policy_run& row : r.rows) wide = std::max(wide, row.policy.size());
   const auto name = [&](std::string text) {
     text.resize(wide, ' ');
     return text;
@@ -178,7 +178,7 @@ inline std::string table_text(const report& r, bool colour) {
   std::optional<int> group;
   const int longest = most_queries(*r.sample);
   bool starred = false, greyed = false;
-  for (const entrant& row : r.rows) {
+  for (const policy_run& row : r.rows) {
     if (row.budget != group) out += rule + "\n";
     group = row.budget;
     const std::string_view mark = mark_of(row, longest);
@@ -254,7 +254,7 @@ inline nlohmann::ordered_json trace_json(const report& r) {
   const text_sample& s = *r.sample;
   const text_window& w = s.windows()[0];
   json rows = json::array();
-  for (const entrant& row : r.rows) {
+  for (const policy_run& row : r.rows) {
     if (!row.measured || row.measured->deaths.empty()) continue;
     json layers = json::array();
     auto at = row.measured->deaths.begin();
@@ -294,7 +294,7 @@ inline nlohmann::ordered_json to_json(const report& r) {
   out["bos_rule"] = bos_rule(r);
   out["window"] = s.window();
   out["stride"] = s.stride();
-  out["score"] = s.what() == scoring::all ? "all" : "tail";
+  out["score"] = s.rule() == scoring::all ? "all" : "tail";
   out["scored_tokens"] = s.scored(r.outcome.windows);
   out["scored_bytes"] = s.bytes(r.outcome.windows) > 0 ? json(s.bytes(r.outcome.windows)) : json(nullptr);
   out["chunk"] = r.chunk;
@@ -312,7 +312,7 @@ inline nlohmann::ordered_json to_json(const report& r) {
                               {"scored_from", w.scored_from},
                               {"scored", w.scored()}});
   out["rows"] = json::array();
-  for (const entrant& row : r.rows) {
+  for (const policy_run& row : r.rows) {
     json x;
     x["policy"] = row.policy;
     x["budget"] = budget_json(row);

@@ -18,7 +18,7 @@
 #include <multistate/eval/timing.hpp>
 #include <multistate/model/decoder.hpp>
 #include <multistate/model/tokenizer.hpp>
-#include <multistate/tools/entrants.hpp>
+#include <multistate/tools/policy_runs.hpp>
 #include <multistate/tools/journal.hpp>
 #include <multistate/tools/report.hpp>
 
@@ -38,15 +38,15 @@ struct row_request {
 };
 
 template <class Registry>
-std::vector<entrant> rows_alone(const model_config& config, const row_request& request, const limits& room) {
+std::vector<policy_run> rows_alone(const model_config& config, const row_request& request, const limits& room) {
   std::vector<std::string> items = request.items;
   std::erase_if(items, is_no_policy);
-  return make_entrants<Registry>({.setup = setup_for(config, room),
-                                  .format = request.format,
-                                  .budgets = request.budgets,
-                                  .window = request.window,
-                                  .bos = config.bos >= 0},
-                                 items);
+  return make_runs<Registry>({.setup = setup_for(config, room),
+                              .format = request.format,
+                              .budgets = request.budgets,
+                              .window = request.window,
+                              .bos = config.bos >= 0},
+                             items);
 }
 
 /// What each row does by itself: writes, reads prompts in other ways, takes time. Of rows with several seeds the first.
@@ -77,12 +77,12 @@ class row_runs {
     const int count = static_cast<int>(std::min<std::size_t>(most_written, window.size() - half));
     auto rows = rows_alone<Registry>(weights_.config, request_, {});
     take_models(pieces);
-    std::vector<sequence_memory> judges;
-    while (judges.size() < models_.size()) judges.push_back(keeps_everything());
+    std::vector<sequence_memory> references;
+    while (references.size() < models_.size()) references.push_back(keeps_everything());
     const auto texts = each(
         "free", rows,
-        [&](entrant& row, std::size_t worker) -> result<json> {
-          const auto text = run_freely(models_[worker], row.memories[0], judges[worker], prompt, count);
+        [&](policy_run& row, std::size_t worker) -> result<json> {
+          const auto text = run_freely(models_[worker], row.memories[0], references[worker], prompt, count);
           if (!text) return text.reason();
           return json{{"tokens", text->tokens},
                       {"repeated_4grams", text->repeated_4grams},
@@ -134,7 +134,7 @@ class row_runs {
       take_models(std::max(pieces, whole ? third : chunk));
       const auto scores = each(
           reading_modes[m], rows,
-          [&](entrant& row, std::size_t worker) -> result<json> {
+          [&](policy_run& row, std::size_t worker) -> result<json> {
             std::vector<double> nll;
             int most = 0;
             for (const std::size_t w : windows) {
@@ -183,7 +183,7 @@ class row_runs {
     std::vector<std::string> formats(format_names.begin(), format_names.end());
     std::erase(formats, request_.format);
     formats.insert(formats.begin(), request_.format);
-    std::vector<std::vector<entrant>> rows;  // [format]
+    std::vector<std::vector<policy_run>> rows;  // [format]
     for (const std::string& format : formats) {
       row_request request = request_;
       request.format = format;
@@ -192,7 +192,7 @@ class row_runs {
     take_models(pieces);
     const auto shares = each(
         "agreement", rows[0],
-        [&](entrant& row, std::size_t worker) -> result<json> {
+        [&](policy_run& row, std::size_t worker) -> result<json> {
           const auto r = static_cast<std::size_t>(&row - rows[0].data());
           std::deque<lives> seen;
           json out = json::object();
@@ -202,10 +202,10 @@ class row_runs {
             lives& one = seen.emplace_back(memory, queries);
             one.begin(queries);
             memory.reset();
-            const watching watched(memory, one);
+            const scoped_observer watched(memory, one);
             const error e = models_[worker].prompt(memory, tokens, prompt_mode::sequential, 1);
-            if (e.code() != errc::ok && (f == 0 || e.code() != errc::overflow)) return e;
-            if (f > 0) out[formats[f]] = e.code() == errc::ok ? json(seen_in_both(seen[0], one, queries / 2)) : json();
+            if (e && (f == 0 || e.code() != errc::overflow)) return e;
+            if (f > 0) out[formats[f]] = !e ? json(seen_in_both(seen[0], one, queries / 2)) : json();
           }
           return out;
         },
@@ -325,7 +325,7 @@ class row_runs {
   /// f(row, worker) of each row that has memories, as many at a time as there are workers; null where it was not run.
   /// check(record) throws where what was kept of a row is not what f gives.
   template <class F, class Check>
-  std::vector<json> each(const std::string& part, std::vector<entrant>& rows, const F& f, const Check& check) {
+  std::vector<json> each(const std::string& part, std::vector<policy_run>& rows, const F& f, const Check& check) {
     std::vector<json> out(rows.size());
     std::vector<std::size_t> open;
     const auto name = [&](std::size_t r) { return part + "/" + rows[r].policy + ":" + budget_json(rows[r]).dump(); };
@@ -351,7 +351,7 @@ class row_runs {
         }
       });
       for (std::size_t i = 0; i < count; ++i) {
-        if (errors[i].code() != errc::ok)
+        if (errors[i])
           multistate::detail::ok_or_usage(
               error(errors[i].code(), rows[open[at + i]].policy, ": ", errors[i].message()));
         journal_.keep(name(open[at + i]), out[open[at + i]]);

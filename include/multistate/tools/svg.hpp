@@ -10,7 +10,7 @@
 #include <vector>
 
 #include <multistate/tools/markup.hpp>
-#include <multistate/types/formatted.hpp>
+#include <multistate/util/formatted.hpp>
 
 namespace multistate::detail {
 

@@ -9,10 +9,10 @@
 namespace multistate {
 
 /// Copy the state at `from` over the one at `to`. A lane's moves are executed in order.
-struct move {
-  slot from = no_slot;  ///< or `aside`: bring back the state that was dropped last (undo only)
+struct slot_move {
+  slot from = no_slot;  ///< or `parked`: bring back the state that was dropped last (undo only)
   slot to = no_slot;
-  friend constexpr bool operator==(const move&, const move&) = default;
+  friend constexpr bool operator==(const slot_move&, const slot_move&) = default;
 };
 
 /// What happened to one lane. Refused tokens of a held chunk went first: they lay in the highest slots. Execute: put
@@ -20,11 +20,11 @@ struct move {
 struct lane_decision {
   std::span<const slot> dropped;                ///< slots as they were before the moves, by increasing position
   std::span<const position> dropped_positions;  ///< the same states by position
-  std::span<const move> moves;  ///< keep the live slots dense; none when the next token refills the hole
-  int live = 0;                 ///< states there are afterwards
-  slot hole = no_slot;          ///< at most one: then the live slots are [0, live] without it, until the next append
-  std::uint64_t before = 0;     ///< names the moment that states have to be at to execute this; 0: an empty lane
-  std::uint64_t moment = 0;     ///< and the one that they are at afterwards
+  std::span<const slot_move> moves;  ///< keep the live slots dense; none when the next token refills the hole
+  int live = 0;                      ///< states there are afterwards
+  slot hole = no_slot;       ///< at most one: then the live slots are [0, live] without it, until the next append
+  std::uint64_t before = 0;  ///< names the moment that states have to be at to execute this; 0: an empty lane
+  std::uint64_t moment = 0;  ///< and the one that they are at afterwards
 };
 
 /// What a caller did wrong in the cycle. Nothing was changed by it, and nothing is until clear_fault().

@@ -9,22 +9,23 @@
 #include <string_view>
 #include <utility>
 
-#include <multistate/types/assert.hpp>
+#include <multistate/util/assert.hpp>
 
 namespace multistate {
 
+/// What kind of thing failed.
 enum class errc : std::uint8_t {
-  ok,
-  bad_policy,
-  bad_budget,
-  bad_shape,
-  bad_limits,
-  bad_string,
-  bad_file,
-  bad_input,
-  out_of_memory,
-  not_supported,
-  overflow  ///< a number that its format can't hold
+  ok,             ///< nothing
+  bad_policy,     ///< a policy's settings break a rule of the policy
+  bad_budget,     ///< a budget is too small for what is protected, or below 1
+  bad_shape,      ///< heads, dimensions or layers that do not fit each other
+  bad_limits,     ///< a chunk, undo, hold, window or number of tokens out of range
+  bad_string,     ///< text that is no policy
+  bad_file,       ///< a file that can't be read or written, or does not hold what it should
+  bad_input,      ///< a value out of range, or one that is not finite
+  out_of_memory,  ///< an allocation failed
+  not_supported,  ///< a valid file that asks for what is not built
+  overflow        ///< a number that its format can't hold
 };
 
 /// A code and one line that says what was wrong, which value, and what would be right. Owns its text; never allocates.
@@ -39,6 +40,8 @@ class error {
     (append(parts), ...);
   }
 
+  /// True where something failed.
+  explicit operator bool() const noexcept { return code_ != errc::ok; }
   errc code() const noexcept { return code_; }
   std::string_view message() const noexcept { return {text_, size_}; }
 
@@ -112,6 +115,7 @@ class [[nodiscard]] result {
     check();
     return std::move(*value_);
   }
+  /// Precondition: there is a value.
   T& operator*() & noexcept { return *value_; }
   const T& operator*() const& noexcept { return *value_; }
   T&& operator*() && noexcept { return std::move(*value_); }

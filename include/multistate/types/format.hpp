@@ -7,7 +7,7 @@
 #include <cstring>
 #include <string_view>
 
-#include <multistate/types/finite.hpp>
+#include <multistate/util/finite.hpp>
 
 namespace multistate {
 

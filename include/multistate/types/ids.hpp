@@ -3,7 +3,15 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <multistate/util/assert.hpp>
+
 namespace multistate {
+
+/// A count or index of the settings as the size it is in memory. Precondition: n >= 0.
+constexpr std::size_t to_size(int n) noexcept {
+  MULTISTATE_ASSERT(n >= 0);
+  return static_cast<std::size_t>(n);
+}
 
 /// Which token of the sequence, from 0. Reused only by a token that replaces an undone one.
 using position = std::int64_t;
@@ -14,7 +22,7 @@ enum class slot : std::uint32_t {};
 inline constexpr slot no_slot{0xffffffffu};
 
 /// As the source of a move: the state that was dropped last and not brought back yet.
-inline constexpr slot aside{0xfffffffeu};
+inline constexpr slot parked{0xfffffffeu};
 
 constexpr std::size_t index(slot s) noexcept { return static_cast<std::size_t>(s); }
 

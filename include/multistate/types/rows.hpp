@@ -1,24 +1,35 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 
 namespace multistate {
 
-/// Attention weights that were really multiplied with values, SUMMED over `heads` query heads; column = slot.
-/// A learned sink takes its share, so a row may sum to less than `heads`. States a query can't see hold 0.
+/// Which rows of a chunk's queries there are.
+enum class rows_kind : std::uint8_t {
+  each,  ///< one row for each query
+  last,  ///< one row, that of the newest query
+  sum,   ///< one row, the sum of the rows of all queries
+};
+
+/// The attention weights that the queries of one call gave to a lane's slots: those that values were multiplied with,
+/// summed over `heads` query heads. A learned sink takes its share, so a row may sum to less than `heads`. A state that
+/// a query can't see has weight 0.
 struct rows {
-  const float* data = nullptr;  ///< [queries][n] f32, or [1][n] when summed
+  const float* data = nullptr;  ///< [queries][n] where kind is each, else [n]
   std::size_t stride = 0;       ///< floats from one query to the next
   int n = 0;                    ///< states attended
-  int queries = 1;              ///< tokens: the newest of the chunk, all of them unless only the last row is wanted
+  int queries = 1;              ///< tokens that the rows are of, up to the newest one of the chunk
   int heads = 1;                ///< query heads summed in each row
-  bool summed = false;          ///< one row: the sum over `queries`
+  rows_kind kind = rows_kind::each;
 
+  /// The row of one query, oldest first: [n]. Precondition: kind is each.
   std::span<const float> row(int query) const noexcept {
     return {data + stride * static_cast<std::size_t>(query), static_cast<std::size_t>(n)};
   }
-  std::span<const float> last() const noexcept { return row(summed ? 0 : queries - 1); }
+  /// The newest query's row, or the sum where kind is sum: [n].
+  std::span<const float> last() const noexcept { return row(kind == rows_kind::each ? queries - 1 : 0); }
 };
 
 }  // namespace multistate

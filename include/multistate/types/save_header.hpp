@@ -6,7 +6,7 @@
 #include <span>
 #include <string_view>
 
-#include <multistate/types/bytes.hpp>
+#include <multistate/util/bytes.hpp>
 #include <multistate/types/error.hpp>
 
 namespace multistate::detail {
@@ -28,11 +28,11 @@ inline void put_save_header(byte_writer& to, std::string_view magic) noexcept {
 }
 
 /// Reads a header. The error, with `who` in front, says what it is instead.
-inline error take_save_header(byte_reader& from, std::string_view magic, std::string_view who) noexcept {
+inline error take_save_header(byte_reader& from, std::string_view magic, std::string_view owner) noexcept {
   const auto letters = from.take(magic.size());
   const auto order = from.get<std::uint32_t>(), version = from.get<std::uint32_t>();
-  const auto broken = [&](const auto&... what) {
-    return error(errc::bad_input, who, ": saved state can't be used: ", what...);
+  const auto broken = [&](const auto&... parts) {
+    return error(errc::bad_input, owner, ": saved state can't be used: ", parts...);
   };
   if (letters.empty() || std::memcmp(letters.data(), magic.data(), magic.size()) != 0)
     return broken("it does not begin with ", magic);

@@ -1,5 +1,5 @@
 #include <multistate/attention/attention.hpp>
-#include <multistate/attention/openmp.hpp>
+#include <multistate/util/openmp.hpp>
 #include <multistate/attention/target.hpp>
 #include <multistate/rope/angle_table.hpp>
 #include <multistate/rope/rope.hpp>
@@ -124,12 +124,12 @@ TEST(attention, worked_example) {
 }
 
 TEST(attention, a_chunk_gives_each_token_the_bits_of_its_own_call) {
-  const auto turning = rope::make({.dim = 24}).value();
+  const auto rotation = rope::make({.dim = 24}).value();
   for (const auto& [group, n] : {std::pair{1, 150}, {3, 150}, {4, 150}, {7, 150}, {20, 150}, {1, 410}, {4, 660}})
     for (const int window : {0, 30, 270}) {
       single chunk(group, 24, n, 60);
       chunk.options.window = window;
-      chunk.options.log = n == 410 ? &turning : nullptr;
+      chunk.options.log = n == 410 ? &rotation : nullptr;
       chunk.run();
       for (int j = 0; j < 60; ++j) {
         single alone(group, 24, n, 60);
@@ -192,7 +192,7 @@ void compare_executors(E& exec) {
 /// Fewer heads than workers: the states of one head are shared out.
 template <class E>
 void compare_split_heads(E& exec) {
-  const auto turning = rope::make({.dim = 24}).value();
+  const auto rotation = rope::make({.dim = 24}).value();
   for (const int n : {1, 31, 255, 256, 257, 300, 511, 512, 700, 1500})
     for (const int heads : {1, 2})
       for (const bool options : {false, true}) {
@@ -204,7 +204,7 @@ void compare_split_heads(E& exec) {
             single& s = group->emplace_back(3, 24, n, 1, static_cast<unsigned>(n + i));
             for (float& x : s.q) x *= 4;
             if (!options) continue;
-            s.options.sink_logits = sink, s.options.softcap = 5, s.options.log = &turning;
+            s.options.sink_logits = sink, s.options.softcap = 5, s.options.log = &rotation;
             for (position& p : s.positions) p += p / 5 * 20;
           }
         for (auto& s : a) s.split({n}), tasks_a.push_back(s.task());
@@ -455,26 +455,26 @@ TEST(attention, in_cache_equals_keys_rotated_beforehand) {
     const auto table = angle_table::make(c, 60).value();
     single s(3, 40, 60, 4);
     std::shuffle(s.ranks.begin(), s.ranks.end() - 4, std::mt19937(5));
-    single turned(3, 40, 60, 4);
+    single rotated(3, 40, 60, 4);
     s.options.in_cache = &table;
     s.run();
     for (std::size_t i = 0; i < 60; ++i) {
-      const std::span<float> key(turned.k.data() + i * 40, 40);
-      table.turning().rotate(key, table.row(s.ranks[i]), key);
+      const std::span<float> key(rotated.k.data() + i * 40, 40);
+      table.rotation().rotate(key, table.row(s.ranks[i]), key);
     }
     for (std::size_t i = 0; i < 12; ++i) {
-      const std::span<float> query(turned.q.data() + i * 40, 40);
-      table.turning().rotate(query, table.row(56 + i / 3), query);
+      const std::span<float> query(rotated.q.data() + i * 40, 40);
+      table.rotation().rotate(query, table.row(56 + i / 3), query);
     }
-    turned.run();
-    for (std::size_t i = 0; i < s.out.size(); ++i) EXPECT_NEAR(s.out[i], turned.out[i], 1e-5);
+    rotated.run();
+    for (std::size_t i = 0; i < s.out.size(); ++i) EXPECT_NEAR(s.out[i], rotated.out[i], 1e-5);
   }
 }
 
 TEST(attention, log_equals_keys_rotated_beforehand) {
   for (const auto pairing : {rope_pairing::halves, rope_pairing::adjacent}) {
-    const auto turning = rope::make({.dim = 34, .pairing = pairing}).value();
-    single s(3, 40, 60, 4), turned(3, 40, 60, 4);
+    const auto rotation = rope::make({.dim = 34, .pairing = pairing}).value();
+    single s(3, 40, 60, 4), rotated(3, 40, 60, 4);
     std::vector<double> places;  // gaps 11, 10 and 1 by turns; 1 in the chunk
     position at = 5;
     for (std::size_t i = 0; i < 60; ++i) {
@@ -487,28 +487,28 @@ TEST(attention, log_equals_keys_rotated_beforehand) {
     std::shuffle(order.begin(), order.end(), std::mt19937(5));
     const std::vector<position> by_age = s.positions;
     for (std::size_t i = 0; i < 56; ++i) s.positions[i] = by_age[s.ranks[i] = order[i]];
-    s.options.log = &turning;
+    s.options.log = &rotation;
     s.run();
-    std::vector<float> angles(turning.angle_floats());
+    std::vector<float> angles(rotation.angle_floats());
     for (std::size_t i = 0; i < 60; ++i) {
-      const std::span<float> key(turned.k.data() + i * 40, 40);
-      turning.angles(places[s.ranks[i]], angles.data());
-      turning.rotate(key, angles.data(), key);
+      const std::span<float> key(rotated.k.data() + i * 40, 40);
+      rotation.angles(places[s.ranks[i]], angles.data());
+      rotation.rotate(key, angles.data(), key);
     }
     for (std::size_t i = 0; i < 12; ++i) {
-      const std::span<float> query(turned.q.data() + i * 40, 40);
-      turning.angles(places[56 + i / 3], angles.data());
-      turning.rotate(query, angles.data(), query);
+      const std::span<float> query(rotated.q.data() + i * 40, 40);
+      rotation.angles(places[56 + i / 3], angles.data());
+      rotation.rotate(query, angles.data(), query);
     }
-    turned.run();
-    for (std::size_t i = 0; i < s.out.size(); ++i) EXPECT_NEAR(s.out[i], turned.out[i], 1e-5);
+    rotated.run();
+    for (std::size_t i = 0; i < s.out.size(); ++i) EXPECT_NEAR(s.out[i], rotated.out[i], 1e-5);
   }
 }
 
 TEST(attention, log_positions_are_ranks_where_nothing_is_missing) {
   const auto table = angle_table::make({.dim = 24}, 300).value();
   single log(2, 24, 300, 5), ranks(2, 24, 300, 5);
-  log.options.log = &table.turning();
+  log.options.log = &table.rotation();
   ranks.options.in_cache = &table;
   log.run();
   ranks.run();

@@ -1,5 +1,5 @@
-#include <multistate/attention/executor.hpp>
-#include <multistate/attention/openmp.hpp>
+#include <multistate/util/executor.hpp>
+#include <multistate/util/openmp.hpp>
 
 #include <gtest/gtest.h>
 

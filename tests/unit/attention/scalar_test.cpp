@@ -124,7 +124,7 @@ TEST(scalar_attention, angles_are_ranks_or_log_positions) {
   EXPECT_NEAR(out[0], near / (near + far), 1e-6);
 
   o.in_cache = nullptr;
-  o.log = &table.turning();
+  o.log = &table.rotation();
   for (const auto& [gap, apart] : {std::pair<position, double>{10, 10}, {11, std::log(std::log(11.0))}}) {
     const std::array<position, 2> positions{30 + gap, 30};
     t.kv.positions = positions;

@@ -36,14 +36,15 @@ void step(decider<P>& d, generator& g, int c = 1) {
       for (float& x : key) x = static_cast<float>(g.normal());
       d.enter(lane, j, key, key, key);
     }
-    d.observe(lane, {.data = row.data(), .stride = n, .n = d.live(lane), .queries = c, .heads = 1, .summed = false});
+    d.observe(lane,
+              {.data = row.data(), .stride = n, .n = d.live(lane), .queries = c, .heads = 1, .kind = rows_kind::each});
   }
   d.reduce();
 }
 
 template <class P>
 class copies : public testing::Test {};
-using all = testing::Types<full, window, h2o, tova, knorm, multistate::random, foreign::busy>;
+using all = testing::Types<full, window, h2o, tova, knorm, multistate::random_choice, foreign::busy>;
 TYPED_TEST_SUITE(copies, all);
 
 template <policy P>
@@ -270,7 +271,7 @@ TEST(hostile, counts_positions_and_holes_out_of_range) {
   EXPECT_TRUE(refused(live_at, std::int32_t{5}));
   EXPECT_TRUE(refused(live_at, std::int32_t{2147483647}));
   EXPECT_TRUE(refused(live_at + 4, std::uint32_t{4}));
-  EXPECT_TRUE(refused(live_at + 4, static_cast<std::uint32_t>(aside)));
+  EXPECT_TRUE(refused(live_at + 4, static_cast<std::uint32_t>(parked)));
   EXPECT_TRUE(refused(live_at + 8 + 8, position{99}));  // slot 1; slot 0 is the hole
   EXPECT_TRUE(refused(file.size() - 4, std::uint32_t{77}));
   EXPECT_TRUE(refused(file.size() - 4, std::uint32_t{0}));  // a slot twice, or the hole

@@ -45,8 +45,8 @@ ints dropped_slots(const decision& d, int lane = 0) {
 using pairs = std::vector<std::pair<int, int>>;
 pairs moves(const decision& d, int lane = 0) {
   pairs s;
-  for (const move& m : d.lanes[static_cast<std::size_t>(lane)].moves)
-    s.emplace_back(m.from == aside ? -1 : static_cast<int>(m.from), static_cast<int>(m.to));
+  for (const slot_move& m : d.lanes[static_cast<std::size_t>(lane)].moves)
+    s.emplace_back(m.from == parked ? -1 : static_cast<int>(m.from), static_cast<int>(m.to));
   return s;
 }
 int hole(const decision& d, int lane = 0) {
@@ -64,7 +64,7 @@ void observe(decider<P>& d, const std::vector<float>& row, int lane = 0, int que
                    .n = n,
                    .queries = queries,
                    .heads = 1,
-                   .summed = queries == 1 && P::wants == needs::row_sum});
+                   .kind = queries == 1 && P::wants == needs::row_sum ? rows_kind::sum : rows_kind::each});
 }
 template <policy P>
 const decision& step(decider<P>& d, const std::vector<float>& row) {
@@ -267,7 +267,7 @@ TEST(cycle, memory_moves_with_its_slot) {
   auto d = make(h2o{.budget = 2, .recent = 0}, {.chunk = 4});
   d.append(4);
   const std::vector<float> sum{0.1f, 0.2f, 0.3f, 0.4f};
-  d.observe(0, {.data = sum.data(), .stride = 4, .n = 4, .queries = 4, .heads = 1, .summed = true});
+  d.observe(0, {.data = sum.data(), .stride = 4, .n = 4, .queries = 4, .heads = 1, .kind = rows_kind::sum});
   d.reduce();
   EXPECT_EQ(by_slot(d), (ints{3, 2}));
   EXPECT_EQ(d.column(0, 0)[0], 0.4f);
@@ -369,9 +369,12 @@ TEST(observe, row_sum_adds_the_chunk_up) {
     auto d = make(h2o{.budget = 1, .recent = 0}, {.chunk = 2});
     d.append(2);
     const std::vector<float> each{1, 0, 0.25f, 0.75f}, sum{1.25f, 0.75f};
-    d.observe(
-        0,
-        {.data = summed ? sum.data() : each.data(), .stride = 2, .n = 2, .queries = 2, .heads = 1, .summed = summed});
+    d.observe(0, {.data = summed ? sum.data() : each.data(),
+                  .stride = 2,
+                  .n = 2,
+                  .queries = 2,
+                  .heads = 1,
+                  .kind = summed ? rows_kind::sum : rows_kind::each});
     d.reduce();
     EXPECT_EQ(kept(d), (ints{0}));
     EXPECT_EQ(d.column(0, 0)[0], 1.25f);
@@ -450,7 +453,7 @@ TEST(hold, tokens_that_are_not_held_go_on_as_ever) {
   auto d = make(h2o{.budget = 2, .recent = 0}, {.chunk = 4, .hold = 2});
   d.append(4);
   const std::vector<float> sum{0.1f, 0.2f, 0.3f, 0.4f};
-  d.observe(0, {.data = sum.data(), .stride = 4, .n = 4, .queries = 4, .heads = 1, .summed = true});
+  d.observe(0, {.data = sum.data(), .stride = 4, .n = 4, .queries = 4, .heads = 1, .kind = rows_kind::sum});
   d.reduce();
   EXPECT_EQ(kept(d), (ints{2, 3}));
   d.append(2, phase::decode, true);

@@ -69,14 +69,15 @@ struct bench {
         make_memory(oracle_recorder{.budget = window_tokens, .scope = scope_kind::head, .table = &table}, reading)
             .value();
     const auto add = [&](const char* name, std::optional<int> budget, auto... settings) {
-      entrant& row = rows.emplace_back();
+      policy_run& row = rows.emplace_back();
       row.policy = name;
       row.budget = budget;
       (row.memories.push_back(make_memory(settings, setup).value()), ...);
     };
     add("full", std::nullopt, full{.budget = window_tokens});
     add("tova", 4, tova{.budget = 4});
-    add("random", 4, multistate::random{.budget = 4, .seed = 0}, multistate::random{.budget = 4, .seed = 1});
+    add("random", 4, multistate::random_choice{.budget = 4, .seed = 0},
+        multistate::random_choice{.budget = 4, .seed = 1});
     add("tova", 100, tova{.budget = 100});
     add("oracle", 4, oracle{.budget = 4, .table = &table});
     add("short", 5, full{.budget = 5}, full{.budget = 5}, full{.budget = 5});
@@ -87,7 +88,7 @@ struct bench {
   const model_weights& weights;
   oracle_table table = oracle_table::make(1, 1, 1).value();
   std::optional<sequence_memory> recorder;
-  std::vector<entrant> rows;
+  std::vector<policy_run> rows;
 };
 
 /// Another order, and two workers.
@@ -103,13 +104,13 @@ template <executor E = serial>
 result<comparison> run_all(std::deque<bench>& benches, const text_sample& sample, comparison_setup how = {},
                            E exec = {}) {
   std::vector<decoder<E>> decoders;
-  std::vector<comparison_seat<decoder<E>>> seats;
+  std::vector<comparison_worker<decoder<E>>> workers;
   decoders.reserve(benches.size());
   for (bench& b : benches) {
     decoders.push_back(decoder<E>::make(b.weights, comparison_tokens(b.rows, &*b.recorder, how.chunk), exec).value());
-    seats.push_back({&decoders.back(), b.rows, &b.table, &*b.recorder});
+    workers.push_back({&decoders.back(), b.rows, &b.table, &*b.recorder});
   }
-  return compare(std::span<const comparison_seat<decoder<E>>>(seats), exec, exec, sample, how);
+  return compare(std::span<const comparison_worker<decoder<E>>>(workers), exec, exec, sample, how);
 }
 
 /// Log softmaxes of the scored queries, token by token, alone.
@@ -197,7 +198,7 @@ TEST(Compare, LivesOfDropsAreStatesAttended) {
     std::deque<bench> benches;
     benches.emplace_back(weights, chunk);
     ASSERT_TRUE(run_all(benches, sample, {.chunk = chunk}));
-    for (const entrant& row : benches[0].rows) {
+    for (const policy_run& row : benches[0].rows) {
       if (row.fresh) {
         EXPECT_FALSE(row.measured->mean_life || row.measured->kept_mass);
         EXPECT_TRUE(row.measured->survival.empty());
@@ -413,33 +414,33 @@ TEST(Compare, AModelWithoutFiniteLogitsIsAnError) {
 /// Keeps parts of windows in memory.
 class kept_in_memory final : public window_store {
  public:
-  result<bool> restore(std::size_t window, std::vector<std::vector<tally>>& rows) override {
+  result<bool> restore(std::size_t window, std::vector<std::vector<totals>>& rows) override {
     const std::lock_guard<std::mutex> one(mutex_);
     if (windows.count(window) == 0) return false;
     rows = windows[window];
     return true;
   }
-  error keep(std::size_t window, const std::vector<std::vector<tally>>& rows) override {
+  error keep(std::size_t window, const std::vector<std::vector<totals>>& rows) override {
     const std::lock_guard<std::mutex> one(mutex_);
     EXPECT_EQ(windows.count(window), 0u) << "run again";
     windows[window] = rows;
     return {};
   }
-  result<int> restore_fresh(std::size_t window, std::size_t row, tally& so_far) override {
+  result<int> restore_fresh(std::size_t window, std::size_t row, totals& so_far) override {
     const std::lock_guard<std::mutex> one(mutex_);
     const auto found = fresh.find({window, row});
     if (found == fresh.end()) return 0;
     so_far = found->second.second;
     return found->second.first;
   }
-  error keep_fresh(std::size_t window, std::size_t row, const tally& so_far, int next) override {
+  error keep_fresh(std::size_t window, std::size_t row, const totals& so_far, int next) override {
     const std::lock_guard<std::mutex> one(mutex_);
     fresh[{window, row}] = {next, so_far};
     return full ? error(errc::bad_file, "the disk is full") : error();
   }
 
-  std::map<std::size_t, std::vector<std::vector<tally>>> windows;
-  std::map<std::pair<std::size_t, std::size_t>, std::pair<int, tally>> fresh;
+  std::map<std::size_t, std::vector<std::vector<totals>>> windows;
+  std::map<std::pair<std::size_t, std::size_t>, std::pair<int, totals>> fresh;
   bool full = false;
 
  private:
@@ -501,15 +502,15 @@ TEST(Compare, SaysWhichFormatOverflows) {
   serial alone;
   auto model = decoder<>::make(weights, window_tokens, alone).value();
   const auto run = [&]<class Format>(Format, int full_budget) {
-    std::vector<entrant> rows(2);
+    std::vector<policy_run> rows(2);
     const memory_setup setup = setup_for(weights.config, {.chunk = 1});
     rows[0].policy = "full";
     rows[0].memories.push_back(make_memory<f32>(full{.budget = full_budget}, setup).value());
     rows[1].policy = "tova";
     rows[1].budget = 4;
     rows[1].memories.push_back(make_memory<Format>(tova{.budget = 4}, setup).value());
-    const comparison_seat<decoder<>> seat{.model = &model, .rows = rows};
-    return compare(std::span(&seat, 1), alone, alone, sample, {});
+    const comparison_worker<decoder<>> worker{.model = &model, .rows = rows};
+    return compare(std::span(&worker, 1), alone, alone, sample, {});
   };
   const auto done = run(f16(), window_tokens);
   ASSERT_FALSE(done);
@@ -560,7 +561,7 @@ TEST(Compare, BosInsideATextIsNoTarget) {
       }
     }
     EXPECT_EQ(sample.scored(sample.windows().size()), targets);
-    for (const entrant& row : benches[0].rows) {
+    for (const policy_run& row : benches[0].rows) {
       ASSERT_TRUE(row.measured) << row.policy;
       EXPECT_TRUE(std::isfinite(row.measured->nll)) << row.policy;
     }

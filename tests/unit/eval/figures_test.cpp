@@ -56,7 +56,7 @@ TEST(Figures, QuantilesInterpolate) {
 }
 
 TEST(Figures, SumsUpRunsAndWindows) {
-  std::vector<tally> runs(2);
+  std::vector<totals> runs(2);
   for (std::size_t r = 0; r < 2; ++r) {
     for (int w = 0; w < 2; ++w) {
       for (int i = 0; i < 2 + w; ++i) {
@@ -75,7 +75,7 @@ TEST(Figures, SumsUpRunsAndWindows) {
     }
     runs[r].score(1e9, 0, 1e9, true);  // of a window that did not end
   }
-  const figures f = tally::sum_up(runs, 10, true);
+  const figures f = totals::sum_up(runs, 10, true);
   EXPECT_DOUBLE_EQ(f.nll, 2.5);
   EXPECT_DOUBLE_EQ(f.nll_minus_full, 1.0);
   EXPECT_DOUBLE_EQ(f.perplexity, std::exp(2.5));
@@ -93,7 +93,7 @@ TEST(Figures, SumsUpRunsAndWindows) {
   EXPECT_DOUBLE_EQ(f.by_position[1].difference, 0.5);
   EXPECT_DOUBLE_EQ(f.bytes_live, 150);
   EXPECT_EQ(f.window_differences, (std::vector{1.0, 1.0}));
-  const figures beyond = tally::sum_up(runs, 0, false);
+  const figures beyond = totals::sum_up(runs, 0, false);
   EXPECT_FALSE(beyond.kl_mean || beyond.kl_median || beyond.kl_p99 || beyond.top1_agreement || beyond.bits_per_byte);
 }
 

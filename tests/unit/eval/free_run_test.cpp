@@ -2,7 +2,7 @@
 
 #include <multistate/eval/free_run.hpp>
 #include <multistate/model/decoder.hpp>
-#include <multistate/model/memory.hpp>
+#include <multistate/memory/memory.hpp>
 #include <multistate/policy/full.hpp>
 #include <multistate/policy/window.hpp>
 #include <unit/model/models.hpp>
@@ -30,11 +30,11 @@ TEST(free_run, writes_the_likeliest_token_and_full_judges_it) {
   const memory_setup setup = setup_for(w.config);
   const std::vector<int> prompt{256, 10, 20, 30, 40, 50, 60, 70};
   auto model = decoder<>::make(w, 16).value();
-  auto judge = make_memory(full{.budget = 40}, setup).value();
+  auto reference = make_memory(full{.budget = 40}, setup).value();
   auto narrow = make_memory(window{.budget = 4}, setup).value();
   auto wide = make_memory(full{.budget = 40}, setup).value();
-  const auto a = run_freely(model, narrow, judge, prompt, 25).value();
-  const auto b = run_freely(model, wide, judge, prompt, 25).value();
+  const auto a = run_freely(model, narrow, reference, prompt, 25).value();
+  const auto b = run_freely(model, wide, reference, prompt, 25).value();
   ASSERT_EQ(a.tokens.size(), 25u);
   EXPECT_NE(a.tokens, b.tokens);
 
@@ -53,7 +53,7 @@ TEST(free_run, writes_the_likeliest_token_and_full_judges_it) {
     }
     EXPECT_EQ(written, bounded ? a.tokens : b.tokens);
   }
-  const auto score = score_after(model, judge, prompt, a.tokens, reading_mode::sequential, 1, 256).value();
+  const auto score = score_after(model, reference, prompt, a.tokens, reading_mode::sequential, 1, 256).value();
   EXPECT_EQ(a.nll_under_full, score.nll);
 }
 

@@ -2,7 +2,7 @@
 
 #include <multistate/eval/figures.hpp>
 #include <multistate/eval/lives.hpp>
-#include <multistate/model/memory.hpp>
+#include <multistate/memory/memory.hpp>
 #include <multistate/policy/window.hpp>
 
 namespace {
@@ -12,8 +12,8 @@ using namespace multistate;
 /// Attends `queries` tokens of zeros, `chunk` at a time, in both layers.
 void attend_zeros(sequence_memory& memory, int queries, int chunk) {
   const shape& d = memory.dims();
-  const auto u = [](int n) { return static_cast<std::size_t>(n); };
-  std::vector<float> zeros(u(chunk) * u(d.heads) * u(d.dk), 0.0f), out(zeros.size());
+  std::vector<float> zeros(multistate::to_size(chunk) * multistate::to_size(d.heads) * multistate::to_size(d.dk), 0.0f),
+      out(zeros.size());
   std::vector<std::byte> scratch(memory.scratch_bytes());
   for (int at = 0; at < queries; at += chunk)
     for (int layer = 0; layer < memory.layers(); ++layer)
@@ -80,11 +80,11 @@ std::vector<survival_point> survival_of(const window& policy, int queries) {
   seen.begin(queries);
   attend_zeros(memory, queries, 1);
   const std::vector<int> ages = survival_ages(queries, policy.budget);
-  tally one;
+  totals one;
   one.score(1, 1, 0, true);
   one.lived().add(seen, ages, std::vector(static_cast<std::size_t>(queries), life_sums::no_kind), nullptr, 0);
   one.end_window();
-  return tally::sum_up(std::span(&one, 1), 0, true, ages).survival;
+  return totals::sum_up(std::span(&one, 1), 0, true, ages).survival;
 }
 
 TEST(Lives, SurvivalNeverRises) {
@@ -103,14 +103,14 @@ TEST(Lives, SurvivalNeverRises) {
 TEST(Lives, SurvivalIsKaplanAndMeiers) {
   // Their example in small: of 6 followed to age 1 one dies, of 4 that are followed on to age 2 one more, the last two
   // are followed to age 3 and live.
-  tally one;
+  totals one;
   one.score(1, 1, 0, true);
   one.lived().states = 6;
   one.lived().seen = {6, 6, 4, 2, 0};
   one.lived().alive = {6, 5, 3, 2, 0};
   one.end_window();
   const std::vector ages{0, 1, 2, 3, 4};
-  const auto points = tally::sum_up(std::span(&one, 1), 0, true, ages).survival;
+  const auto points = totals::sum_up(std::span(&one, 1), 0, true, ages).survival;
   ASSERT_EQ(points.size(), 4u);  // nobody was followed to 4
   EXPECT_DOUBLE_EQ(points[1].alive, 5.0 / 6);
   EXPECT_DOUBLE_EQ(points[2].alive, 5.0 / 6 * 3 / 4);

@@ -58,12 +58,12 @@ TEST(Oracle, RecorderFillsTheTableInChunksToo) {
       auto table = oracle_table::make(3, heads, 7);
       ASSERT_TRUE(table);
       const scope_kind scope = heads == 1 ? scope_kind::layer : scope_kind::head;
-      auto who = decider<oracle_recorder>::make({.budget = 7, .scope = scope, .table = &*table},
-                                                {.kv_heads = 2, .layer = 2, .layers = 3}, {.chunk = chunk});
-      ASSERT_TRUE(who);
+      auto decider = multistate::decider<oracle_recorder>::make(
+          {.budget = 7, .scope = scope, .table = &*table}, {.kv_heads = 2, .layer = 2, .layers = 3}, {.chunk = chunk});
+      ASSERT_TRUE(decider);
       for (position at = 0; at < 7;) {
         const int c = static_cast<int>(std::min<position>(chunk, 7 - at));
-        who->append(c);
+        decider->append(c);
         const std::size_t n = static_cast<std::size_t>(at + c);
         for (int head = 0; head < 2; ++head) {
           std::vector<float> data(static_cast<std::size_t>(c) * n);
@@ -71,10 +71,10 @@ TEST(Oracle, RecorderFillsTheTableInChunksToo) {
             const auto row = row_at(2 + head, at + j);
             std::copy(row.begin(), row.end(), &data[static_cast<std::size_t>(j) * n]);
           }
-          who->observe(heads == 1 ? 0 : head,
-                       {.data = data.data(), .stride = n, .n = static_cast<int>(n), .queries = c, .heads = 2});
+          decider->observe(heads == 1 ? 0 : head,
+                           {.data = data.data(), .stride = n, .n = static_cast<int>(n), .queries = c, .heads = 2});
         }
-        who->reduce();
+        decider->reduce();
         at += c;
       }
       table->finish(7);
@@ -100,17 +100,17 @@ TEST(Oracle, DropsWhatTheFutureNeedsLeast) {
       table->put(0, head, now, positions, row);
     }
   table->finish(6);
-  auto who = decider<oracle>::make({.budget = 3, .table = &*table}, {});
-  ASSERT_TRUE(who);
+  auto decider = multistate::decider<oracle>::make({.budget = 3, .table = &*table}, {});
+  ASSERT_TRUE(decider);
   for (int t = 0; t < 5; ++t) {
-    who->append(1);
-    who->reduce();
+    decider->append(1);
+    decider->reduce();
   }
-  std::vector<position> kept(who->positions(0).begin(), who->positions(0).end());
+  std::vector<position> kept(decider->positions(0).begin(), decider->positions(0).end());
   std::erase(kept, -1);
   std::sort(kept.begin(), kept.end());
   EXPECT_EQ(kept, (std::vector<position>{0, 2, 4}));  // 1 goes first, then 3 as soon as it came
-  EXPECT_FALSE(decider<oracle>::make({.budget = 3}, {}));
+  EXPECT_FALSE(multistate::decider<oracle>::make({.budget = 3}, {}));
 }
 
 }  // namespace

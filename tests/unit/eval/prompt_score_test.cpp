@@ -2,7 +2,7 @@
 
 #include <multistate/eval/prompt_score.hpp>
 #include <multistate/model/decoder.hpp>
-#include <multistate/model/memory.hpp>
+#include <multistate/memory/memory.hpp>
 #include <multistate/policy/full.hpp>
 #include <multistate/policy/h2o.hpp>
 #include <multistate/policy/tova.hpp>

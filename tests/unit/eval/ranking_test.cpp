@@ -17,7 +17,7 @@ struct table {
     rows[0].policy = "full";
     rows[0].measured.emplace().nll = 1;
     for (const auto& [name, loss] : policies) {
-      entrant& row = rows.emplace_back();
+      policy_run& row = rows.emplace_back();
       row.policy = name;
       row.budget = 4;
       figures& f = row.measured.emplace();
@@ -31,7 +31,7 @@ struct table {
   }
   std::vector<token_text> texts;
   std::optional<text_sample> sample;
-  std::vector<entrant> rows;
+  std::vector<policy_run> rows;
 };
 
 TEST(Ranking, TellsRowsApart) {
@@ -82,15 +82,15 @@ TEST(Ranking, NoIntervalFromTooFewBlocks) {
 
 TEST(Ranking, NothingForgottenIsNotRanked) {
   table t(40, {{"random", 0.0}, {"good", 0.0}});
-  for (entrant& row : t.rows)
+  for (policy_run& row : t.rows)
     if (row.budget) row.budget = 16, row.measured->window_differences.assign(40, 0.0);
   EXPECT_TRUE(rank_rows(t.rows, *t.sample, 40).pairs.empty());
-  for (const entrant& row : t.rows)
+  for (const policy_run& row : t.rows)
     EXPECT_FALSE(row.measured->spread || row.measured->gap_closed || !row.measured->letter.empty());
-  for (entrant& row : t.rows)
+  for (policy_run& row : t.rows)
     if (row.budget) row.budget = 15;  // the last of 16 queries sees k + 1
   EXPECT_TRUE(rank_rows(t.rows, *t.sample, 40).pairs.empty());
-  for (entrant& row : t.rows)
+  for (policy_run& row : t.rows)
     if (row.budget) row.budget = 14;
   EXPECT_TRUE(rank_rows(t.rows, *t.sample, 40, {}, 8).pairs.empty());  // nothing is dropped before the last chunk
   const ranking r = rank_rows(t.rows, *t.sample, 40);  // something was forgotten, and nothing came of it

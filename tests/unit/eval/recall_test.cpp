@@ -2,10 +2,10 @@
 
 #include <set>
 
-#include <multistate/attention/openmp.hpp>
+#include <multistate/util/openmp.hpp>
 #include <multistate/eval/recall_runner.hpp>
 #include <multistate/model/decoder.hpp>
-#include <multistate/model/memory.hpp>
+#include <multistate/memory/memory.hpp>
 #include <multistate/policy/full.hpp>
 #include <multistate/policy/h2o.hpp>
 #include <multistate/policy/random.hpp>
@@ -95,8 +95,8 @@ TEST(recall, facts_that_do_not_fit_are_an_error) {
 }
 
 /// full, window:8, h2o:12, random:12 with two seeds; answers of random models are made right by asking what they say.
-struct seat {
-  explicit seat(const model_weights& w, const memory_setup& setup)
+struct worker {
+  explicit worker(const model_weights& w, const memory_setup& setup)
       : model(decoder<serial>::make(w, 130, alone).value()) {
     for (auto* rows : {&a, &b}) {
       const auto add = [&](const char* name, const auto&... policies) {
@@ -106,13 +106,14 @@ struct seat {
       add("full", full{.budget = 300});
       add("window", window{.budget = 8});
       add("h2o", h2o{.budget = 12, .recent = 6});
-      add("random", multistate::random{.budget = 12, .seed = 1}, multistate::random{.budget = 12, .seed = 2});
+      add("random", multistate::random_choice{.budget = 12, .seed = 1},
+          multistate::random_choice{.budget = 12, .seed = 2});
     }
   }
   recall_seat<decoder<serial>> view() { return {&model, a, b}; }
   serial alone;
   decoder<serial> model;
-  std::vector<entrant> a, b;
+  std::vector<policy_run> a, b;
 };
 
 model_weights byte_model() { return support::random_model({.vocab = 257}, 4); }
@@ -149,7 +150,7 @@ TEST(recall, counts_equal_those_of_each_question_alone) {
     const int chunk = mode == reading_mode::chunked ? 7 : 1;
     const memory_setup setup =
         setup_for(w.config, {.chunk = chunk, .prompt = mode == reading_mode::one_shot ? 120 : 0});
-    seat one(w, setup), two(w, setup), reference(w, setup);
+    worker one(w, setup), two(w, setup), reference(w, setup);
     std::vector<recall_trial> trials;
     for (std::uint64_t i = 0; i < 6; ++i) {
       trials.push_back(make({.before = 25, .distances = {40, 13, 75}}, i));
@@ -175,12 +176,12 @@ TEST(recall, counts_equal_those_of_each_question_alone) {
           apart += right != full_right;
         }
       }
-    std::vector<recall_seat<decoder<serial>>> seats{one.view()};
+    std::vector<recall_seat<decoder<serial>>> workers{one.view()};
     serial alone;
     openmp threads{2};
     for (int count = 1; count <= 2; ++count) {
-      const auto got = count == 1 ? run_recall<decoder<serial>>(seats, alone, trials, how).value()
-                                  : run_recall<decoder<serial>>(seats, threads, trials, how).value();
+      const auto got = count == 1 ? run_recall<decoder<serial>>(workers, alone, trials, how).value()
+                                  : run_recall<decoder<serial>>(workers, threads, trials, how).value();
       EXPECT_EQ(got.trials, trials.size());
       for (std::size_t r = 0; r < 4; ++r)
         for (std::size_t d = 0; d < 3; ++d) {
@@ -189,7 +190,7 @@ TEST(recall, counts_equal_those_of_each_question_alone) {
           EXPECT_EQ(got.counts[r][d].full_right, expected[r][d].full_right);
           EXPECT_EQ(got.counts[r][d].both_right, expected[r][d].both_right);
         }
-      seats.push_back(two.view());
+      workers.push_back(two.view());
     }
   }
   EXPECT_GT(rights, 20);
@@ -202,12 +203,12 @@ TEST(recall, an_interrupt_ends_it_with_whole_trials) {
   const generated make;
   std::vector<recall_trial> trials;
   for (std::uint64_t i = 0; i < 4; ++i) trials.push_back(make({.before = 25, .distances = {13}}, i));
-  seat one(w, setup_for(w.config));
+  worker one(w, setup_for(w.config));
   recall_setup how{.bos = bos, .asked = std::vector(4, std::vector<bool>{true})};
   how.progress = [](double done) { return done < 0.5; };
-  const std::vector<recall_seat<decoder<serial>>> seats{one.view()};
+  const std::vector<recall_seat<decoder<serial>>> workers{one.view()};
   serial alone;
-  const auto got = run_recall<decoder<serial>>(seats, alone, trials, how).value();
+  const auto got = run_recall<decoder<serial>>(workers, alone, trials, how).value();
   EXPECT_TRUE(got.interrupted);
   EXPECT_EQ(got.trials, 2u);
   EXPECT_EQ(got.counts[1][0].asked, 2);

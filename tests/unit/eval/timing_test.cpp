@@ -2,7 +2,7 @@
 
 #include <multistate/eval/timing.hpp>
 #include <multistate/model/decoder.hpp>
-#include <multistate/model/memory.hpp>
+#include <multistate/memory/memory.hpp>
 #include <multistate/policy/tova.hpp>
 #include <unit/model/models.hpp>
 

@@ -74,16 +74,16 @@ TEST(write_file, rights_are_handed_on) {
     folder.write("a", "old");
     ASSERT_EQ(::chmod((folder / "a").c_str(), mode), 0);
     folder.write("a", "new");
-    struct stat facts {};
-    ASSERT_EQ(::stat((folder / "a").c_str(), &facts), 0);
-    EXPECT_EQ(facts.st_mode & 07777, mode);
+    struct stat status {};
+    ASSERT_EQ(::stat((folder / "a").c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 07777, mode);
   }
   const mode_t before = ::umask(027);
   folder.write("fresh", "x");
   ::umask(before);
-  struct stat facts {};
-  ASSERT_EQ(::stat((folder / "fresh").c_str(), &facts), 0);
-  EXPECT_EQ(facts.st_mode & 07777, 0640u);
+  struct stat status {};
+  ASSERT_EQ(::stat((folder / "fresh").c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 07777, 0640u);
 }
 
 TEST(write_file, streams_are_written_as_they_are) {

@@ -6,7 +6,7 @@
 
 #include <multistate/model/decoder.hpp>
 #include <multistate/model/packed_weights.hpp>
-#include <multistate/model/memory.hpp>
+#include <multistate/memory/memory.hpp>
 #include <multistate/policies.hpp>
 #include <support/allocations.hpp>
 #include <unit/model/memories.hpp>
@@ -21,7 +21,6 @@ using support::furthest;
 using support::kept;
 using support::random_ids;
 using support::random_model;
-using support::u;
 
 TEST(decoder, each_layer_has_a_policy_of_its_own) {
   const model_weights m = random_model({.layers = 3});
@@ -53,7 +52,7 @@ std::vector<sequence_memory> many(const model_config& c) {
 
 TEST(decoder, a_batch_gives_what_its_sequences_give_alone_for_any_number_of_threads) {
   const model_weights m = random_model({.hidden = 33, .ffn = 75, .vocab = 70});
-  const std::size_t vocab = u(m.config.vocab);
+  const std::size_t vocab = multistate::to_size(m.config.vocab);
   constexpr std::size_t tokens = 40;
   support::threads three{3}, five{5};
   auto alone = decoder<>::make(m, 30).value();
@@ -136,7 +135,7 @@ TEST(decoder, a_prompt_longer_than_the_budget_works_in_every_mode) {
         const limits room{.chunk = mode == prompt_mode::chunked ? 7 : 1,
                           .prompt = mode == prompt_mode::one_shot ? 50 : 0};
         auto memory = make_memory(h2o{.budget = 8, .scope = scope}, setup_for(m.config, room, positions)).value();
-        std::vector<float> last(u(m.config.vocab), 0.0f), all(50 * last.size());
+        std::vector<float> last(multistate::to_size(m.config.vocab), 0.0f), all(50 * last.size());
         ASSERT_EQ(d.prompt(memory, ids, mode, 7, logit_rows::last, last.data()).message(), "");
         for (int l = 0; l < memory.layers(); ++l)
           for (int lane = 0; lane < memory.lanes(l); ++lane) {
@@ -163,7 +162,7 @@ TEST(decoder, chunks_equal_tokens_where_nothing_is_dropped) {
   const auto expected = feed(d, sequential, ids);
   for (const int chunk : {2, 7, 40}) {
     auto memory = make_memory(tova{.budget = 40}, setup_for(m.config, {.chunk = chunk})).value();
-    EXPECT_LT(furthest(feed(d, memory, ids, u(chunk)), expected), 1e-5) << chunk;
+    EXPECT_LT(furthest(feed(d, memory, ids, multistate::to_size(chunk)), expected), 1e-5) << chunk;
   }
   auto memory = make_memory(tova{.budget = 40}, setup_for(m.config, {.prompt = 40})).value();
   EXPECT_LT(furthest(feed(d, memory, ids, 40, attend_mode::one_shot), expected), 1e-5);
@@ -175,7 +174,7 @@ TEST(decoder, says_what_it_can_not_run_and_changes_nothing) {
   const model_weights m = random_model({});
   auto d = decoder<>::make(m, 6).value();
   const std::vector<int> ids = random_ids(7, m.config.vocab), wrong{1, m.config.vocab}, negative{-1};
-  std::vector<float> logits(u(m.config.vocab));
+  std::vector<float> logits(multistate::to_size(m.config.vocab));
   auto memory = make_memory(tova{.budget = 4}, setup_for(m.config, {.chunk = 3, .prompt = 4})).value();
   auto whole = make_memory(tova{.budget = 4, .scope = scope_kind::model}, setup_for(m.config, {.chunk = 3})).value();
   auto other = make_memory(tova{.budget = 4}, setup_for(random_model({.layers = 3}).config)).value();
@@ -229,7 +228,7 @@ std::vector<float> rounded(const std::vector<float>& x, int columns, weight_form
   std::vector<float> kept(x.size());
   with_format(format, [&]<class F>(F) {
     std::vector<std::byte> row(row_bytes<F>(columns));
-    for (std::size_t at = 0; at < x.size(); at += u(columns)) {
+    for (std::size_t at = 0; at < x.size(); at += multistate::to_size(columns)) {
       store_row<F>(row.data(), &x[at], columns);
       load_row<F>(&kept[at], row.data(), columns);
     }
@@ -277,12 +276,12 @@ TEST(decoder, allocates_nothing_per_token) {
   auto d = decoder<>::make(m, 60).value();
   auto memories = many(m.config);
   memories.push_back(make_memory(tova{.budget = 6}, setup_for(m.config, {.chunk = 4, .hold = 4, .undo = 4})).value());
-  std::vector<float> logits(memories.size() * u(m.config.vocab));
+  std::vector<float> logits(memories.size() * multistate::to_size(m.config.vocab));
   std::vector<batch_item> batch;
   for (std::size_t i = 0; i < memories.size(); ++i) {
     ASSERT_EQ(d.reserve(memories[i]).code(), errc::ok);
     batch.push_back({&memories[i], std::span(ids).first(1), attend_mode::together, phase::decode, logit_rows::last,
-                     &logits[i * u(m.config.vocab)]});
+                     &logits[i * multistate::to_size(m.config.vocab)]});
   }
   std::vector<std::size_t> bytes;
   bytes.reserve(memories.size());

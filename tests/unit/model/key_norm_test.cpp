@@ -7,7 +7,7 @@
 #include <vector>
 
 #include <multistate/model/decoder.hpp>
-#include <multistate/model/memory.hpp>
+#include <multistate/memory/memory.hpp>
 #include <multistate/policies.hpp>
 #include <unit/model/models.hpp>
 

@@ -6,7 +6,7 @@
 
 #include <multistate/model/block-inl.hpp>
 #include <multistate/model/linear-inl.hpp>
-#include <multistate/types/bytes.hpp>
+#include <multistate/util/bytes.hpp>
 #include <multistate/types/format.hpp>
 #include <unit/model/models.hpp>
 

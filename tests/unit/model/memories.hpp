@@ -5,7 +5,7 @@
 #include <functional>
 #include <vector>
 
-#include <multistate/model/memory.hpp>
+#include <multistate/memory/memory.hpp>
 #include <multistate/policies.hpp>
 #include <unit/model/models.hpp>
 
@@ -31,7 +31,7 @@ inline std::vector<make_kind> memory_kinds() {
           memory_kind<bf16, f32>(h2o{.budget = 7, .scope = scope_kind::layer}),
           memory_kind<bf16>(h2o{.budget = 7, .scope = scope_kind::model, .normalised = true}),
           memory_kind(knorm{.budget = 6}),
-          memory_kind(multistate::random{.budget = 5})};
+          memory_kind(multistate::random_choice{.budget = 5})};
 }
 
 inline void expect_same_states(const multistate::sequence_memory& a, const multistate::sequence_memory& b) {

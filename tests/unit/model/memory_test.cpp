@@ -7,7 +7,7 @@
 #include <vector>
 
 #include <multistate/model/decoder.hpp>
-#include <multistate/model/memory.hpp>
+#include <multistate/memory/memory.hpp>
 #include <multistate/policies.hpp>
 #include <unit/model/memories.hpp>
 #include <unit/model/models.hpp>
@@ -21,7 +21,6 @@ using support::furthest;
 using support::kept;
 using support::random_ids;
 using support::random_model;
-using support::u;
 
 const std::vector<support::make_kind> kinds = support::memory_kinds();
 
@@ -88,14 +87,15 @@ TEST_F(memory_of_a_sequence, undo_changes_all_layers_or_none) {
   for (const std::vector<int>& undo : {std::vector{4, 0, 4}, {0, 4, 4}, {4, 4, 0}, {4, 2, 3}}) {
     std::vector<std::unique_ptr<layer_memory>> parts;
     for (int l = 0; l < m.config.layers; ++l)
-      parts.push_back(make_layer_memory(tova{.budget = 6}, setup_for(m.config, {.undo = undo[u(l)]}), l).value());
+      parts.push_back(
+          make_layer_memory(tova{.budget = 6}, setup_for(m.config, {.undo = undo[multistate::to_size(l)]}), l).value());
     auto memory = sequence_memory::make(std::move(parts)).value();
     feed(d, memory, part(0, 10));
     std::vector<std::vector<position>> before;
     for (int l = 0; l < memory.layers(); ++l) before.push_back(kept(memory, l, 0));
     const int least = *std::min_element(undo.begin(), undo.begin() + m.config.layers);
     EXPECT_FALSE(memory.undo(least + 1));
-    for (int l = 0; l < memory.layers(); ++l) EXPECT_EQ(kept(memory, l, 0), before[u(l)]) << l;
+    for (int l = 0; l < memory.layers(); ++l) EXPECT_EQ(kept(memory, l, 0), before[multistate::to_size(l)]) << l;
     EXPECT_EQ(memory.next_position(), 10);
     EXPECT_EQ(memory.undo(least), least > 0);
     for (int l = 0; l < memory.layers(); ++l) EXPECT_EQ(kept(memory, l, 0).back(), 9 - least) << l;
@@ -117,7 +117,7 @@ TEST_F(memory_of_a_sequence, held_tokens_count_once_they_are_accepted) {
       ASSERT_TRUE(held.reduce(accepted));
       EXPECT_FALSE(held.reduce(0));
       if (accepted > 0) {
-        const auto expected = feed(d, plain, part(25, u(accepted)), u(accepted));
+        const auto expected = feed(d, plain, part(25, multistate::to_size(accepted)), multistate::to_size(accepted));
         EXPECT_TRUE(std::equal(expected.begin(), expected.end(), seen.begin()));
       }
       expect_same_states(held, plain);
@@ -183,7 +183,7 @@ struct recorder : memory_observer {
     for (const attention_task& t : heads) {
       c.positions.emplace_back(t.kv.positions.begin(), t.kv.positions.begin() + t.kv.n);
       if (t.row == nullptr) continue;
-      const float* last = t.row + (each_row ? t.row_stride * u(t.queries - 1) : 0);
+      const float* last = t.row + (each_row ? t.row_stride * multistate::to_size(t.queries - 1) : 0);
       c.rows.emplace_back(last, last + t.kv.n);
     }
     calls.push_back(c);
@@ -241,7 +241,7 @@ TEST_F(memory_of_a_sequence, an_observer_sees_each_decision_once) {
         EXPECT_TRUE(!whole || layer == 1);
         if (layer == 1) dropped += count;
       }
-      EXPECT_EQ(dropped, 20u - u(memory.live(1, 0)));
+      EXPECT_EQ(dropped, 20u - multistate::to_size(memory.live(1, 0)));
     }
 }
 

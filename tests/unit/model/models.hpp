@@ -6,13 +6,11 @@
 #include <vector>
 
 #include <multistate/model/decoder.hpp>
-#include <multistate/model/memory.hpp>
+#include <multistate/memory/memory.hpp>
 #include <support/furthest.hpp>
 #include <support/random.hpp>
 
 namespace support {
-
-inline std::size_t u(int n) { return static_cast<std::size_t>(n); }
 
 struct model_sizes {
   int layers = 2, hidden = 24, heads = 4, kv_heads = 2, head_dim = 6, ffn = 40, vocab = 32;
@@ -24,12 +22,12 @@ struct model_sizes {
 inline multistate::model_weights random_model(const model_sizes& s, std::uint64_t seed = 1) {
   generator g(seed);
   const auto random_matrix = [&](int out, int in, double scale = 1.0) {
-    std::vector<float> w(u(out) * u(in));
+    std::vector<float> w(multistate::to_size(out) * multistate::to_size(in));
     for (float& x : w) x = static_cast<float>(scale * g.normal() / std::sqrt(static_cast<double>(in)));
     return w;
   };
   const auto norm = [&] {
-    std::vector<float> w(u(s.hidden));
+    std::vector<float> w(multistate::to_size(s.hidden));
     for (float& x : w) x = static_cast<float>(1.0 + 0.1 * g.normal());
     return w;
   };
@@ -78,7 +76,7 @@ std::vector<float> feed(Decoder& d, multistate::sequence_memory& memory, std::sp
     item.want = multistate::logit_rows::all;
     item.logits = logits.data() + done * vocab;
     const multistate::error e = d.forward({&item, 1});
-    if (e.code() != multistate::errc::ok) throw multistate::bad_result(e);
+    if (e) throw multistate::bad_result(e);
   }
   return logits;
 }

@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
-#include <multistate/attention/openmp.hpp>
+#include <multistate/util/openmp.hpp>
 #include <multistate/model/decoder.hpp>
-#include <multistate/model/memory.hpp>
-#include <multistate/model/sequence_pool.hpp>
+#include <multistate/memory/memory.hpp>
+#include <multistate/memory/sequence_pool.hpp>
 #include <multistate/policies.hpp>
 #include <support/allocations.hpp>
 #include <support/random.hpp>
@@ -21,7 +21,6 @@ using namespace multistate;
 using support::kept;
 using support::random_ids;
 using support::random_model;
-using support::u;
 
 /// One call that a sequence saw.
 struct event {
@@ -68,7 +67,7 @@ template <class KeyFormat = f32, class ValueFormat = KeyFormat, policy P>
 void come_and_go(const P& settings, position_mode positions = position_mode::original) {
   constexpr int capacity = 7, chunk = 3, steps = 400;
   const model_weights m = random_model({});
-  const auto vocab = u(m.config.vocab);
+  const auto vocab = multistate::to_size(m.config.vocab);
   const memory_setup setup = setup_for(m.config, {.chunk = chunk, .hold = chunk, .undo = 1}, positions);
 #if defined(_OPENMP)
   openmp exec{3};
@@ -82,7 +81,7 @@ void come_and_go(const P& settings, position_mode positions = position_mode::ori
   support::generator g(1);
   std::vector<story> stories;  // of those in the pool
   std::vector<batch_item> batch;
-  std::vector<float> logits(u(capacity * chunk) * vocab);
+  std::vector<float> logits(multistate::to_size(capacity * chunk) * vocab);
   std::size_t allocated = 0, tokens = 0;
   int joins = 0, forks = 0, leaves = 0, refused = 0;
   const auto count = [&allocated](auto&& f) {
@@ -103,11 +102,11 @@ void come_and_go(const P& settings, position_mode positions = position_mode::ori
   }
 
   for (int step = 0; step < steps; ++step) {
-    const auto any = [&] { return u(g.between(0, static_cast<int>(stories.size()) - 1)); };
+    const auto any = [&] { return multistate::to_size(g.between(0, static_cast<int>(stories.size()) - 1)); };
     if (g.between(0, 9) < 2) {
       story s;
       count([&] { s.memory = pool.join(); });
-      EXPECT_EQ(s.memory == nullptr, stories.size() == u(capacity));
+      EXPECT_EQ(s.memory == nullptr, stories.size() == multistate::to_size(capacity));
       s.memory == nullptr ? ++refused : ++joins;
       if (s.memory != nullptr) stories.push_back(s);
     }
@@ -115,7 +114,7 @@ void come_and_go(const P& settings, position_mode positions = position_mode::ori
       story s = stories[any()];
       sequence_memory* copy = nullptr;
       count([&] { copy = pool.fork(*s.memory); });
-      EXPECT_EQ(copy == nullptr, stories.size() == u(capacity) || s.waits);
+      EXPECT_EQ(copy == nullptr, stories.size() == multistate::to_size(capacity) || s.waits);
       copy == nullptr ? ++refused : ++forks;
       s.memory = copy;
       if (copy != nullptr) stories.push_back(s);
@@ -130,7 +129,7 @@ void come_and_go(const P& settings, position_mode positions = position_mode::ori
     ASSERT_EQ(pool.in_use(), static_cast<int>(stories.size()));
 
     batch.clear();
-    std::vector<std::size_t> who;
+    std::vector<std::size_t> decider;
     std::vector<event> events;
     for (std::size_t i = 0; i < stories.size(); ++i) {
       story& s = stories[i];
@@ -151,12 +150,12 @@ void come_and_go(const P& settings, position_mode positions = position_mode::ori
         e.mode = attend_mode::held, e.accepted = g.between(0, static_cast<int>(e.tokens.size()));
       else if (one_by_one)
         e.mode = attend_mode::one_by_one;
-      who.push_back(i);
+      decider.push_back(i);
       events.push_back(e);
     }
     std::size_t at = 0;
-    for (std::size_t i = 0; i < who.size(); ++i) {
-      batch_item item{stories[who[i]].memory, events[i].tokens, events[i].mode};
+    for (std::size_t i = 0; i < decider.size(); ++i) {
+      batch_item item{stories[decider[i]].memory, events[i].tokens, events[i].mode};
       item.want = logit_rows::all;
       item.logits = logits.data() + at * vocab;
       at += events[i].tokens.size();
@@ -165,8 +164,8 @@ void come_and_go(const P& settings, position_mode positions = position_mode::ori
     if (batch.empty()) continue;
     count([&] { ASSERT_EQ(std::string(d.forward(batch).message()), ""); });
     tokens += at;
-    for (std::size_t i = 0; i < who.size(); ++i) {
-      story& s = stories[who[i]];
+    for (std::size_t i = 0; i < decider.size(); ++i) {
+      story& s = stories[decider[i]];
       s.logits.insert(s.logits.end(), batch[i].logits, batch[i].logits + events[i].tokens.size() * vocab);
       s.waits = events[i].mode == attend_mode::held;
       s.events.push_back(events[i]);

@@ -131,7 +131,8 @@ struct fading {
   scope_kind scope = scope_kind::layer;
   float decay = 0.9f;
   double floor = 0;
-  static constexpr auto options = std::tuple{option{"decay", &fading::decay}, option{"floor", &fading::floor}};
+  static constexpr auto options =
+      std::tuple{policy_option{"decay", &fading::decay}, policy_option{"floor", &fading::floor}};
   constexpr const char* check(int) const { return decay < 1 ? nullptr : "decay < 1"; }
   constexpr protect keeps(int) const { return {}; }
 };

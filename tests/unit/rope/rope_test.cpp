@@ -125,7 +125,7 @@ TEST(rope, table_holds_the_angles_of_ranks) {
   EXPECT_EQ(t.bytes(), 70u * 8u * sizeof(float));
   std::array<float, 8> cs;
   for (int rank = 0; rank < 70; ++rank) {
-    t.turning().angles(rank, cs.data());
+    t.rotation().angles(rank, cs.data());
     for (std::size_t i = 0; i < 8; ++i) EXPECT_EQ(t.row(static_cast<std::size_t>(rank))[i], cs[i]);
   }
 }

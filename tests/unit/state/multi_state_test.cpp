@@ -17,13 +17,11 @@ namespace {
 
 using namespace multistate;
 
-std::size_t u(int n) { return static_cast<std::size_t>(n); }
-
 /// A decision that owns its lists.
 struct decided {
   std::vector<slot> dropped = {};
   std::vector<position> positions = {};
-  std::vector<move> moves = {};
+  std::vector<slot_move> moves = {};
   int live = 0;
   slot hole = no_slot;
   lane_decision lane() const {
@@ -39,12 +37,12 @@ void execute(State& state, const std::vector<decided>& lanes) {
 
 /// Key x, x + 0.5, ... and value -x, ... of state number x.
 std::vector<float> key_of(float x, int dk) {
-  std::vector<float> k(u(dk));
+  std::vector<float> k(multistate::to_size(dk));
   for (std::size_t i = 0; i < k.size(); ++i) k[i] = x + 0.5f * static_cast<float>(i);
   return k;
 }
 std::vector<float> value_of(float x, int dv) {
-  std::vector<float> v(u(dv));
+  std::vector<float> v(multistate::to_size(dv));
   for (std::size_t i = 0; i < v.size(); ++i) v[i] = -x - 0.25f * static_cast<float>(i);
   return v;
 }
@@ -65,12 +63,12 @@ std::vector<float> held(const multi_state<K, V>& state, int head) {
   EXPECT_EQ(view.extents.size(), 1u);
   EXPECT_EQ(view.extents[0].n, view.n);
   std::vector<float> found;
-  for (std::size_t s = 0; s < u(view.n); ++s) {
+  for (std::size_t s = 0; s < multistate::to_size(view.n); ++s) {
     const float x = at<K, V>(e.k + s * e.k_stride, 0);
     found.push_back(x);
-    for (std::size_t i = 0; i < u(state.dims().dk); ++i)
+    for (std::size_t i = 0; i < multistate::to_size(state.dims().dk); ++i)
       EXPECT_EQ((at<K, V>(e.k + s * e.k_stride, i)), key_of(x, state.dims().dk)[i]);
-    for (std::size_t i = 0; i < u(state.dims().dv); ++i)
+    for (std::size_t i = 0; i < multistate::to_size(state.dims().dv); ++i)
       EXPECT_EQ((at<V, K>(e.v + s * e.v_stride, i)), value_of(x, state.dims().dv)[i]);
   }
   return found;
@@ -141,8 +139,8 @@ TEST(multi_state, i8_rows_keep_their_scales) {
     ASSERT_EQ(state->view(0, e).n, 3);
     for (const auto& [s, x] : {std::pair{0, 1.0f}, {1, 512.0f}, {2, 64.0f}}) {
       std::vector<float> k(3), v(5);
-      load_row<i8>(k.data(), e.k + u(s) * e.k_stride, 3);
-      load_row<i8>(v.data(), e.v + u(s) * e.v_stride, 5);
+      load_row<i8>(k.data(), e.k + multistate::to_size(s) * e.k_stride, 3);
+      load_row<i8>(v.data(), e.v + multistate::to_size(s) * e.v_stride, 5);
       for (std::size_t i = 0; i < 3; ++i) EXPECT_NEAR(k[i], key_of(x, 3)[i], (x + 1) / 127 * 0.51);
       for (std::size_t i = 0; i < 5; ++i) EXPECT_NEAR(v[i], value_of(x, 5)[i], (x + 1) / 127 * 0.51);
     }
@@ -174,9 +172,9 @@ TYPED_TEST(multi_state_of, undo_brings_dropped_states_back) {
   write(m, 0, 2, 7);
   execute(m, {{.dropped = {slot{1}}, .positions = {1}, .moves = {{slot{2}, slot{1}}}, .live = 2}});
   EXPECT_EQ(held(m, 0), (floats{2, 7}));
-  execute(m, {{.moves = {{slot{1}, slot{2}}, {aside, slot{1}}}, .live = 2}});
+  execute(m, {{.moves = {{slot{1}, slot{2}}, {parked, slot{1}}}, .live = 2}});
   EXPECT_EQ(held(m, 0), (floats{2, 1}));
-  execute(m, {{.moves = {{slot{0}, slot{2}}, {aside, slot{0}}}, .live = 2}});
+  execute(m, {{.moves = {{slot{0}, slot{2}}, {parked, slot{0}}}, .live = 2}});
   EXPECT_EQ(held(m, 0), (floats{0, 1}));
 }
 
@@ -213,7 +211,7 @@ TYPED_TEST(multi_state_of, stores_survivors_of_a_prompt) {
   EXPECT_EQ(held(m, 0), (floats{8, 0, 4}));
   const std::vector<lane_decision> closed{first.lane(),
                                           {.dropped = {}, .dropped_positions = {}, .moves = {}, .live = 2}};
-  const move close{slot{2}, slot{1}};
+  const slot_move close{slot{2}, slot{1}};
   std::vector<lane_decision> with_move = closed;
   with_move[1].moves = {&close, 1};
   m.apply(decision{.lanes = with_move});
@@ -277,12 +275,13 @@ TYPED_TEST(multi_state_of, lies_in_the_callers_memory) {
   auto m = state::make(dims, plan, {base, bytes}).value();
   for (int h = 0; h < 3; ++h) {
     std::vector<decided> lanes(3);
-    for (int i = 0; i < 3; ++i) lanes[u(i)].live = m.capacity(i);
+    for (int i = 0; i < 3; ++i) lanes[multistate::to_size(i)].live = m.capacity(i);
     execute(m, lanes);
     for (int s = 0; s < m.capacity(h); ++s) write(m, h, s, static_cast<float>(16 * h + s));
   }
   for (int h = 0; h < 3; ++h)
-    for (int s = 0; s < m.capacity(h); ++s) EXPECT_EQ(held(m, h)[u(s)], static_cast<float>(16 * h + s));
+    for (int s = 0; s < m.capacity(h); ++s)
+      EXPECT_EQ(held(m, h)[multistate::to_size(s)], static_cast<float>(16 * h + s));
   for (std::size_t i = 0; i < 64; ++i) {
     EXPECT_EQ(memory[i], std::byte{0xab});
     EXPECT_EQ(memory[64 + bytes + i], std::byte{0xab});
@@ -353,15 +352,15 @@ TEST(multi_state, refuses_sizes_whose_product_overflows) {
 
 /// A decider and its states, token by token.
 struct pair_of {
-  decider<tova> who = decider<tova>::make({.budget = 4}, {}, {.undo = 2}).value();
-  multi_state<f32> states = multi_state<f32>::make({1, 1, 1, 1}, who.plan()).value();
+  multistate::decider<tova> decider = multistate::decider<tova>::make({.budget = 4}, {}, {.undo = 2}).value();
+  multi_state<f32> states = multi_state<f32>::make({1, 1, 1, 1}, decider.plan()).value();
 
   void token() {
-    const float key = static_cast<float>(who.next_position()), row[5] = {.3f, .1f, .2f, .4f, .5f};
-    ASSERT_TRUE(states.apply(who.append(1)));
-    states.write(0, who.slots(0), &key, &key, 1, 1);
-    who.observe(0, {.data = row, .n = who.live(0)});
-    ASSERT_TRUE(states.apply(who.reduce()));
+    const float key = static_cast<float>(decider.next_position()), row[5] = {.3f, .1f, .2f, .4f, .5f};
+    ASSERT_TRUE(states.apply(decider.append(1)));
+    states.write(0, decider.slots(0), &key, &key, 1, 1);
+    decider.observe(0, {.data = row, .n = decider.live(0)});
+    ASSERT_TRUE(states.apply(decider.reduce()));
   }
   template <class T>
   static std::vector<std::byte> saved(const T& x) {
@@ -375,16 +374,16 @@ TEST(multi_state, saves_of_two_moments_do_not_go_together) {
   pair_of a;
   std::vector<std::vector<std::byte>> deciders, states;
   for (int t = 0; t < 12; ++t) {
-    deciders.push_back(pair_of::saved(a.who));
+    deciders.push_back(pair_of::saved(a.decider));
     states.push_back(pair_of::saved(a.states));
     a.token();
   }
   for (std::size_t i = 1; i < deciders.size(); ++i)
     for (std::size_t j = 1; j < states.size(); ++j) {
       pair_of b;
-      ASSERT_EQ(b.who.load(deciders[i]).code(), errc::ok);
-      const error e = b.states.load(states[j], b.who.last());
-      ASSERT_EQ(e.code() == errc::ok, i == j) << i << " " << j;
+      ASSERT_EQ(b.decider.load(deciders[i]).code(), errc::ok);
+      const error e = b.states.load(states[j], b.decider.last());
+      ASSERT_EQ(!e, i == j) << i << " " << j;
       if (i == j) {
         b.token();
         continue;
@@ -392,7 +391,7 @@ TEST(multi_state, saves_of_two_moments_do_not_go_together) {
       EXPECT_EQ(e.message(), "multi_state: saved state can't be used: it was saved at another moment than the decider");
       ASSERT_EQ(b.states.load(states[j]).code(), errc::ok);  // not told of the decider
       const int live = b.states.live(0);
-      EXPECT_FALSE(b.states.apply(b.who.append(1)));
+      EXPECT_FALSE(b.states.apply(b.decider.append(1)));
       EXPECT_EQ(b.states.live(0), live);
     }
 }
@@ -401,33 +400,33 @@ TEST(multi_state, undone_tokens_leave_no_mark_on_the_moment) {
   pair_of a, b;
   for (int t = 0; t < 7; ++t) a.token(), b.token();
   b.token(), b.token();
-  EXPECT_NE(a.who.moment(), b.who.moment());
-  ASSERT_TRUE(b.who.undo(2));
-  ASSERT_TRUE(b.states.apply(b.who.last()));
-  EXPECT_EQ(pair_of::saved(a.who), pair_of::saved(b.who));
+  EXPECT_NE(a.decider.moment(), b.decider.moment());
+  ASSERT_TRUE(b.decider.undo(2));
+  ASSERT_TRUE(b.states.apply(b.decider.last()));
+  EXPECT_EQ(pair_of::saved(a.decider), pair_of::saved(b.decider));
   EXPECT_EQ(pair_of::saved(a.states), pair_of::saved(b.states));
 }
 
 TEST(multi_state, decisions_are_executed_once_and_all) {
   pair_of a;
   for (int t = 0; t < 6; ++t) a.token();
-  const decision& first = a.who.append(1);
+  const decision& first = a.decider.append(1);
   EXPECT_TRUE(a.states.apply(first));
   EXPECT_FALSE(a.states.apply(first));
-  a.who.restart(0);  // empty lanes: whatever the states hold is of no account
+  a.decider.restart(0);  // empty lanes: whatever the states hold is of no account
   a.token();
 }
 
 TEST(multi_state, after_a_take_over_states_go_on_or_are_written_anew) {
   pair_of a, b, c;
   for (int t = 0; t < 6; ++t) a.token();
-  ASSERT_TRUE(b.who.take_over(a.who));
-  EXPECT_TRUE(a.states.executed(b.who.moment()));
-  EXPECT_FALSE(b.states.executed(b.who.moment()));
-  EXPECT_TRUE(b.states.apply(b.who.close()));  // and write() each slot
+  ASSERT_TRUE(b.decider.take_over(a.decider));
+  EXPECT_TRUE(a.states.executed(b.decider.moment()));
+  EXPECT_FALSE(b.states.executed(b.decider.moment()));
+  EXPECT_TRUE(b.states.apply(b.decider.close()));  // and write() each slot
   EXPECT_EQ(b.states.live(0), a.states.live(0));
   b.token();
-  ASSERT_TRUE(c.who.take_over(a.who));
+  ASSERT_TRUE(c.decider.take_over(a.decider));
   std::swap(a.states, c.states);
   c.token();
 }
@@ -436,7 +435,7 @@ TEST(multi_state, says_which_other_files_it_was_given) {
   pair_of a;
   auto file = pair_of::saved(a.states);
   const std::string begin = "multi_state: saved state can't be used: ";
-  EXPECT_EQ(a.states.load(pair_of::saved(a.who)).message(), begin + "it does not begin with msSTATES");
+  EXPECT_EQ(a.states.load(pair_of::saved(a.decider)).message(), begin + "it does not begin with msSTATES");
   std::reverse(file.begin() + 8, file.begin() + 12);
   EXPECT_EQ(a.states.load(file).message(), begin + "it was saved on a machine of the other byte order");
   std::reverse(file.begin() + 8, file.begin() + 12);

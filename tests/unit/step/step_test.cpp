@@ -18,8 +18,6 @@ namespace {
 using namespace multistate;
 using state = multi_state<f32>;
 
-std::size_t u(int n) { return static_cast<std::size_t>(n); }
-
 /// Attention that has rows for nobody, and one that has the last row only.
 struct no_rows {
   template <needs Want, class K, class V>
@@ -67,7 +65,7 @@ struct recorder {
                  .positions = {t.kv.positions.begin(), t.kv.positions.end()},
                  .ranks = {t.kv.ranks.begin(), t.kv.ranks.end()},
                  .keys = {}};
-      for (std::size_t s = 0; s < u(t.kv.n); ++s) {
+      for (std::size_t s = 0; s < multistate::to_size(t.kv.n); ++s) {
         float x = 0;
         std::memcpy(&x, t.kv.extents[0].k + s * t.kv.extents[0].k_stride, sizeof x);
         r.keys.push_back(x);
@@ -85,7 +83,7 @@ struct sequence {
   explicit sequence(std::uint64_t seed = 1, int tokens = 12) : count(tokens) {
     support::generator g(seed);
     const auto fill = [&](std::vector<float>& x, int heads, int width) {
-      x.resize(u(count * heads * width));
+      x.resize(multistate::to_size(count * heads * width));
       for (float& f : x) f = static_cast<float>(g.normal());
     };
     fill(q, dims.heads, dims.dk);
@@ -93,27 +91,28 @@ struct sequence {
     fill(v, dims.kv_heads, dims.dv);
     for (int t = 0; t < count; ++t)
       for (int h = 0; h < dims.kv_heads; ++h)
-        k[u((t * dims.kv_heads + h) * dims.dk)] = static_cast<float>(t) * 0.01f;  // names the token
-    out.resize(u(count * dims.heads * dims.dv));
+        k[multistate::to_size((t * dims.kv_heads + h) * dims.dk)] = static_cast<float>(t) * 0.01f;  // names the token
+    out.resize(multistate::to_size(count * dims.heads * dims.dv));
   }
   step_io io(int from, int c) {
-    return {.q = q.data() + u(from * dims.heads * dims.dk),
-            .k = k.data() + u(from * dims.kv_heads * dims.dk),
-            .v = v.data() + u(from * dims.kv_heads * dims.dv),
-            .out = out.data() + u(from * dims.heads * dims.dv),
+    return {.q = q.data() + multistate::to_size(from * dims.heads * dims.dk),
+            .k = k.data() + multistate::to_size(from * dims.kv_heads * dims.dk),
+            .v = v.data() + multistate::to_size(from * dims.kv_heads * dims.dv),
+            .out = out.data() + multistate::to_size(from * dims.heads * dims.dv),
             .c = c};
   }
 };
 
 template <policy P>
 struct memory {
-  decider<P> who;
+  multistate::decider<P> decider;
   std::vector<state> states;
   memory(const P& p, const shape& dims, const limits& room = {}, int layers = 1)
-      : who(decider<P>::make(p, {.kv_heads = dims.kv_heads, .layer = 0, .layers = layers}, room).value()) {
-    for (int i = 0; i < layers; ++i) states.push_back(state::make(dims, who.plan()).value());
+      : decider(
+            multistate::decider<P>::make(p, {.kv_heads = dims.kv_heads, .layer = 0, .layers = layers}, room).value()) {
+    for (int i = 0; i < layers; ++i) states.push_back(state::make(dims, decider.plan()).value());
   }
-  layer_of<P, state> layer(int i = 0) { return {.who = &who, .states = states, .layer = i}; }
+  layer_of<P, state> layer(int i = 0) { return {.decider = &decider, .states = states, .layer = i}; }
 };
 
 template <bool Hold = false, policy P, class Attend>
@@ -129,7 +128,7 @@ void one(memory<P>& m, const step_io& io, const shape& dims, const Attend& atten
 
 template <policy P>
 std::vector<position> kept(const decider<P>& d, int lane = 0) {
-  std::vector<slot> order(u(d.live(lane)));
+  std::vector<slot> order(multistate::to_size(d.live(lane)));
   d.rank_order(lane, order);
   std::vector<position> p;
   p.reserve(order.size());
@@ -146,19 +145,19 @@ TEST(step, attends_over_budget_and_one_more) {
   ASSERT_EQ(seen.size(), 12u);  // two heads
   for (int t = 0; t < 6; ++t)
     for (int h = 0; h < 2; ++h) {
-      const recorded& r = seen[u(2 * t + h)];
+      const recorded& r = seen[multistate::to_size(2 * t + h)];
       EXPECT_EQ(r.n, std::min(t + 1, 4));
       EXPECT_EQ(r.kv_head, h);
       EXPECT_EQ(r.queries, 1);
       EXPECT_EQ(r.first, t);
-      EXPECT_EQ(r.q_at, u(t * 12 + h * 6));  // query heads 2h and 2h + 1
-      EXPECT_EQ(r.out_at, u(t * 8 + h * 4));
+      EXPECT_EQ(r.q_at, multistate::to_size(t * 12 + h * 6));  // query heads 2h and 2h + 1
+      EXPECT_EQ(r.out_at, multistate::to_size(t * 8 + h * 4));
       EXPECT_TRUE(r.ranks.empty());
-      ASSERT_EQ(r.positions.size(), u(r.n));
+      ASSERT_EQ(r.positions.size(), multistate::to_size(r.n));
       for (std::size_t s = 0; s < r.positions.size(); ++s)
         EXPECT_EQ(r.keys[s], static_cast<float>(r.positions[s]) * 0.01f);
     }
-  EXPECT_EQ(m.who.live(0), 3);
+  EXPECT_EQ(m.decider.live(0), 3);
   EXPECT_EQ(m.states[0].live(0), 3);
 }
 
@@ -172,7 +171,7 @@ TEST(step, gives_ranks_for_positions_in_the_cache) {
     one(m, io, x.dims, recorder{support::plain_attention(x.dims), x.q.data(), x.out.data(), &seen});
   }
   for (const recorded& r : seen) {
-    ASSERT_EQ(r.ranks.size(), u(r.n));
+    ASSERT_EQ(r.ranks.size(), multistate::to_size(r.n));
     for (std::size_t a = 0; a < r.ranks.size(); ++a)
       for (std::size_t b = 0; b < r.ranks.size(); ++b)
         EXPECT_EQ(r.ranks[a] < r.ranks[b], r.positions[a] < r.positions[b]);
@@ -190,8 +189,8 @@ TEST(step, a_chunk_lies_in_the_last_slots) {
   const recorded& r = seen[4];
   EXPECT_EQ(r.n, 7);
   EXPECT_EQ(r.queries, 4);
-  for (int j = 0; j < 4; ++j) EXPECT_EQ(r.positions[u(3 + j)], 5 + j);
-  EXPECT_EQ(kept(m.who).size(), 3u);
+  for (int j = 0; j < 4; ++j) EXPECT_EQ(r.positions[multistate::to_size(3 + j)], 5 + j);
+  EXPECT_EQ(kept(m.decider).size(), 3u);
 }
 
 TEST(step, sequences_of_a_batch_have_chunks_of_their_own) {
@@ -209,8 +208,8 @@ TEST(step, sequences_of_a_batch_have_chunks_of_their_own) {
   }
   EXPECT_EQ(x.out, x1.out);
   EXPECT_EQ(y.out, y1.out);
-  EXPECT_EQ(kept(a.who), kept(a1.who));
-  EXPECT_EQ(kept(b.who), kept(b1.who));
+  EXPECT_EQ(kept(a.decider), kept(a1.decider));
+  EXPECT_EQ(kept(b.decider), kept(b1.decider));
 }
 
 TEST(step, scope_model_reduces_after_the_last_layer) {
@@ -219,11 +218,11 @@ TEST(step, scope_model_reduces_after_the_last_layer) {
   const support::plain_attention attend(x.dims);
   for (int t = 0; t < 5; ++t) {
     one(m, x.io(t, 1), x.dims, attend, 0);
-    EXPECT_EQ(m.who.live(0), std::min(t + 1, 3));
+    EXPECT_EQ(m.decider.live(0), std::min(t + 1, 3));
     one(m, y.io(t, 1), x.dims, attend, 1);
-    EXPECT_EQ(m.who.live(0), std::min(t + 1, 2));
-    EXPECT_EQ(m.states[0].live(0), m.who.live(0));
-    EXPECT_EQ(m.states[1].live(1), m.who.live(0));
+    EXPECT_EQ(m.decider.live(0), std::min(t + 1, 2));
+    EXPECT_EQ(m.states[0].live(0), m.decider.live(0));
+    EXPECT_EQ(m.states[1].live(1), m.decider.live(0));
   }
 }
 
@@ -233,16 +232,16 @@ TEST(step, held_rows_wait_for_the_caller) {
   memory<tova> m({.budget = 3}, x.dims, {.chunk = 4, .hold = 4}), plain({.budget = 3}, x.dims, {.chunk = 4});
   one<true>(m, x.io(0, 4), x.dims, attend);
   const std::vector<float> held(x.out.begin(), x.out.begin() + 2 * 8);
-  EXPECT_EQ(m.who.live(0), 4);
-  m.states[0].apply(m.who.reduce(2));
-  EXPECT_EQ(kept(m.who), (std::vector<position>{0, 1}));
+  EXPECT_EQ(m.decider.live(0), 4);
+  m.states[0].apply(m.decider.reduce(2));
+  EXPECT_EQ(kept(m.decider), (std::vector<position>{0, 1}));
   std::fill(x.out.begin(), x.out.end(), 0.0f);
   one(plain, x.io(0, 2), x.dims, attend);
   EXPECT_EQ(std::vector<float>(x.out.begin(), x.out.begin() + 2 * 8), held);
   one<true>(m, x.io(2, 4), x.dims, attend);
-  m.states[0].apply(m.who.reduce());
+  m.states[0].apply(m.decider.reduce());
   one(plain, x.io(2, 4), x.dims, attend);
-  EXPECT_EQ(kept(m.who), kept(plain.who));
+  EXPECT_EQ(kept(m.decider), kept(plain.decider));
 }
 
 TEST(step, one_token_goes_through_plain_step_where_rows_could_be_held) {
@@ -254,7 +253,7 @@ TEST(step, one_token_goes_through_plain_step_where_rows_could_be_held) {
     one(m, x.io(t, 1), x.dims, attend);
     one(plain, x.io(t, 1), x.dims, attend);
   }
-  EXPECT_EQ(kept(m.who), kept(plain.who));
+  EXPECT_EQ(kept(m.decider), kept(plain.decider));
 }
 
 TEST(one_shot, keeps_what_one_large_chunk_keeps) {
@@ -269,7 +268,7 @@ TEST(one_shot, keeps_what_one_large_chunk_keeps) {
     one(a, x.io(t, 1), x.dims, attend);
     one(b, y.io(t, 1), x.dims, attend);
   }
-  for (int lane = 0; lane < 2; ++lane) EXPECT_EQ(kept(a.who, lane), kept(b.who, lane));
+  for (int lane = 0; lane < 2; ++lane) EXPECT_EQ(kept(a.decider, lane), kept(b.decider, lane));
   for (std::size_t i = 0; i < x.out.size(); ++i) EXPECT_NEAR(x.out[i], y.out[i], 1e-6f);
 }
 
@@ -280,14 +279,14 @@ TEST(one_shot, of_all_layers_at_scope_model) {
       b({.budget = 3, .scope = scope_kind::model}, x.dims, {.chunk = 9}, 2);
   std::vector<std::byte> scratch(step_scratch_bytes<knorm>(x.dims, 1, 9, 9));
   one_shot(a.layer(0), x.io(0, 9), x.dims, scratch, attend);
-  EXPECT_EQ(a.who.live(0), 9);
+  EXPECT_EQ(a.decider.live(0), 9);
   one_shot(a.layer(1), y.io(0, 9), x.dims, scratch, attend);
   store_survivors(a.layer(0), x.io(0, 9), x.dims);
   store_survivors(a.layer(1), y.io(0, 9), x.dims);
   one(b, x.io(0, 9), x.dims, attend, 0);
   one(b, y.io(0, 9), x.dims, attend, 1);
-  EXPECT_EQ(kept(a.who), kept(b.who));
-  EXPECT_EQ(a.who.live(0), 3);
+  EXPECT_EQ(kept(a.decider), kept(b.decider));
+  EXPECT_EQ(a.decider.live(0), 3);
   EXPECT_EQ(a.states[1].live(0), 3);
 }
 
@@ -297,10 +296,10 @@ TEST(step, hands_in_keys_before_their_rotation) {
   std::vector<float> before(x.k.size());
   for (int t = 0; t < x.count; ++t)
     for (int h = 0; h < x.dims.kv_heads; ++h)
-      before[u((t * x.dims.kv_heads + h) * x.dims.dk)] = static_cast<float>(x.count - t);
+      before[multistate::to_size((t * x.dims.kv_heads + h) * x.dims.dk)] = static_cast<float>(x.count - t);
   const auto io = [&](int from, int c) {
     step_io out = x.io(from, c);
-    out.k_pre = before.data() + u(from * x.dims.kv_heads * x.dims.dk);
+    out.k_pre = before.data() + multistate::to_size(from * x.dims.kv_heads * x.dims.dk);
     return out;
   };
   const support::plain_attention attend(x.dims);
@@ -312,7 +311,7 @@ TEST(step, hands_in_keys_before_their_rotation) {
   std::vector<std::byte> scratch(step_scratch_bytes<knorm>(x.dims, 1, 12, 12));
   one_shot(prompt.layer(), io(0, 12), x.dims, scratch, attend);
   for (auto* m : {&steps, &chunks, &prompt})
-    for (int lane = 0; lane < 2; ++lane) EXPECT_EQ(kept(m->who, lane), newest);
+    for (int lane = 0; lane < 2; ++lane) EXPECT_EQ(kept(m->decider, lane), newest);
 }
 
 TEST(one_shot, then_held_tokens) {
@@ -323,9 +322,9 @@ TEST(one_shot, then_held_tokens) {
   std::vector<std::byte> scratch(step_scratch_bytes<h2o>(x.dims, 1, 9, 9));
   for (auto* each : {&plain, &m}) one_shot(each->layer(), x.io(0, 8), x.dims, scratch, attend);
   one<true>(m, x.io(8, 2), x.dims, attend);
-  m.states[0].apply(m.who.reduce());
+  m.states[0].apply(m.decider.reduce());
   one(plain, x.io(8, 2), x.dims, attend);
-  for (int lane = 0; lane < 2; ++lane) EXPECT_EQ(kept(m.who, lane), kept(plain.who, lane));
+  for (int lane = 0; lane < 2; ++lane) EXPECT_EQ(kept(m.decider, lane), kept(plain.decider, lane));
 }
 
 TEST(step, allocates_nothing) {
@@ -339,8 +338,8 @@ TEST(step, allocates_nothing) {
   for (int i = 0; i < 100; ++i) {
     one(m, x.io(0, 2), x.dims, attend);
     one(m, x.io(2, 1), x.dims, attend);
-    ASSERT_TRUE(m.who.undo(1));
-    m.states[0].apply(m.who.last());
+    ASSERT_TRUE(m.decider.undo(1));
+    m.states[0].apply(m.decider.last());
   }
   EXPECT_EQ(support::allocations(), before);
 }
@@ -353,19 +352,19 @@ TEST(step, does_nothing_over_states_of_another_moment) {
   for (int t = 0; t < 7; ++t) one(other, s.io(t, 1), s.dims, attend);
   std::swap(m.states, other.states);
   const std::vector<float> out = s.out;
-  const auto before = kept(m.who);
+  const auto before = kept(m.decider);
   one(m, s.io(6, 1), s.dims, attend);
-  EXPECT_EQ(m.who.fault(), fault_kind::other_moment);
-  EXPECT_EQ(kept(m.who), before);
+  EXPECT_EQ(m.decider.fault(), fault_kind::other_moment);
+  EXPECT_EQ(kept(m.decider), before);
   EXPECT_EQ(s.out, out);
   one(m, s.io(6, 1), s.dims, attend);  // and again
-  EXPECT_EQ(m.who.last().fault, fault_kind::other_moment);
+  EXPECT_EQ(m.decider.last().fault, fault_kind::other_moment);
 
   std::swap(m.states, other.states);
-  m.who.clear_fault();
+  m.decider.clear_fault();
   one(m, s.io(6, 1), s.dims, attend);
-  EXPECT_EQ(m.who.fault(), fault_kind::none);
-  EXPECT_EQ(kept(m.who), kept(other.who));
+  EXPECT_EQ(m.decider.fault(), fault_kind::none);
+  EXPECT_EQ(kept(m.decider), kept(other.decider));
 }
 
 TEST(step, does_nothing_for_anyone_where_one_can_not_go_on) {
@@ -377,16 +376,16 @@ TEST(step, does_nothing_for_anyone_where_one_can_not_go_on) {
   const step_io ios[] = {s.io(2, 1), s.io(2, 2)};  // two tokens are more than limits.chunk
   std::vector<std::byte> scratch(step_scratch_bytes<tova>(s.dims, 2, 8, 2));
   step(std::span<const layer_of<tova, state>>(layers), std::span<const step_io>(ios), s.dims, scratch, attend);
-  EXPECT_EQ(a.who.fault(), fault_kind::none);
-  EXPECT_EQ(b.who.fault(), fault_kind::wrong_count);
-  EXPECT_EQ(a.who.next_position(), 2);
-  EXPECT_EQ(b.who.next_position(), 2);
+  EXPECT_EQ(a.decider.fault(), fault_kind::none);
+  EXPECT_EQ(b.decider.fault(), fault_kind::wrong_count);
+  EXPECT_EQ(a.decider.next_position(), 2);
+  EXPECT_EQ(b.decider.next_position(), 2);
   memory<tova> p({.budget = 3}, s.dims, {.prompt = 5});
   const auto where = p.layer();
   std::vector<std::byte> more(step_scratch_bytes<tova>(s.dims, 1, 6, 6));
   one_shot(where, s.io(0, 6), s.dims, more, attend);
-  EXPECT_EQ(p.who.fault(), fault_kind::wrong_count);
-  EXPECT_EQ(p.who.next_position(), 0);
+  EXPECT_EQ(p.decider.fault(), fault_kind::wrong_count);
+  EXPECT_EQ(p.decider.next_position(), 0);
 }
 
 }  // namespace

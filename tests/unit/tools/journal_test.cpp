@@ -4,7 +4,7 @@
 #include <fstream>
 
 #include <multistate/tools/journal.hpp>
-#include <multistate/tools/tally_json.hpp>
+#include <multistate/tools/totals_json.hpp>
 
 namespace {
 
@@ -205,8 +205,8 @@ TEST(journal, numbers_are_what_they_can_be) {
 }
 
 /// A window of 20 queries, scored from 18 on, of one lane whose states are traced; two ages.
-tally a_window() {
-  tally t;
+totals a_window() {
+  totals t;
   for (int j = 0; j < 20; ++j) {
     t.place(j, 0.1 * j);
     t.attend(17.5, 18, j >= 18);
@@ -229,16 +229,16 @@ tally a_window() {
 const window_shape shape_of_it{.queries = 20, .scored = 2, .steps = 20, .states = 20, .ages = 2, .deaths = 20};
 
 TEST(journal, a_window_comes_back_bit_for_bit) {
-  tally t = a_window();
+  totals t = a_window();
   const json kept = json::parse(to_json(t.window()).dump(-1, ' ', true));
-  tally back;
+  totals back;
   back.go_on(window_sums_from(kept, shape_of_it));
   EXPECT_EQ(to_json(back.window()), to_json(t.window()));
   t.end_window();
   back.end_window();
   const std::vector<int> ages{0, 1};
-  const figures a = tally::sum_up(std::span(&t, 1), 1, true, ages),
-                b = tally::sum_up(std::span(&back, 1), 1, true, ages);
+  const figures a = totals::sum_up(std::span(&t, 1), 1, true, ages),
+                b = totals::sum_up(std::span(&back, 1), 1, true, ages);
   EXPECT_EQ(a.nll, b.nll);
   EXPECT_EQ(a.kl_mean, b.kl_mean);
   EXPECT_EQ(a.kl_p99, b.kl_p99);
@@ -299,7 +299,7 @@ TEST(journal, a_window_that_cannot_be_is_refused) {
   }
   for (const json& bad : {json(nullptr), json::array(), json::object(), json(7)})
     EXPECT_ANY_THROW(window_sums_from(bad, shape_of_it));
-  tally::window_sums full = a_window().window(), row = full;
+  totals::window_sums full = a_window().window(), row = full;
   full.difference = 0;
   full.nll = row.nll - row.difference;
   EXPECT_NO_THROW(check_against_full(row, full));

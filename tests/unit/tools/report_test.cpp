@@ -19,8 +19,8 @@ struct small_report {
     r.command_line = {"compare", "--text", "a b"};
     r.bos = 5;
     r.outcome.windows = sample->windows().size();
-    const auto add = [&](const char* policy, std::optional<int> budget) -> entrant& {
-      entrant& row = r.rows.emplace_back();
+    const auto add = [&](const char* policy, std::optional<int> budget) -> policy_run& {
+      policy_run& row = r.rows.emplace_back();
       row.policy = policy;
       row.budget = budget;
       return row;

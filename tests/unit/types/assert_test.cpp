@@ -1,5 +1,5 @@
 #define MULTISTATE_HARDENED
-#include <multistate/types/assert.hpp>
+#include <multistate/util/assert.hpp>
 
 #include <gtest/gtest.h>
 

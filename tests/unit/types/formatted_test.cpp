@@ -6,7 +6,7 @@
 #include <limits>
 #include <random>
 
-#include <multistate/types/formatted.hpp>
+#include <multistate/util/formatted.hpp>
 #include <support/locale.hpp>
 
 namespace {

@@ -7,11 +7,11 @@
 #include <type_traits>
 #include <vector>
 
-#include <multistate/types/buffer.hpp>
-#include <multistate/types/bytes.hpp>
+#include <multistate/util/buffer.hpp>
+#include <multistate/util/bytes.hpp>
 #include <multistate/types/decision.hpp>
 #include <multistate/types/error.hpp>
-#include <multistate/types/hash.hpp>
+#include <multistate/util/hash.hpp>
 #include <multistate/types/ids.hpp>
 #include <multistate/types/rows.hpp>
 #include <multistate/types/shape.hpp>
@@ -27,7 +27,7 @@ static_assert(mix(0x9e3779b97f4a7c15u) == 0x6e789e6aa1b965f4u);
 static_assert(mix(0xffffffffffffffffu) == 0xe4d971771b652c20u);
 
 static_assert(sizeof(position) == 8 && std::is_signed_v<position>);
-static_assert(sizeof(slot) == 4 && no_slot != aside && index(slot{7}) == 7);
+static_assert(sizeof(slot) == 4 && no_slot != parked && index(slot{7}) == 7);
 
 static_assert(any(needs::keys | needs::last_row) && !any(needs::nothing));
 static_assert(rows_of(needs::keys | needs::last_row) == needs::last_row);
@@ -196,7 +196,7 @@ TEST(rows, last_is_the_newest_query_or_the_sum) {
   EXPECT_EQ(each.row(0)[2], 3);
   EXPECT_EQ(each.last().size(), 3u);
   EXPECT_EQ(each.last()[0], 4);
-  const rows sum{.data = w.data(), .stride = 4, .n = 3, .queries = 2, .heads = 1, .summed = true};
+  const rows sum{.data = w.data(), .stride = 4, .n = 3, .queries = 2, .heads = 1, .kind = rows_kind::sum};
   EXPECT_EQ(sum.last()[0], 1);
 }
 

@@ -6,7 +6,7 @@
 #include <type_traits>
 #include <utility>
 
-#include <multistate/types/assert.hpp>
+#include <multistate/util/assert.hpp>
 
 namespace multistate {
 

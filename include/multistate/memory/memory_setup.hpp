@@ -3,7 +3,7 @@
 #include <memory>
 
 #include <multistate/attention/options.hpp>
-#include <multistate/model/config.hpp>
+#include <multistate/rope/config.hpp>
 #include <multistate/state/multi_state.hpp>
 #include <multistate/types/ids.hpp>
 #include <multistate/types/shape.hpp>
@@ -29,16 +29,5 @@ struct memory_setup {
   /// Where keys and values go, layer after layer: sequence_memory::arena_bytes(). Null: allocations of their own.
   arena states;
 };
-
-inline memory_setup setup_for(const model_config& config, const limits& room = {},
-                              position_mode positions = position_mode::original) {
-  memory_setup setup;
-  setup.dims = config.attention_shape();
-  setup.layers = config.layers;
-  setup.room = room;
-  setup.positions = positions;
-  setup.rope = config.rope;
-  return setup;
-}
 
 }  // namespace multistate

@@ -5,7 +5,7 @@
 
 #include <omp.h>
 
-#include <multistate/attention/executor.hpp>
+#include <multistate/util/executor.hpp>
 
 namespace multistate {
 

@@ -54,10 +54,10 @@ inline life_sums life_sums_from(const nlohmann::ordered_json& x, const window_sh
   return l;
 }
 
-inline nlohmann::ordered_json to_json(const tally::window_sums& w) {
+inline nlohmann::ordered_json to_json(const totals::window_sums& w) {
   std::vector<double> differences;
   std::vector<std::int64_t> counts;
-  for (const tally::place_sum& p : w.places) {
+  for (const totals::place_sum& p : w.places) {
     differences.push_back(p.difference);
     counts.push_back(p.count);
   }
@@ -70,8 +70,8 @@ inline nlohmann::ordered_json to_json(const tally::window_sums& w) {
           {"counts", counts},   {"lived", to_json(w.lived)},
           {"deaths", w.deaths}};
 }
-inline tally::window_sums window_sums_from(const nlohmann::ordered_json& x, const window_shape& shape) {
-  tally::window_sums w;
+inline totals::window_sums window_sums_from(const nlohmann::ordered_json& x, const window_shape& shape) {
+  totals::window_sums w;
   w.nll = real_of(x.at("nll"));
   w.difference = real_of(x.at("difference"));
   w.kl = real_of(x.at("kl"), 0);
@@ -88,7 +88,7 @@ inline tally::window_sums window_sums_from(const nlohmann::ordered_json& x, cons
     kl += one;
   }
   if (std::abs(kl - w.kl) > 1e-6 * w.kl + 1e-12) throw bad_record("divergences that are not those of their sum");
-  constexpr int bin = tally::bin_queries;
+  constexpr int bin = totals::bin_queries;
   const auto bins = static_cast<std::size_t>((shape.queries + bin - 1) / bin);
   const auto differences = reals_of(x.at("differences"), bins);
   const auto counts = wholes_of(x.at("counts"), bins, 0, bin);
@@ -111,7 +111,7 @@ inline tally::window_sums window_sums_from(const nlohmann::ordered_json& x, cons
 }
 
 /// A row's NLL is Full's and the difference.
-inline void check_against_full(const tally::window_sums& row, const tally::window_sums& full) {
+inline void check_against_full(const totals::window_sums& row, const totals::window_sums& full) {
   if (std::abs(full.difference) > 0 ||
       std::abs(row.nll - row.difference - full.nll) >
           1e-9 * (std::abs(row.nll) + std::abs(row.difference) + std::abs(full.nll) + 1))

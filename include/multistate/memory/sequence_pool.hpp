@@ -5,10 +5,10 @@
 #include <utility>
 #include <vector>
 
-#include <multistate/model/sequence_memory.hpp>
+#include <multistate/memory/sequence_memory.hpp>
 #include <multistate/state/multi_state.hpp>
-#include <multistate/types/assert.hpp>
-#include <multistate/types/buffer.hpp>
+#include <multistate/util/assert.hpp>
+#include <multistate/util/buffer.hpp>
 #include <multistate/types/error.hpp>
 
 namespace multistate {
@@ -29,15 +29,16 @@ class sequence_pool {
       each = measured->arena_bytes();
     }
     sequence_pool pool;
-    if (each > (std::numeric_limits<std::size_t>::max)() / u(count) || !pool.states_.allocate(each * u(count)))
+    if (each > (std::numeric_limits<std::size_t>::max)() / to_size(count) ||
+        !pool.states_.allocate(each * to_size(count)))
       return error(errc::out_of_memory, "sequence pool: no memory for ", count, " times ", each, " bytes of states");
-    for (std::size_t i = 0; i < u(count); ++i) {
+    for (std::size_t i = 0; i < to_size(count); ++i) {
       auto made = make_one(arena{pool.states_.data() + i * each, each});
       if (!made) return made.reason();
       pool.sequences_.push_back(std::move(*made));
-      pool.free_.push_back(u(count) - 1 - i);
+      pool.free_.push_back(to_size(count) - 1 - i);
     }
-    pool.used_.resize(u(count));
+    pool.used_.resize(to_size(count));
     return pool;
   }
 
@@ -73,8 +74,6 @@ class sequence_pool {
   }
 
  private:
-  static constexpr std::size_t u(int n) noexcept { return static_cast<std::size_t>(n); }
-
   sequence_memory* take() noexcept {
     const std::size_t i = free_.back();
     free_.pop_back();

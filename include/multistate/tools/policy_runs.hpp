@@ -10,7 +10,7 @@
 #include <vector>
 
 #include <multistate/eval/compare.hpp>
-#include <multistate/model/memory.hpp>
+#include <multistate/memory/memory.hpp>
 #include <multistate/model/model_view.hpp>
 #include <multistate/tools/command_line.hpp>
 
@@ -49,7 +49,7 @@ inline bool is_no_policy(std::string_view item) {
 
 /// Builds the rows of a comparison.
 template <class Registry>
-class entrant_maker {
+class run_maker {
   using any = any_policy<Registry>;
 
  public:
@@ -63,7 +63,7 @@ class entrant_maker {
   };
   static constexpr std::uint64_t random_seeds = 5;
 
-  explicit entrant_maker(settings s) : s_(std::move(s)) {}
+  explicit run_maker(settings s) : s_(std::move(s)) {}
 
   /// One item of --policies: at every budget, or as it stands; `oracle` and `short` are rows too.
   error add(std::string_view item) {
@@ -89,8 +89,8 @@ class entrant_maker {
   }
 
   /// Full first, then by budget; rows of one budget in the order they were added.
-  std::vector<entrant> take() && {
-    std::stable_sort(rows_.begin(), rows_.end(), [](const entrant& a, const entrant& b) {
+  std::vector<policy_run> take() && {
+    std::stable_sort(rows_.begin(), rows_.end(), [](const policy_run& a, const policy_run& b) {
       return std::pair(a.policy != "full", a.budget.value_or(0)) < std::pair(b.policy != "full", b.budget.value_or(0));
     });
     return std::move(rows_);
@@ -98,17 +98,17 @@ class entrant_maker {
 
  private:
   /// Null when there is such a row already.
-  entrant* add_row(std::string policy, std::optional<int> budget) {
-    for (const entrant& row : rows_)
+  policy_run* add_row(std::string policy, std::optional<int> budget) {
+    for (const policy_run& row : rows_)
       if (row.policy == policy && row.budget == budget) return nullptr;
-    entrant& row = rows_.emplace_back();
+    policy_run& row = rows_.emplace_back();
     row.policy = std::move(policy);
     row.budget = budget;
     return &row;
   }
   /// True when it could be made; else the row is skipped and says why.
   template <policy P>
-  bool add_memory(entrant& row, const P& p, const memory_setup& setup) {
+  bool add_memory(policy_run& row, const P& p, const memory_setup& setup) {
     auto made = make_memory_of(s_.format, p, setup);
     if (made)
       row.memories.push_back(std::move(*made));
@@ -116,14 +116,14 @@ class entrant_maker {
       skip(row, made.reason());
     return static_cast<bool>(made);
   }
-  static void skip(entrant& row, const error& why) {
+  static void skip(policy_run& row, const error& why) {
     row.memories.clear();
     row.seeds.clear();
     row.skipped = why.message();
   }
 
   void add_one(const policy_choice<Registry>& choice, std::optional<int> budget, bool seeded) {
-    entrant* row = add_row(choice.label(), budget);
+    policy_run* row = add_row(choice.label(), budget);
     if (row == nullptr) return;
     const auto policy = choice.policy.with_budget(budget.value_or(s_.window));
     if (!policy) return skip(*row, policy.reason());
@@ -131,8 +131,8 @@ class entrant_maker {
     setup.positions = choice.positions;
     if (choice.positions == position_mode::in_cache) setup.angles = angles_for(policy->budget() + setup.room.chunk);
     policy->visit([&]<class P>(const P& p) {
-      if constexpr (std::is_same_v<P, random>) {
-        random drawn = p;
+      if constexpr (std::is_same_v<P, random_choice>) {
+        random_choice drawn = p;
         for (std::uint64_t seed = 0; seed < (seeded ? 1 : random_seeds); ++seed) {
           if (!seeded) drawn.seed = seed;
           row->seeds.push_back(drawn.seed);
@@ -144,7 +144,7 @@ class entrant_maker {
     });
   }
   void add_oracle(int budget) {
-    entrant* row = add_row("oracle", budget);
+    policy_run* row = add_row("oracle", budget);
     if (row == nullptr) return;
     if (s_.table == nullptr)
       row->skipped = "the oracle's table would be too large";
@@ -152,7 +152,7 @@ class entrant_maker {
       add_memory(*row, oracle{.budget = budget, .table = s_.table}, s_.setup);
   }
   void add_short(int budget) {
-    entrant* row = add_row("short", budget);
+    policy_run* row = add_row("short", budget);
     if (row == nullptr) return;
     row->fresh = true;
     if (s_.bos && budget < 2)
@@ -171,16 +171,16 @@ class entrant_maker {
   }
 
   settings s_;
-  std::vector<entrant> rows_;
+  std::vector<policy_run> rows_;
   std::shared_ptr<const angle_table> angles_;
 };
 
 /// Refuses a comparison in which nothing is forgotten: every row that runs holds the longest window.
-inline void need_forgetting(std::span<const entrant> rows, const text_sample& sample, int chunk) {
+inline void need_forgetting(std::span<const policy_run> rows, const text_sample& sample, int chunk) {
   const int forgettable = multistate::detail::most_forgotten(sample, chunk);
   std::string budgets;
   std::optional<int> last;
-  for (const entrant& row : rows) {
+  for (const policy_run& row : rows) {
     if (!row.budget || row.memories.empty()) continue;
     if (*row.budget < forgettable) return;
     if (row.budget != last) budgets += (budgets.empty() ? "" : ", ") + std::to_string(*row.budget);
@@ -195,9 +195,9 @@ inline void need_forgetting(std::span<const entrant> rows, const text_sample& sa
 
 /// All rows of the items, and Full, which comes first. Errors end the program as usage errors.
 template <class Registry>
-std::vector<entrant> make_entrants(typename entrant_maker<Registry>::settings settings,
-                                   const std::vector<std::string>& items) {
-  entrant_maker<Registry> maker(std::move(settings));
+std::vector<policy_run> make_runs(typename run_maker<Registry>::settings settings,
+                                  const std::vector<std::string>& items) {
+  run_maker<Registry> maker(std::move(settings));
   for (const std::string& item : items) multistate::detail::ok_or_usage(maker.add(item));
   multistate::detail::ok_or_usage(maker.add("full"));
   return std::move(maker).take();

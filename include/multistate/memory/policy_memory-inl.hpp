@@ -1,10 +1,10 @@
 // A layer's memory under a policy that is known here and nowhere above, compiled once for each SIMD target.
 
-#if defined(MULTISTATE_MODEL_MEMORY_INL_HPP_) == defined(HWY_TARGET_TOGGLE)
-#ifdef MULTISTATE_MODEL_MEMORY_INL_HPP_
-#undef MULTISTATE_MODEL_MEMORY_INL_HPP_
+#if defined(MULTISTATE_MEMORY_POLICY_MEMORY_INL_HPP_) == defined(HWY_TARGET_TOGGLE)
+#ifdef MULTISTATE_MEMORY_POLICY_MEMORY_INL_HPP_
+#undef MULTISTATE_MEMORY_POLICY_MEMORY_INL_HPP_
 #else
-#define MULTISTATE_MODEL_MEMORY_INL_HPP_
+#define MULTISTATE_MEMORY_POLICY_MEMORY_INL_HPP_
 #endif
 
 #include <algorithm>
@@ -19,9 +19,9 @@
 
 #include <multistate/attention/attend-inl.hpp>
 #include <multistate/decider/decider.hpp>
-#include <multistate/model/memory_setup.hpp>
-#include <multistate/model/sequence_memory.hpp>
-#include <multistate/model/sequence_pool.hpp>
+#include <multistate/memory/memory_setup.hpp>
+#include <multistate/memory/sequence_memory.hpp>
+#include <multistate/memory/sequence_pool.hpp>
 #include <multistate/state/multi_state.hpp>
 #include <multistate/step/one_shot.hpp>
 #include <multistate/step/step.hpp>
@@ -107,28 +107,29 @@ class policy_memory final : public layer_memory {
     const limits& room = m.setup_.room;
     const bool whole = settings.scope == scope_kind::model;
     m.first_layer_ = whole ? 0 : layer;
-    auto who = decider<P>::make(settings, {setup.dims.kv_heads, m.first_layer_, setup.layers}, room, lane_budgets);
-    if (!who) return who.reason();
-    m.who_ = std::move(*who);
+    auto decider =
+        multistate::decider<P>::make(settings, {setup.dims.kv_heads, m.first_layer_, setup.layers}, room, lane_budgets);
+    if (!decider) return decider.reason();
+    m.decider_ = std::move(*decider);
 
     const int layers = whole ? setup.layers : 1;
     arena rest = setup.states;
     for (int i = 0; i < layers; ++i) {
-      auto made = state::make(setup.dims, m.who_.plan(), rest);
+      auto made = state::make(setup.dims, m.decider_.plan(), rest);
       if (!made) return made.reason();
       m.states_.push_back(std::move(*made));
-      rest = behind(rest, state::bytes_needed(setup.dims, m.who_.plan()));
+      rest = behind(rest, state::bytes_needed(setup.dims, m.decider_.plan()));
     }
-    for (int lane = 0; lane < m.who_.lanes(); ++lane)
-      m.most_states_ = (std::max)(m.most_states_, m.who_.capacity(lane));
-    if (error e = m.make_angles(); e.code() != errc::ok) return e;
+    for (int lane = 0; lane < m.decider_.lanes(); ++lane)
+      m.most_states_ = (std::max)(m.most_states_, m.decider_.capacity(lane));
+    if (error e = m.make_angles()) return e;
     if (whole && layers > 1 && room.prompt > 0) {
       const auto floats = static_cast<std::size_t>(layers) * static_cast<std::size_t>(room.prompt) * m.token_floats();
       if (!m.prompt_.allocate(floats))
         return error(errc::out_of_memory, "memory: no memory for the keys of a one-shot prompt");
     }
-    m.empty_decider_.resize(m.who_.save_bytes());
-    m.who_.save(m.empty_decider_);
+    m.empty_decider_.resize(m.decider_.save_bytes());
+    m.decider_.save(m.empty_decider_);
     m.empty_state_.resize(m.states_[0].save_bytes());
     m.states_[0].save(m.empty_state_);
     m.describe();
@@ -147,60 +148,59 @@ class policy_memory final : public layer_memory {
     for (int j = 0; j < io.c; ++j) {
       one.when = io.when == phase::prompt_end && j + 1 < io.c ? phase::prompt : io.when;
       cycle(layer, one, false, observer, scratch);
-      one.q += u(d.heads) * u(d.dk);
-      one.k += u(d.kv_heads) * u(d.dk);
-      if (one.k_pre != nullptr) one.k_pre += u(d.kv_heads) * u(d.dk);
-      one.v += u(d.kv_heads) * u(d.dv);
-      one.out += u(d.heads) * u(d.dv);
+      one.q += to_size(d.heads) * to_size(d.dk);
+      one.k += to_size(d.kv_heads) * to_size(d.dk);
+      if (one.k_pre != nullptr) one.k_pre += to_size(d.kv_heads) * to_size(d.dk);
+      one.v += to_size(d.kv_heads) * to_size(d.dv);
+      one.out += to_size(d.heads) * to_size(d.dv);
     }
   }
 
   void reduce(int accepted, memory_observer* observer) noexcept override {
-    const decision& what = who_.reduce(accepted);
-    for (state& s : states_) s.apply(what);
-    if (observer != nullptr) observer->decided(first_layer_ + static_cast<int>(states_.size()) - 1, what);
+    const multistate::decision& decision = decider_.reduce(accepted);
+    for (state& s : states_) s.apply(decision);
+    if (observer != nullptr) observer->decided(first_layer_ + static_cast<int>(states_.size()) - 1, decision);
   }
-  bool can_undo(int tokens) const noexcept override { return who_.can_undo(tokens); }
+  bool can_undo(int tokens) const noexcept override { return decider_.can_undo(tokens); }
   void undo(int tokens) noexcept override {
-    who_.undo(tokens);
-    for (state& s : states_) s.apply(who_.last());
+    decider_.undo(tokens);
+    for (state& s : states_) s.apply(decider_.last());
   }
-  bool pin(position first, position last) noexcept override { return who_.pin(first, last); }
-  bool unpin(position first, position last) noexcept override { return who_.unpin(first, last); }
+  bool pin(position first, position last) noexcept override { return decider_.pin(first, last); }
+  bool unpin(position first, position last) noexcept override { return decider_.unpin(first, last); }
   void reset() noexcept override {
     overflowed_.reset();
-    who_.restart(first_layer_);
+    decider_.restart(first_layer_);
     [[maybe_unused]] bool done = true;
-    for (state& s : states_) done = s.load(empty_state_).code() == errc::ok && done;
+    for (state& s : states_) done = !s.load(empty_state_) && done;
     MULTISTATE_ASSERT(done);
   }
   bool alike(const layer_memory& other) const noexcept override {
-    if (other.about().type != facts_.type) return false;
+    if (other.properties().type != properties_.type) return false;
     const auto& o = static_cast<const policy_memory&>(other);  // saved empty memories begin with what names all sizes
     return states_.size() == o.states_.size() && empty_decider_ == o.empty_decider_ && empty_state_ == o.empty_state_ &&
-           facts_.positions == o.facts_.positions && first_layer_ == o.first_layer_;
+           properties_.positions == o.properties_.positions && first_layer_ == o.first_layer_;
   }
   void copy_from(const layer_memory& other) noexcept override {
     const auto& o = static_cast<const policy_memory&>(other);
     overflowed_ = o.overflowed_;
-    [[maybe_unused]] bool done = who_.copy_from(o.who_);
+    [[maybe_unused]] bool done = decider_.copy_from(o.decider_);
     for (std::size_t i = 0; i < states_.size(); ++i) done = states_[i].copy_from(o.states_[i]) && done;
     MULTISTATE_ASSERT(done);
   }
 
-  position next_position() const noexcept override { return who_.next_position(); }
-  int budget(int lane) const noexcept override { return who_.budget(lane); }
-  int live(int lane) const noexcept override { return who_.live(lane); }
-  std::span<const position> positions(int lane) const noexcept override { return who_.positions(lane); }
+  position next_position() const noexcept override { return decider_.next_position(); }
+  int budget(int lane) const noexcept override { return decider_.budget(lane); }
+  int live(int lane) const noexcept override { return decider_.live(lane); }
+  std::span<const position> positions(int lane) const noexcept override { return decider_.positions(lane); }
 
  private:
-  static constexpr std::size_t u(int n) noexcept { return static_cast<std::size_t>(n); }
   static constexpr bool sees_rows = any(rows_of(P::wants));
 
   policy_memory() = default;
 
   std::size_t token_floats() const noexcept {
-    return u(setup_.dims.kv_heads) * (u(setup_.dims.dk) + u(setup_.dims.dv));
+    return to_size(setup_.dims.kv_heads) * (to_size(setup_.dims.dk) + to_size(setup_.dims.dv));
   }
   std::size_t step_bytes() const noexcept {
     const shape& d = setup_.dims;
@@ -211,7 +211,7 @@ class policy_memory final : public layer_memory {
   }
   int most_queries() const noexcept { return (std::max)(setup_.room.chunk, setup_.room.prompt); }
   std::size_t attend_bytes() const noexcept {
-    return attend_scratch_bytes(setup_.dims, most_states_, most_queries(), 1, turning_.has_value());
+    return attend_scratch_bytes(setup_.dims, most_states_, most_queries(), 1, rotation_.has_value());
   }
 
   error make_angles() {
@@ -219,7 +219,7 @@ class policy_memory final : public layer_memory {
     if (setup_.positions == position_mode::log) {
       auto made = rope::make(setup_.rope);
       if (!made) return made.reason();
-      setup_.attention.log = &turning_.emplace(std::move(*made));
+      setup_.attention.log = &rotation_.emplace(std::move(*made));
     } else {
       if (setup_.angles == nullptr || setup_.angles->ranks() < most_states_) {
         auto made = angle_table::make(setup_.rope, most_states_);
@@ -228,31 +228,32 @@ class policy_memory final : public layer_memory {
       }
       setup_.attention.in_cache = setup_.angles.get();
     }
-    if (const int dim = setup_.attention.turning()->config().dim; dim > setup_.dims.dk)
+    if (const int dim = setup_.attention.rotation()->config().dim; dim > setup_.dims.dk)
       return error(errc::bad_shape, "memory: rope turns ", dim, " elements of keys that have ", setup_.dims.dk);
     return {};
   }
 
   void describe() noexcept {
-    facts_.dims = setup_.dims;
-    facts_.room = setup_.room;
-    facts_.scope = who_.settings().scope;
-    facts_.lanes = who_.lanes();
-    facts_.layers = static_cast<int>(states_.size());
-    if constexpr (has_no_budget<P>) facts_.most_tokens = who_.budget(0);
-    facts_.positions = setup_.positions;
-    facts_.bytes = who_.bytes() + prompt_.bytes();
-    for (const state& s : states_) facts_.bytes += s.bytes();
-    facts_.arena_bytes = states_.size() * state::bytes_needed(setup_.dims, who_.plan());
-    facts_.state_bytes = state::state_bytes(setup_.dims);
-    facts_.scratch_bytes = step_bytes() + attend_bytes();
+    properties_.dims = setup_.dims;
+    properties_.room = setup_.room;
+    properties_.scope = decider_.settings().scope;
+    properties_.lanes = decider_.lanes();
+    properties_.layers = static_cast<int>(states_.size());
+    if constexpr (has_no_budget<P>) properties_.most_tokens = decider_.budget(0);
+    properties_.positions = setup_.positions;
+    properties_.bytes = decider_.bytes() + prompt_.bytes();
+    for (const state& s : states_) properties_.bytes += s.bytes();
+    properties_.arena_bytes = states_.size() * state::bytes_needed(setup_.dims, decider_.plan());
+    properties_.state_bytes = state::state_bytes(setup_.dims);
+    properties_.scratch_bytes = step_bytes() + attend_bytes();
     if (!sees_rows)
-      facts_.scratch_bytes += watched_attention::scratch_bytes(setup_.dims, setup_.tap, most_states_, most_queries());
-    facts_.angles = setup_.angles;
-    facts_.type = &memory_type<P, KeyFormat, ValueFormat>;
+      properties_.scratch_bytes +=
+          watched_attention::scratch_bytes(setup_.dims, setup_.tap, most_states_, most_queries());
+    properties_.angles = setup_.angles;
+    properties_.type = &memory_type<P, KeyFormat, ValueFormat>;
   }
 
-  layer_of<P, state> place(int layer) noexcept { return {&who_, states_, layer}; }
+  layer_of<P, state> place(int layer) noexcept { return {&decider_, states_, layer}; }
   watched_attention attention_of(int layer, memory_observer* observer, std::span<std::byte> scratch) const noexcept {
     const std::size_t bytes = attend_bytes();
     return {{setup_.dims, setup_.attention, nullptr, scratch.first(bytes)},
@@ -264,20 +265,20 @@ class policy_memory final : public layer_memory {
 
   /// One call of step().
   void cycle(int layer, step_io io, bool hold, memory_observer* observer, std::span<std::byte> scratch) noexcept {
-    io.unrotated = facts_.unrotated();
+    io.unrotated = properties_.unrotated();
     const layer_of<P, state> at = place(layer);
     const watched_attention attend = attention_of(layer, observer, scratch.subspan(step_bytes()));
     const std::span<const layer_of<P, state>> layers(&at, 1);
     const std::span<const step_io> ios(&io, 1);
-    const position first = who_.next_position() - (at.first() ? 0 : io.c);
+    const position first = decider_.next_position() - (at.first() ? 0 : io.c);
     for (int j = 0; j < io.c && !overflowed_; ++j) look_at(layer, io, j, first + j);
     if (hold) return step<true>(layers, ios, setup_.dims, scratch.first(step_bytes()), attend);
     step(layers, ios, setup_.dims, scratch.first(step_bytes()), attend);
-    if (at.last() && observer != nullptr) observer->decided(first_layer_ + layer, who_.last());
+    if (at.last() && observer != nullptr) observer->decided(first_layer_ + layer, decider_.last());
   }
 
   void whole_prompt(int layer, step_io io, memory_observer* observer, std::span<std::byte> scratch) noexcept {
-    io.unrotated = facts_.unrotated();
+    io.unrotated = properties_.unrotated();
     const layer_of<P, state> at = place(layer);
     one_shot(at, io, setup_.dims, scratch.first(step_bytes()),
              attention_of(layer, observer, scratch.subspan(step_bytes())));
@@ -287,37 +288,38 @@ class policy_memory final : public layer_memory {
     if (at.shared())
       for (int l = 0; l < layers; ++l) store_survivors(place(l), layers > 1 ? kept_prompt(l, io) : io, setup_.dims);
     for (int l = 0; l < layers; ++l)
-      for (int lane = 0; lane < who_.lanes(); ++lane)
-        for (const position p : who_.positions(lane))
+      for (int lane = 0; lane < decider_.lanes(); ++lane)
+        for (const position p : decider_.positions(lane))
           if (p >= 0 && (!overflowed_ || (overflowed_->layer == first_layer_ + l && p < overflowed_->at)))
             look_at(l, layers > 1 ? kept_prompt(l, io) : io, static_cast<int>(p), p);
-    if (observer != nullptr) observer->decided(first_layer_ + layer, who_.last());
+    if (observer != nullptr) observer->decided(first_layer_ + layer, decider_.last());
   }
   /// Notes whether token j of io, at position p, has what the formats can't hold.
   void look_at(int layer, const step_io& io, int j, position p) noexcept {
-    const std::size_t hkv = u(setup_.dims.kv_heads), keys = hkv * u(setup_.dims.dk), values = hkv * u(setup_.dims.dv);
-    if (overflows<KeyFormat>(io.k + u(j) * keys, keys))
+    const std::size_t hkv = to_size(setup_.dims.kv_heads), keys = hkv * to_size(setup_.dims.dk),
+                      values = hkv * to_size(setup_.dims.dv);
+    if (overflows<KeyFormat>(io.k + to_size(j) * keys, keys))
       overflowed_ = {first_layer_ + layer, p, KeyFormat::name};
-    else if (overflows<ValueFormat>(io.v + u(j) * values, values))
+    else if (overflows<ValueFormat>(io.v + to_size(j) * values, values))
       overflowed_ = {first_layer_ + layer, p, ValueFormat::name};
   }
   /// prompt_ is [layers][k [L][Hkv][dk], v [L][Hkv][dv]].
   step_io kept_prompt(int layer, step_io io) noexcept {
-    float* k = prompt_.data() + u(layer) * u(setup_.room.prompt) * token_floats();
+    float* k = prompt_.data() + to_size(layer) * to_size(setup_.room.prompt) * token_floats();
     io.k = k;
-    io.v = k + u(io.c) * u(setup_.dims.kv_heads) * u(setup_.dims.dk);
+    io.v = k + to_size(io.c) * to_size(setup_.dims.kv_heads) * to_size(setup_.dims.dk);
     return io;
   }
   void keep_prompt(int layer, const step_io& io) noexcept {
     const step_io to = kept_prompt(layer, io);
-    const std::size_t tokens = u(io.c) * u(setup_.dims.kv_heads);
-    std::memcpy(const_cast<float*>(to.k), io.k, tokens * u(setup_.dims.dk) * sizeof(float));
-    std::memcpy(const_cast<float*>(to.v), io.v, tokens * u(setup_.dims.dv) * sizeof(float));
+    const std::size_t tokens = to_size(io.c) * to_size(setup_.dims.kv_heads);
+    std::memcpy(const_cast<float*>(to.k), io.k, tokens * to_size(setup_.dims.dk) * sizeof(float));
+    std::memcpy(const_cast<float*>(to.v), io.v, tokens * to_size(setup_.dims.dv) * sizeof(float));
   }
 
   memory_setup setup_;
-  std::optional<rope> turning_;  ///< log positions only
-  decider<P> who_;
+  std::optional<rope> rotation_;  ///< log positions only
+  decider<P> decider_;
   std::vector<state> states_;  ///< one, or one for each layer at scope model
   int first_layer_ = 0;
   int most_states_ = 0;  ///< attended at once
@@ -343,9 +345,9 @@ result<sequence_memory> make_memory(const P& settings, memory_setup setup, std::
   for (int layer = 0; layer < setup.layers;) {
     auto part = make_layer_memory<KeyFormat, ValueFormat>(settings, setup, layer, lane_budgets);
     if (!part) return part.reason();
-    layer += (*part)->about().layers;
-    setup.angles = (*part)->about().angles;
-    setup.states = detail::behind(setup.states, (*part)->about().arena_bytes);
+    layer += (*part)->properties().layers;
+    setup.angles = (*part)->properties().angles;
+    setup.states = detail::behind(setup.states, (*part)->properties().arena_bytes);
     parts.push_back(std::move(*part));
   }
   return sequence_memory::make(std::move(parts));
@@ -358,7 +360,7 @@ result<sequence_pool> make_sequence_pool(int count, const P& settings, memory_se
   if (setup.positions == position_mode::in_cache) {  // one table for all
     auto layer = make_layer_memory<KeyFormat, ValueFormat>(settings, setup, 0, lane_budgets);
     if (!layer) return layer.reason();
-    setup.angles = (*layer)->about().angles;
+    setup.angles = (*layer)->properties().angles;
   }
   return sequence_pool::make(count, [&](const arena& states) {
     setup.states = states;
@@ -370,4 +372,4 @@ result<sequence_pool> make_sequence_pool(int count, const P& settings, memory_se
 }  // namespace multistate
 HWY_AFTER_NAMESPACE();
 
-#endif  // MULTISTATE_MODEL_MEMORY_INL_HPP_
+#endif  // MULTISTATE_MEMORY_POLICY_MEMORY_INL_HPP_

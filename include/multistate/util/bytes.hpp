@@ -5,7 +5,7 @@
 #include <span>
 #include <type_traits>
 
-#include <multistate/types/assert.hpp>
+#include <multistate/util/assert.hpp>
 
 namespace multistate {
 

@@ -6,107 +6,13 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <string_view>
 #include <utility>
 #include <vector>
 
-#include <multistate/model/memory_setup.hpp>
-#include <multistate/rope/angle_table.hpp>
-#include <multistate/step/step.hpp>
-#include <multistate/types/decision.hpp>
+#include <multistate/memory/layer_memory.hpp>
 #include <multistate/types/error.hpp>
-#include <multistate/types/format.hpp>
 
 namespace multistate {
-
-/// How the tokens of one call are attended.
-enum class attend_mode : std::uint8_t {
-  together,    ///< as one chunk: then one reduction
-  one_by_one,  ///< each sees what the ones before left: equal to calls of one token, bit for bit. Not at scope model
-  one_shot,    ///< a whole prompt into an empty memory: full attention, one reduction
-  held,        ///< together, but nothing is dropped before sequence_memory::reduce(accepted)
-};
-
-/// Watches one sequence; called by the thread that works on it.
-class memory_observer {
- public:
-  virtual ~memory_observer() = default;
-  /// Before a layer's tokens are stored and attended.
-  virtual void attending(int /*layer*/) noexcept {}
-  /// After attention, before anything is dropped: one task a KV head. Its row holds what the policy needs, or what
-  /// memory_setup::tap says for a policy that needs none; null when nobody does. All valid during the call only.
-  virtual void attended(int /*layer*/, std::span<const attention_task> /*heads*/) noexcept {}
-  /// After a reduction. At scope model once, with the last layer.
-  virtual void decided(int /*layer*/, const decision& /*what*/) noexcept {}
-};
-
-/// What one layer of a sequence remembers under one policy, or all layers at scope model: the one place where tools
-/// don't know the policy's type. Made by make_layer_memory().
-class layer_memory {
- public:
-  struct facts {
-    shape dims;
-    limits room;
-    scope_kind scope = scope_kind::layer;
-    int lanes = 0;
-    int layers = 1;             ///< that it serves
-    position most_tokens = -1;  ///< that ever fit: the room of a policy without budget; -1: any number
-    position_mode positions = position_mode::original;
-    std::size_t scratch_bytes = 0;
-    std::size_t bytes = 0;                      ///< all memory held, without scratch
-    std::size_t arena_bytes = 0;                ///< of these: keys and values, which can lie in an arena
-    std::size_t state_bytes = 0;                ///< of one token in one KV head
-    const void* type = nullptr;                 ///< the same for the same policy and formats
-    std::shared_ptr<const angle_table> angles;  ///< in-cache positions only
-
-    /// Whether it takes keys and queries un-rotated.
-    bool unrotated() const noexcept { return positions != position_mode::original; }
-  };
-
-  /// A state whose key or value was finite and became infinite in its format.
-  struct overflow {
-    int layer = 0;
-    position at = 0;
-    std::string_view format;
-
-    error reason() const noexcept {
-      return error(errc::overflow, "states in ", format, " overflow: layer ", layer, " at position ", at,
-                   " has a number beyond what ", format, " holds; take format ",
-                   format == f16::name ? "f32 or bf16" : "f32");
-    }
-  };
-
-  virtual ~layer_memory() = default;
-  layer_memory(const layer_memory&) = delete;
-  layer_memory& operator=(const layer_memory&) = delete;
-
-  const facts& about() const noexcept { return facts_; }
-  /// The first one that was stored since reset().
-  const std::optional<overflow>& overflowed() const noexcept { return overflowed_; }
-
-  virtual void attend(int layer, const step_io& io, attend_mode mode, memory_observer* observer,
-                      std::span<std::byte> scratch) noexcept = 0;
-  virtual void reduce(int accepted, memory_observer* observer) noexcept = 0;
-  virtual bool can_undo(int tokens) const noexcept = 0;
-  /// Precondition: can_undo(tokens).
-  virtual void undo(int tokens) noexcept = 0;
-  virtual bool pin(position first, position last) noexcept = 0;
-  virtual bool unpin(position first, position last) noexcept = 0;
-  virtual void reset() noexcept = 0;
-  virtual bool alike(const layer_memory& other) const noexcept = 0;
-  /// Precondition: alike(other).
-  virtual void copy_from(const layer_memory& other) noexcept = 0;
-
-  virtual position next_position() const noexcept = 0;
-  virtual int budget(int lane) const noexcept = 0;
-  virtual int live(int lane) const noexcept = 0;
-  virtual std::span<const position> positions(int lane) const noexcept = 0;
-
- protected:
-  layer_memory() = default;
-  facts facts_;
-  std::optional<overflow> overflowed_;
-};
 
 /// All that one sequence remembers, layer by layer; each may have a policy of its own. Nothing is allocated while it
 /// runs.
@@ -116,16 +22,16 @@ class sequence_memory {
   static result<sequence_memory> make(std::vector<std::unique_ptr<layer_memory>> parts) {
     sequence_memory m;
     for (const auto& part : parts) {
-      const auto& about = part->about();
-      if (!(about.dims == parts[0]->about().dims))
+      const auto& traits = part->properties();
+      if (!(traits.dims == parts[0]->properties().dims))
         return error(errc::bad_shape, "sequence memory: all layers must have the same heads and dimensions");
-      if (about.positions != parts[0]->about().positions)
+      if (traits.positions != parts[0]->properties().positions)
         return error(errc::bad_input, "sequence memory: all layers must have the same position mode");
-      for (int layer = 0; layer < about.layers; ++layer) m.places_.push_back({part.get(), layer});
-      if (about.most_tokens >= 0 && (m.most_tokens_ < 0 || about.most_tokens < m.most_tokens_))
-        m.most_tokens_ = about.most_tokens;
-      m.scratch_bytes_ = (std::max)(m.scratch_bytes_, about.scratch_bytes);
-      m.one_by_one_ = m.one_by_one_ && about.layers == 1;
+      for (int layer = 0; layer < traits.layers; ++layer) m.places_.push_back({part.get(), layer});
+      if (traits.most_tokens >= 0 && (m.most_tokens_ < 0 || traits.most_tokens < m.most_tokens_))
+        m.most_tokens_ = traits.most_tokens;
+      m.scratch_bytes_ = (std::max)(m.scratch_bytes_, traits.scratch_bytes);
+      m.one_by_one_ = m.one_by_one_ && traits.layers == 1;
     }
     if (parts.empty()) return error(errc::bad_shape, "sequence memory: needs at least one layer");
     m.parts_ = std::move(parts);
@@ -135,13 +41,13 @@ class sequence_memory {
   // -- what there is -------------------------------------------------------------------------------------------------
 
   int layers() const noexcept { return static_cast<int>(places_.size()); }
-  const shape& dims() const noexcept { return parts_[0]->about().dims; }
-  bool unrotated() const noexcept { return parts_[0]->about().unrotated(); }
+  const shape& dims() const noexcept { return parts_[0]->properties().dims; }
+  bool unrotated() const noexcept { return parts_[0]->properties().unrotated(); }
   /// Whether tokens of one call can be attended one by one: not where a decision waits for all layers.
   bool one_by_one() const noexcept { return one_by_one_; }
-  const limits& room(int layer = 0) const noexcept { return part(layer).about().room; }
-  scope_kind scope(int layer) const noexcept { return part(layer).about().scope; }
-  int lanes(int layer) const noexcept { return part(layer).about().lanes; }
+  const limits& room(int layer = 0) const noexcept { return part(layer).properties().room; }
+  scope_kind scope(int layer) const noexcept { return part(layer).properties().scope; }
+  int lanes(int layer) const noexcept { return part(layer).properties().lanes; }
   int budget(int layer, int lane) const noexcept { return part(layer).budget(lane); }
   int live(int layer, int lane) const noexcept { return part(layer).live(lane); }
   /// [n] by slot, -1 at a hole; valid until the next change.
@@ -167,13 +73,13 @@ class sequence_memory {
   /// Memory of all layers, from make() on: keys, values, positions, policy memory, held rows, undo.
   std::size_t bytes() const noexcept {
     std::size_t sum = 0;
-    for (const auto& p : parts_) sum += p->about().bytes;
+    for (const auto& p : parts_) sum += p->properties().bytes;
     return sum;
   }
   /// Of these, keys and values: the size of an arena for them, see memory_setup::states.
   std::size_t arena_bytes() const noexcept {
     std::size_t sum = 0;
-    for (const auto& p : parts_) sum += p->about().arena_bytes;
+    for (const auto& p : parts_) sum += p->properties().arena_bytes;
     return sum;
   }
   /// Scratch that one thread needs to work on it; shared by all layers and, one after another, all sequences.
@@ -183,7 +89,7 @@ class sequence_memory {
     std::size_t sum = 0;
     for (int l = 0; l < layers(); ++l)
       for (int h = 0; h < dims().kv_heads; ++h)
-        sum += static_cast<std::size_t>(live(l, lane_of(scope(l), h))) * part(l).about().state_bytes;
+        sum += static_cast<std::size_t>(live(l, lane_of(scope(l), h))) * part(l).properties().state_bytes;
     return sum;
   }
 
@@ -262,12 +168,14 @@ class sequence_memory {
 };
 
 /// An observer that watches a memory as long as this lives.
-class watching {
+class scoped_observer {
  public:
-  watching(sequence_memory& memory, memory_observer& observer) noexcept : memory_(memory) { memory.watch(&observer); }
-  watching(const watching&) = delete;
-  watching& operator=(const watching&) = delete;
-  ~watching() { memory_.watch(nullptr); }
+  scoped_observer(sequence_memory& memory, memory_observer& observer) noexcept : memory_(memory) {
+    memory.watch(&observer);
+  }
+  scoped_observer(const scoped_observer&) = delete;
+  scoped_observer& operator=(const scoped_observer&) = delete;
+  ~scoped_observer() { memory_.watch(nullptr); }
 
  private:
   sequence_memory& memory_;

@@ -2,10 +2,10 @@
 
 // Memories of whole sequences, for the SIMD target of this unit's compiler flags (see attention/attention.hpp).
 
-#include <multistate/model/memory-inl.hpp>
-#include <multistate/model/memory_setup.hpp>
-#include <multistate/model/sequence_memory.hpp>
-#include <multistate/model/sequence_pool.hpp>
+#include <multistate/memory/policy_memory-inl.hpp>
+#include <multistate/memory/memory_setup.hpp>
+#include <multistate/memory/sequence_memory.hpp>
+#include <multistate/memory/sequence_pool.hpp>
 
 namespace multistate {
 
