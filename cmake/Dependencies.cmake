@@ -65,6 +65,7 @@ multistate_package(hwy hwy::hwy hwy 1.0.3 libhwy-dev https://github.com/google/h
 multistate_package(Eigen3 Eigen3::Eigen eigen 3.4 libeigen3-dev https://gitlab.com/libeigen/eigen.git 3.4.0)
 multistate_package(nlohmann_json nlohmann_json::nlohmann_json nlohmann_json 3.11 nlohmann-json3-dev https://github.com/nlohmann/json.git v3.11.2)
 multistate_package(CLI11 CLI11::CLI11 CLI11 2.1 libcli11-dev https://github.com/CLIUtils/CLI11.git v2.1.2)
+multistate_package(fmt fmt::fmt fmt 9.1 libfmt-dev https://github.com/fmtlib/fmt.git 9.1.0)
 multistate_package(GTest GTest::gtest_main gtest_main 1.12 libgtest-dev https://github.com/google/googletest.git release-1.12.1)
 
 # Downloads one package. The header-only ones need no more than their include folder.

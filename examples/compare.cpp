@@ -1,3 +1,3 @@
-#include <multistate/tools/compare_main.hpp>
+#include <tools/programs/compare_main.hpp>
 
 int main(int argc, char** argv) { return multistate::compare_main<>(argc, argv); }

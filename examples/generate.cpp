@@ -1,3 +1,3 @@
-#include <multistate/tools/generate_main.hpp>
+#include <tools/programs/generate_main.hpp>
 
 int main(int argc, char** argv) { return multistate::generate_main<>(argc, argv); }

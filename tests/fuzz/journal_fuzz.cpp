@@ -10,13 +10,13 @@
 #include <string_view>
 #include <vector>
 
-#include <multistate/tools/journal.hpp>
-#include <multistate/tools/totals_json.hpp>
+#include <tools/runs/journal.hpp>
+#include <tools/runs/totals_json.hpp>
 
 namespace {
 
 using namespace multistate;
-using namespace multistate::detail;
+using namespace multistate::tools;
 
 constexpr std::uint64_t settings = 7;
 

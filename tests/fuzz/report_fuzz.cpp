@@ -7,12 +7,12 @@
 #include <string>
 #include <string_view>
 
-#include <multistate/tools/html_report.hpp>
-#include <multistate/tools/report.hpp>
+#include <tools/report/html_report.hpp>
+#include <tools/report/report.hpp>
 
 namespace {
 
-using namespace multistate::detail;
+using namespace multistate::tools;
 
 void promise(bool kept) {
   if (!kept) std::abort();

@@ -3,13 +3,13 @@
 #include <clocale>
 #include <fstream>
 
-#include <multistate/tools/html_report.hpp>
+#include <tools/report/html_report.hpp>
 
 int main(int argc, char** argv) {
   if (argc != 3) return 2;
   std::setlocale(LC_ALL, "");  // as a program may that has windows and menus
   std::ifstream in(argv[1]);
   std::ofstream out(argv[2]);
-  out << multistate::detail::to_html(nlohmann::ordered_json::parse(in));
+  out << multistate::tools::to_html(nlohmann::ordered_json::parse(in));
   return in.bad() || !out ? 1 : 0;
 }

@@ -22,7 +22,6 @@
 #include <multistate/io/printable.hpp>
 #include <multistate/util/bytes.hpp>
 #include <multistate/types/error.hpp>
-#include <multistate/util/formatted.hpp>
 #include <multistate/util/hash.hpp>
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -97,7 +96,11 @@ inline std::uint64_t hash_bytes(std::span<const std::byte> bytes) noexcept {
   return h;
 }
 /// Sixteen digits.
-inline std::string hash_text(std::uint64_t hash) { return detail::formatted("{:016x}", hash); }
+inline std::string hash_text(std::uint64_t hash) {
+  std::string text(16, '0');
+  for (auto digit = text.rbegin(); digit != text.rend(); ++digit, hash >>= 4) *digit = "0123456789abcdef"[hash & 15];
+  return text;
+}
 
 namespace detail {
 

@@ -1,11 +1,11 @@
 #include <gtest/gtest.h>
 
-#include <multistate/tools/command_line.hpp>
+#include <tools/terminal/command_line.hpp>
 
 namespace {
 
 using namespace multistate;
-using namespace multistate::detail;
+using namespace multistate::tools;
 using choice = policy_choice<standard_policies>;
 
 TEST(CommandLine, WholeNumbers) {

@@ -4,11 +4,11 @@
 #include <fstream>
 #include <set>
 
-#include <multistate/tools/html_report.hpp>
+#include <tools/report/html_report.hpp>
 
 namespace {
 
-using namespace multistate::detail;
+using namespace multistate::tools;
 
 report_json synthetic() {
   std::ifstream in(MULTISTATE_TEST_DATA "/report/synthetic.json");

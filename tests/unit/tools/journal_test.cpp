@@ -3,13 +3,13 @@
 #include <filesystem>
 #include <fstream>
 
-#include <multistate/tools/journal.hpp>
-#include <multistate/tools/totals_json.hpp>
+#include <tools/runs/journal.hpp>
+#include <tools/runs/totals_json.hpp>
 
 namespace {
 
 using namespace multistate;
-using namespace multistate::detail;
+using namespace multistate::tools;
 using json = nlohmann::ordered_json;
 
 struct folder {

@@ -1,13 +1,13 @@
 #include <gtest/gtest.h>
 
-#include <multistate/tools/html_report.hpp>
-#include <multistate/tools/report.hpp>
+#include <tools/report/html_report.hpp>
+#include <tools/report/report.hpp>
 #include <support/locale.hpp>
 
 namespace {
 
 using namespace multistate;
-using namespace multistate::detail;
+using namespace multistate::tools;
 
 struct small_report {
   small_report() {

@@ -1,10 +1,10 @@
 #include <gtest/gtest.h>
 
-#include <multistate/tools/svg.hpp>
+#include <tools/report/svg.hpp>
 
 namespace {
 
-using namespace multistate::detail;
+using namespace multistate::tools;
 
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 

@@ -12,11 +12,11 @@
 
 #include <multistate/eval/figures.hpp>
 #include <multistate/eval/lives.hpp>
-#include <multistate/tools/journal.hpp>
+#include <tools/runs/journal.hpp>
 
 /// What a run of a row gave in a window, as a record of the journal: every number as it was. What is read is held
 /// against what such a window gives; the functions throw bad_record, or what nlohmann::json throws.
-namespace multistate::detail {
+namespace multistate::tools {
 
 /// What is known of a window before it is run.
 struct window_shape {
@@ -118,4 +118,4 @@ inline void check_against_full(const totals::window_sums& row, const totals::win
     throw bad_record("losses that do not fit each other");
 }
 
-}  // namespace multistate::detail
+}  // namespace multistate::tools

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include <array>
@@ -11,16 +12,15 @@
 #include <multistate/eval/compare.hpp>
 #include <multistate/eval/ranking.hpp>
 #include <multistate/io/file.hpp>
-#include <multistate/tools/command_line.hpp>
-#include <multistate/tools/report_reading.hpp>
-#include <multistate/util/formatted.hpp>
+#include <tools/terminal/command_line.hpp>
+#include <tools/report/report_reading.hpp>
 #include <multistate/version.hpp>
 
 #if !defined(MULTISTATE_COMMIT)
 #define MULTISTATE_COMMIT ""  // the build may say which commit it is
 #endif
 
-namespace multistate::detail {
+namespace multistate::tools {
 
 /// What every output of a comparison carries.
 struct report {
@@ -68,23 +68,23 @@ inline std::vector<std::string> sample_notes(const report& r, const text_sample&
   std::vector<std::string> out;
   const std::size_t blocks = r.statistics.blocks;
   if (blocks < block_bootstrap::least_blocks)
-    out.push_back(formatted("no 95 % intervals: they need {} blocks of windows to draw from, here {} {}",
-                            block_bootstrap::least_blocks, blocks == 1 ? "is" : "are", blocks));
+    out.push_back(fmt::format("no 95 % intervals: they need {} blocks of windows to draw from, here {} {}",
+                              block_bootstrap::least_blocks, blocks == 1 ? "is" : "are", blocks));
   else if (constexpr std::size_t good = 10; blocks < good)
-    out.push_back(formatted("95 % intervals from {} blocks of windows are rough, rather too narrow", blocks));
-  const int longest = most_queries(sample);
+    out.push_back(fmt::format("95 % intervals from {} blocks of windows are rough, rather too narrow", blocks));
+  const int longest = detail::most_queries(sample);
   std::string all_kept;
   std::optional<int> last;
   for (const policy_run& row : r.rows) {
-    if (row.budget && row.budget != last && *row.budget >= most_forgotten(sample, chunk))
+    if (row.budget && row.budget != last && *row.budget >= detail::most_forgotten(sample, chunk))
       all_kept += (all_kept.empty() ? "" : ", ") + std::to_string(*row.budget);
     last = row.budget;
   }
   if (!all_kept.empty())
-    out.push_back(formatted("k = {}: nothing was forgotten, the longest window has {} tokens", all_kept, longest));
+    out.push_back(fmt::format("k = {}: nothing was forgotten, the longest window has {} tokens", all_kept, longest));
   constexpr std::int64_t few = 256;
   if (const std::int64_t scored = sample.scored(r.outcome.windows); scored < few)
-    out.push_back(formatted("a text this short says next to nothing about policies: {} tokens are scored", scored));
+    out.push_back(fmt::format("a text this short says next to nothing about policies: {} tokens are scored", scored));
   return out;
 }
 
@@ -97,7 +97,7 @@ inline std::string bos_rule(const report& r) {
   for (const auto& t : r.texts) {
     inside += t.bos_inside;
     if (t.bos_first == 0) continue;
-    first += (having++ == 0 ? "" : ", ") + printable(t.path);
+    first += (having++ == 0 ? "" : ", ") + detail::printable(t.path);
   }
   if (having > 0)
     rule += having == r.texts.size() ? "; the ids begin with it, and it is read once"
@@ -111,38 +111,39 @@ inline std::string header_text(const report& r) {
   const auto windows = s.windows().first(r.outcome.windows);
   std::string out;
   if (r.extrapolation)
-    out += formatted("EXTRAPOLATION: windows of {} tokens, the model was trained on {}; Full is no oracle here\n\n",
-                     s.window(), r.trained_context);
+    out += fmt::format("EXTRAPOLATION: windows of {} tokens, the model was trained on {}; Full is no oracle here\n\n",
+                       s.window(), r.trained_context);
   out += "multistate " MULTISTATE_VERSION + std::string(*MULTISTATE_COMMIT != 0 ? " (" MULTISTATE_COMMIT ")" : "") +
          "   " + command_text(r.command_line) + "\n";
-  out += formatted("model    {}   {}   trained context {}\n", printable(r.model), hash_text(r.model_hash),
-                   r.trained_context > 0 ? std::to_string(r.trained_context) : "unknown");
+  out += fmt::format("model    {}   {}   trained context {}\n", detail::printable(r.model), hash_text(r.model_hash),
+                     r.trained_context > 0 ? std::to_string(r.trained_context) : "unknown");
   for (const auto& t : r.texts)
-    out += formatted("text     {}   {}   {} of {} tokens\n", printable(t.path), hash_text(t.hash), t.used, t.tokens);
-  out += formatted("windows  {} of {} done, T = {}, stride {}; {}\n", windows.size(), s.windows().size(), s.window(),
-                   s.stride(), bos_rule(r));
+    out += fmt::format("text     {}   {}   {} of {} tokens\n", detail::printable(t.path), hash_text(t.hash), t.used,
+                       t.tokens);
+  out += fmt::format("windows  {} of {} done, T = {}, stride {}; {}\n", windows.size(), s.windows().size(), s.window(),
+                     s.stride(), bos_rule(r));
   std::string from = "every query";
   if (s.rule() == scoring::tail && !windows.empty()) {
     from = "queries from " + std::to_string(windows[0].scored_from) + " on";
     for (const text_window& w : windows)
       if (w.scored_from != windows[0].scored_from) from = "queries of each window's second half";
   }
-  out += formatted("scored   {} tokens, {} bytes: {}\n", s.scored(windows.size()), s.bytes(windows.size()), from);
-  out += formatted("states   {}, {}; Full: {:.0f} bytes a token\n", r.format,
-                   r.chunk == 1 ? "one token a step" : formatted("chunks of {}", r.chunk), r.full_bytes_per_token);
-  out += formatted("machine  SIMD {}, {} thread{}\n", r.simd_target, r.threads, r.threads == 1 ? "" : "s");
+  out += fmt::format("scored   {} tokens, {} bytes: {}\n", s.scored(windows.size()), s.bytes(windows.size()), from);
+  out += fmt::format("states   {}, {}; Full: {:.0f} bytes a token\n", r.format,
+                     r.chunk == 1 ? "one token a step" : fmt::format("chunks of {}", r.chunk), r.full_bytes_per_token);
+  out += fmt::format("machine  SIMD {}, {} thread{}\n", r.simd_target, r.threads, r.threads == 1 ? "" : "s");
   if (r.statistics.blocks < block_bootstrap::least_blocks)
     out += "95 %     no intervals: too few windows\n";
   else
-    out += formatted("95 %     block bootstrap: {} resamples of {} of {} neighbouring window{}, seed {}{}\n",
-                     r.statistics.how.resamples, r.statistics.over_texts ? "texts, then blocks" : "blocks",
-                     r.statistics.block_windows, r.statistics.block_windows == 1 ? "" : "s", r.statistics.how.seed,
-                     r.statistics.over_texts ? ""
-                     : r.texts.size() == 1   ? "; this text only"
-                                             : "; these texts only");
+    out += fmt::format("95 %     block bootstrap: {} resamples of {} of {} neighbouring window{}, seed {}{}\n",
+                       r.statistics.how.resamples, r.statistics.over_texts ? "texts, then blocks" : "blocks",
+                       r.statistics.block_windows, r.statistics.block_windows == 1 ? "" : "s", r.statistics.how.seed,
+                       r.statistics.over_texts ? ""
+                       : r.texts.size() == 1   ? "; this text only"
+                                               : "; these texts only");
   for (const policy_run& row : r.rows)
     if (row.seeds.size() > 1) {
-      out += formatted("random   mean over seeds {} to {}\n", row.seeds.front(), row.seeds.back());
+      out += fmt::format("random   mean over seeds {} to {}\n", row.seeds.front(), row.seeds.back());
       break;
     }
   return out;
@@ -159,8 +160,8 @@ inline std::string table_text(const report& r, bool colour) {
   const auto number = [](std::optional<double> x, std::size_t width, int digits, double factor = 1) {
     std::string text = !x                            ? "-"
                        : !std::isfinite(*x)          ? "inf"
-                       : std::abs(*x) * factor < 1e5 ? number_text(*x * factor, 'f', digits)
-                                                     : number_text(*x * factor, 'g', 2);
+                       : std::abs(*x) * factor < 1e5 ? fmt::format("{:.{}f}", *x * factor, digits)
+                                                     : fmt::format("{:.2g}", *x * factor);
     text.insert(0, width - std::min(width, text.size()), ' ');
     return text;
   };
@@ -168,15 +169,15 @@ inline std::string table_text(const report& r, bool colour) {
   constexpr const char* units =
       "{:>8}  {:<15}{:<5}|{:>7}{:>11}{:>7} |{:>7}{:>8}{:>8} |{:>6} |{:>8}{:>6} |{:>6} |{:>9}{:>8}\n";
   std::string out = name("") + "    budget |" +
-                    formatted(titles, "NLL-Full", "95 %", "rank", "NLL", "perplexity", "bits/",
-                              "KL(Full||policy), nats", "top-1", "states seen", "life", "allocated", "live") +
+                    fmt::format(titles, "NLL-Full", "95 %", "rank", "NLL", "perplexity", "bits/",
+                                "KL(Full||policy), nats", "top-1", "states seen", "life", "allocated", "live") +
                     name("policy") + "    states |" +
-                    formatted(units, "nats/tok", "nats/tok", "", "n/tok", "", "byte", "mean", "median", "p99", "%",
-                              "mean", "max", "steps", "kB", "kB");
+                    fmt::format(units, "nats/tok", "nats/tok", "", "n/tok", "", "byte", "mean", "median", "p99", "%",
+                                "mean", "max", "steps", "kB", "kB");
   const std::string rule(out.find('\n'), '-');
   out += rule + "\n";
   std::optional<int> group;
-  const int longest = most_queries(*r.sample);
+  const int longest = detail::most_queries(*r.sample);
   bool starred = false, greyed = false;
   for (const policy_run& row : r.rows) {
     if (row.budget != group) out += rule + "\n";
@@ -186,18 +187,18 @@ inline std::string table_text(const report& r, bool colour) {
     starred = starred || mark == "k > T/4";
     greyed = greyed || grey;
     if (colour && grey) out += "\033[2m";
-    out += name(row.policy) + formatted(" {:>6} {:<2} |", row.budget ? std::to_string(*row.budget) : "all",
-                                        grey           ? "**"
-                                        : mark.empty() ? ""
-                                                       : "*");
+    out += name(row.policy) + fmt::format(" {:>6} {:<2} |", row.budget ? std::to_string(*row.budget) : "all",
+                                          grey           ? "**"
+                                          : mark.empty() ? ""
+                                                         : "*");
     if (row.measured) {
       const figures& f = *row.measured;
       out += number(f.nll_minus_full, 8, 4) +
              (f.spread ? number(f.spread->low, 8, 4) + number(f.spread->high, 8, 4) : std::string(16, ' ')) +
-             formatted(" {:<5}|", f.letter) + number(f.nll, 7, 4) + number(f.perplexity, 11, 3) +
+             fmt::format(" {:<5}|", f.letter) + number(f.nll, 7, 4) + number(f.perplexity, 11, 3) +
              number(f.bits_per_byte, 7, 4) + " |" + number(f.kl_mean, 7, 4) + number(f.kl_median, 8, 4) +
              number(f.kl_p99, 8, 4) + " |" + number(f.top1_agreement, 6, 1, 100) + " |" +
-             number(f.states_attended_mean, 8, 1) + formatted("{:6}", f.states_attended_max) + " |" +
+             number(f.states_attended_mean, 8, 1) + fmt::format("{:6}", f.states_attended_max) + " |" +
              number(f.mean_life, 6, 1) + " |" + number(static_cast<double>(f.bytes_allocated), 9, 1, 1e-3) +
              number(f.bytes_live, 8, 1, 1e-3);
     } else {
@@ -210,7 +211,7 @@ inline std::string table_text(const report& r, bool colour) {
   if (starred) out += "*   k > T/4: not much was forgotten\n";
   if (greyed) out += "**  k >= T/2: little was forgotten, nothing from k = T on\n";
   if ((starred || greyed) && longest < r.sample->window())
-    out += formatted("    (T = {}, the tokens of the longest window)\n", longest);
+    out += fmt::format("    (T = {}, the tokens of the longest window)\n", longest);
   return out;
 }
 
@@ -339,7 +340,7 @@ inline nlohmann::ordered_json to_json(const report& r) {
     x["bytes_allocated"] = row.measured ? json(f.bytes_allocated) : json(nullptr);
     x["bytes_live"] = measured(f.bytes_live);
     if (!row.seeds.empty()) x["seeds"] = row.seeds;
-    const std::string_view mark = mark_of(row, most_queries(s));
+    const std::string_view mark = mark_of(row, detail::most_queries(s));
     x["mark"] = mark.empty() ? json(nullptr) : json(mark);
     x["skipped"] = row.skipped.empty() ? json(nullptr) : json(row.skipped);
     add_curves(x, f);
@@ -405,4 +406,4 @@ inline std::string to_csv(const nlohmann::ordered_json& report) {
   return out;
 }
 
-}  // namespace multistate::detail
+}  // namespace multistate::tools

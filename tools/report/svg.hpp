@@ -1,5 +1,7 @@
 #pragma once
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -9,17 +11,16 @@
 #include <utility>
 #include <vector>
 
-#include <multistate/tools/markup.hpp>
-#include <multistate/util/formatted.hpp>
+#include <tools/report/markup.hpp>
 
-namespace multistate::detail {
+namespace multistate::tools {
 
 /// Few digits, no trailing zeros, no "-0".
-inline markup short_number(double x, int digits = 4) { return markup::as_is(number_text(x + 0.0, 'g', digits)); }
+inline markup short_number(double x, int digits = 4) { return markup::as_is(fmt::format("{:.{}g}", x + 0.0, digits)); }
 
 /// A coordinate: a tenth of a pixel is finer than anybody sees.
 inline markup pixels(double x) {
-  std::string out = number_text(std::isfinite(x) ? std::clamp(x, -1e6, 1e6) : 0.0, 'f', 1);
+  std::string out = fmt::format("{:.1f}", std::isfinite(x) ? std::clamp(x, -1e6, 1e6) : 0.0);
   if (out.ends_with(".0")) out.resize(out.size() - 2);
   return markup::as_is(out == "-0" ? "0" : out);
 }
@@ -249,4 +250,4 @@ inline markup to_svg(const cell_plot& p) {
   return out + "</svg>";
 }
 
-}  // namespace multistate::detail
+}  // namespace multistate::tools

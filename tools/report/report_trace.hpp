@@ -1,5 +1,7 @@
 #pragma once
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -7,12 +9,12 @@
 #include <vector>
 
 #include <multistate/eval/seen_states.hpp>
-#include <multistate/tools/report_figures.hpp>
-#include <multistate/tools/report_tables.hpp>
+#include <tools/report/report_figures.hpp>
+#include <tools/report/report_tables.hpp>
 
 /// What was kept in one window: positions over time, the text shaded by how long each token lived, how far back
 /// layers and heads reach.
-namespace multistate::detail {
+namespace multistate::tools {
 
 /// The character a token of a byte model shows as.
 inline markup token_html(int token, bool bytes) {
@@ -178,7 +180,7 @@ inline markup trace_section(const report_json& report) {
     size += lives.size();
     data["lanes"].push_back(
         {{"row", l.policy() + " at k = " + l.budget()},
-         {"name", l.lanes == 1 ? formatted("layer {}", l.layer) : formatted("layer {}, head {}", l.layer, l.lane)},
+         {"name", l.lanes == 1 ? fmt::format("layer {}", l.layer) : fmt::format("layer {}, head {}", l.layer, l.lane)},
          {"lives", std::move(lives)}});
   }
   std::string json = data.dump(-1, ' ', true, report_json::error_handler_t::replace);
@@ -221,4 +223,4 @@ inline markup trace_section(const report_json& report) {
          "</script>\n";
 }
 
-}  // namespace multistate::detail
+}  // namespace multistate::tools

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -17,13 +18,11 @@
 #include <multistate/eval/recall_runner.hpp>
 #include <multistate/eval/statistics.hpp>
 #include <multistate/model/decoder.hpp>
-#include <multistate/tools/journal.hpp>
-#include <multistate/tools/report.hpp>
-#include <multistate/tools/row_runs.hpp>
+#include <tools/runs/journal.hpp>
+#include <tools/report/report.hpp>
+#include <tools/runs/row_runs.hpp>
 
-namespace multistate {
-namespace HWY_NAMESPACE {
-namespace detail {
+namespace multistate::tools {
 
 struct recall_settings {
   row_request rows;   ///< its window is the most that a prompt and its answer take
@@ -63,8 +62,8 @@ class recall_run {
   static constexpr double applicable = 0.9;  ///< share that Full must answer
 
  public:
-  recall_run(const model_weights& weights, const tokenizer& words, std::span<const int> filler, E& exec,
-             multistate::detail::journal& done, recall_settings settings)
+  recall_run(const model_weights& weights, const tokenizer& words, std::span<const int> filler, E& exec, journal& done,
+             recall_settings settings)
       : weights_(weights),
         exec_(exec),
         journal_(done),
@@ -110,7 +109,7 @@ class recall_run {
   };
   template <class T>
   static T value_or(result<T>&& r) {
-    return multistate::detail::value_or_usage(std::move(r));
+    return value_or_usage(std::move(r));
   }
 
   std::vector<policy_run> take_rows(reading_mode mode) const {
@@ -181,9 +180,9 @@ class recall_run {
                                                           const recall_layout& layout, int questions) {
     std::vector<std::vector<recall_count>> out(how.asked.size(), std::vector<recall_count>(layout.distances.size()));
     for (const auto& [key, member] : count_names) {
-      const json& table = multistate::detail::list_of(from.at(key), out.size());
+      const json& table = list_of(from.at(key), out.size());
       for (std::size_t r = 0; r < out.size(); ++r) {
-        const auto values = multistate::detail::wholes_of(table[r], out[r].size(), 0, questions);
+        const auto values = wholes_of(table[r], out[r].size(), 0, questions);
         for (std::size_t d = 0; d < values.size(); ++d) out[r][d].*member = values[d];
       }
     }
@@ -192,7 +191,7 @@ class recall_run {
         const recall_count& c = out[r][d];
         if (c.right > c.asked || c.full_right > c.asked || c.both_right > std::min(c.right, c.full_right) ||
             c.right + c.full_right - c.both_right > c.asked || (c.asked > 0 && !how.asked[r][d]))
-          throw multistate::detail::bad_record("answers that do not fit the questions");
+          throw bad_record("answers that do not fit the questions");
       }
     return out;
   }
@@ -223,8 +222,8 @@ class recall_run {
     }
     share_ = 1;
     constexpr std::array variants{"last", "first_too", "removed"};
-    const std::string part = formatted("recall/{}/{}/{}", reading_modes[static_cast<std::size_t>(mode)], facts,
-                                       variants[static_cast<std::size_t>(variant)]);
+    const std::string part = fmt::format("recall/{}/{}/{}", reading_modes[static_cast<std::size_t>(mode)], facts,
+                                         variants[static_cast<std::size_t>(variant)]);
     const recall_outcome got = ask(part, mode, layout, s_.questions, std::move(asked));
     for (std::size_t r = 0; r < rows.size(); ++r)
       for (std::size_t d = 0; d < layout.distances.size(); ++d) {
@@ -274,7 +273,7 @@ class recall_run {
         if (free < 0) continue;
         recall_layout layout{.before = bos + static_cast<int>(std::lround(depth * free))};
         layout.distances = {length - layout.before - head};
-        const std::string part = formatted("recall/grid/{}/{:.2f}", length, depth);
+        const std::string part = fmt::format("recall/grid/{}/{:.2f}", length, depth);
         const auto got = ask(part, reading_mode::sequential, layout, std::min(s_.questions, most_questions),
                              std::vector(rows.size(), std::vector<bool>{true}));
         for (std::size_t r = 0; r < rows.size(); ++r) {
@@ -295,7 +294,7 @@ class recall_run {
 
   const model_weights& weights_;
   E& exec_;
-  multistate::detail::journal& journal_;
+  journal& journal_;
   recall_settings s_;
   recall_generator make_;
   const tokenizer& words_;
@@ -306,24 +305,22 @@ class recall_run {
 
 /// A line for each cell group of one fact, read token by token: shares at distances by budget.
 inline std::string recall_text(const nlohmann::ordered_json& recall) {
-  std::string out = formatted(
+  std::string out = fmt::format(
       "recall   one fact, {} questions a cell; tokens back: share right (95 %, Wilson); n/a: Full is under 0.9\n",
       recall["questions"].template get<int>());
   std::string row;
   for (const auto& cell : recall["cells"]) {
     if (cell["facts"] != 1 || cell["mode"] != "sequential" || cell["variant"] == "first_too") continue;
     const std::string name = row_name(cell) + (cell["variant"] == "removed" ? ", fact removed" : "");
-    if (name != row) out += (row.empty() ? "" : "\n") + formatted("{:<28}", name);
+    if (name != row) out += (row.empty() ? "" : "\n") + fmt::format("{:<28}", name);
     row = name;
-    out += formatted("  {:4}:", cell["distance"].template get<int>());
+    out += fmt::format("  {:4}:", cell["distance"].template get<int>());
     out += cell["not_applicable"]
-               ? formatted("{:<16}", " n/a")
-               : formatted(" {:.2f} ({:.2f}-{:.2f})", cell["share"].template get<double>(),
-                           cell["interval"][0].template get<double>(), cell["interval"][1].template get<double>());
+               ? fmt::format("{:<16}", " n/a")
+               : fmt::format(" {:.2f} ({:.2f}-{:.2f})", cell["share"].template get<double>(),
+                             cell["interval"][0].template get<double>(), cell["interval"][1].template get<double>());
   }
   return out + "\n";
 }
 
-}  // namespace detail
-}  // namespace HWY_NAMESPACE
-}  // namespace multistate
+}  // namespace multistate::tools

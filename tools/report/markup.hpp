@@ -5,7 +5,7 @@
 #include <string_view>
 #include <utility>
 
-namespace multistate::detail {
+namespace multistate::tools {
 
 /// HTML or SVG that is safe where it stands: words of this program, numbers, and text that came through escaped(). Text
 /// from elsewhere is a std::string, which does not become markup by itself.
@@ -58,4 +58,4 @@ inline markup escaped(std::string_view text) {
 
 markup whole(std::integral auto n) { return markup::as_is(std::to_string(n)); }
 
-}  // namespace multistate::detail
+}  // namespace multistate::tools

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <fmt/format.h>
+
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,11 +14,9 @@
 #include <vector>
 
 #include <multistate/io/write_file.hpp>
-#include <multistate/tools/console.hpp>
-#include <multistate/util/formatted.hpp>
-
+#include <tools/terminal/console.hpp>
 /// The files that a program writes: what can be said of them before any work, and how they are written.
-namespace multistate::detail {
+namespace multistate::tools {
 
 /// A file of the command line.
 struct named_file {
@@ -33,7 +33,7 @@ inline bool is_standard_output(const std::string& path) {
 /// Written as it is made, not kept under a name.
 inline bool is_stream(const std::string& path) {
   if (is_standard_output(path)) return true;
-  const auto to = find_target(path);
+  const auto to = detail::find_target(path);
   return to && to->stream;
 }
 
@@ -60,11 +60,11 @@ struct file_identity {
   friend bool operator==(const file_identity&, const file_identity&) = default;
 
   static std::optional<file_identity> of(const std::string& path) {
-    const auto to = find_target(path);
+    const auto to = detail::find_target(path);
     if (!to || to->stream) return std::nullopt;
     if (to->there) return file_identity{to->status.st_dev, to->status.st_ino, {}};
     struct stat folder {};
-    if (::stat(folder_of(to->file).c_str(), &folder) != 0) return std::nullopt;
+    if (::stat(detail::folder_of(to->file).c_str(), &folder) != 0) return std::nullopt;
     return file_identity{folder.st_dev, folder.st_ino, to->file.filename().string()};
   }
 };
@@ -75,7 +75,7 @@ inline std::vector<named_file> files_of_model(const std::string& model, const st
   if (!tokenizer.empty()) files.push_back({"--tokenizer", tokenizer});
   std::error_code code;
   const bool folder = std::filesystem::is_directory(model, code);
-  std::filesystem::directory_iterator entry(folder ? std::filesystem::path(model) : folder_of(model), code);
+  std::filesystem::directory_iterator entry(folder ? std::filesystem::path(model) : detail::folder_of(model), code);
   for (; !code && entry != std::filesystem::directory_iterator(); entry.increment(code)) {
     const std::string name = entry->path().filename().string();
     if (name == "config.json" || name.starts_with("tok") || name.ends_with(".index.json") ||
@@ -100,8 +100,8 @@ inline void check_outputs(const std::vector<named_file>& outputs, const std::vec
     if (!file) return;
     for (const taken& other : all)
       if (written && other.flag != flag && other.file == *file)
-        throw usage_error(
-            formatted("{}: cannot be written by {}, it is a file of {} too: name another one", path, flag, other.flag));
+        throw usage_error(fmt::format("{}: cannot be written by {}, it is a file of {} too: name another one", path,
+                                      flag, other.flag));
     all.push_back({flag, *file});
   };
   for (const named_file& in : inputs)
@@ -122,4 +122,4 @@ inline void check_outputs(const std::vector<named_file>& outputs, const std::vec
   }
 }
 
-}  // namespace multistate::detail
+}  // namespace multistate::tools

@@ -20,7 +20,7 @@
 #include <multistate/io/printable.hpp>
 
 /// The one way by which text leaves a program, and the ways in which a program ends.
-namespace multistate::detail {
+namespace multistate::tools {
 
 /// Exit statuses beside 0 (done) and 1 (a comparison failed).
 inline constexpr int status_failed = 2;       ///< bad usage or input, or output that could not be written
@@ -52,7 +52,7 @@ inline void write_out(std::string_view bytes) {
   }
 }
 /// Lines for people to read.
-inline void print(std::string_view lines) { write_out(printable_lines(lines)); }
+inline void print(std::string_view lines) { write_out(detail::printable_lines(lines)); }
 /// A document: as it is, but for a terminal.
 inline void print_document(std::string_view bytes) {
   if (::isatty(STDOUT_FILENO) != 0)
@@ -69,7 +69,7 @@ inline bool reader_has_gone() noexcept {
 /// Lines on standard error; where they can't be written nothing else suffers.
 inline void say(std::string_view lines) noexcept {
   try {
-    const std::string text = printable_lines(lines);
+    const std::string text = detail::printable_lines(lines);
     for (std::string_view rest = text; !rest.empty();) {
       const ssize_t n = ::write(STDERR_FILENO, rest.data(), rest.size());
       if (n < 0 && errno != EINTR) return;
@@ -143,4 +143,4 @@ int print_help(const App& app, const Success& success) {
   return success.get_exit_code();
 }
 
-}  // namespace multistate::detail
+}  // namespace multistate::tools

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -13,11 +14,11 @@
 #include <vector>
 
 #include <multistate/io/file.hpp>
-#include <multistate/tools/markup.hpp>
-#include <multistate/tools/svg.hpp>
+#include <tools/report/markup.hpp>
+#include <tools/report/svg.hpp>
 
 /// How the page reads a comparison's JSON: whatever is absent, null or of another kind was not measured.
-namespace multistate::detail {
+namespace multistate::tools {
 
 using report_json = nlohmann::ordered_json;
 
@@ -60,7 +61,7 @@ inline bool is_true(const report_json& j, std::string_view key) {
 /// Not measured prints as an en dash.
 inline markup cell_number(double x, int digits, double factor = 1) {
   if (!std::isfinite(x * factor)) return "&#8211;";
-  std::string out = number_text(x * factor, 'f', digits);
+  std::string out = fmt::format("{:.{}f}", x * factor, digits);
   if (out.find_first_not_of("-0.") == out.npos && out[0] == '-') out.erase(0, 1);
   const std::size_t point = std::min(out.find('.'), out.size()), first = out[0] == '-' ? 1 : 0;
   for (std::size_t at = point; at > first + 3; at -= 3) out.insert(at - 3, ",");
@@ -134,4 +135,4 @@ inline bool forgets(const report_json& report, const report_json& budget) {
   return !(longest > 0 && as_number(budget) >= std::floor((longest - 1) / chunk) * chunk);
 }
 
-}  // namespace multistate::detail
+}  // namespace multistate::tools

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -18,16 +19,11 @@
 #include <multistate/eval/timing.hpp>
 #include <multistate/model/decoder.hpp>
 #include <multistate/model/tokenizer.hpp>
-#include <multistate/tools/policy_runs.hpp>
-#include <multistate/tools/journal.hpp>
-#include <multistate/tools/report.hpp>
+#include <tools/runs/policy_runs.hpp>
+#include <tools/runs/journal.hpp>
+#include <tools/report/report.hpp>
 
-namespace multistate {
-namespace HWY_NAMESPACE {
-namespace detail {
-
-using multistate::detail::budget_json;
-using multistate::detail::formatted;
+namespace multistate::tools {
 
 /// Rows that are asked alone, not side by side with the others.
 struct row_request {
@@ -56,8 +52,8 @@ class row_runs {
   using json = nlohmann::ordered_json;
 
  public:
-  row_runs(const model_weights& weights, const tokenizer* words, const text_sample& sample, E& exec,
-           multistate::detail::journal& done, row_request request, std::function<bool(double)> progress)
+  row_runs(const model_weights& weights, const tokenizer* words, const text_sample& sample, E& exec, journal& done,
+           row_request request, std::function<bool(double)> progress)
       : weights_(weights),
         words_(words),
         sample_(sample),
@@ -89,10 +85,9 @@ class row_runs {
                       {"nll_under_full", text->nll_under_full}};
         },
         [&](const json& kept) {
-          multistate::detail::wholes_of(kept.at("tokens"), static_cast<std::size_t>(count), 0,
-                                        weights_.config.vocab - 1);
-          multistate::detail::real_of(kept.at("repeated_4grams"), 0, 1);
-          multistate::detail::real_of(kept.at("nll_under_full"), 0);
+          wholes_of(kept.at("tokens"), static_cast<std::size_t>(count), 0, weights_.config.vocab - 1);
+          real_of(kept.at("repeated_4grams"), 0, 1);
+          real_of(kept.at("nll_under_full"), 0);
         });
     json out = {{"tokens", count}, {"prompt_tokens", prompt.size()}, {"rows", json::array()}};
     for (std::size_t r = 0; r < rows.size(); ++r) {
@@ -150,8 +145,8 @@ class row_runs {
             return json{{"nll", nll}, {"most", most}};
           },
           [&](const json& kept) {
-            multistate::detail::reals_of(kept.at("nll"), windows.size(), 0);
-            multistate::detail::whole_of(kept.at("most"), 1, max_tokens);
+            reals_of(kept.at("nll"), windows.size(), 0);
+            whole_of(kept.at("most"), 1, max_tokens);
           });
       for (std::size_t r = 0; r < rows.size(); ++r) {
         if (scores[r].is_null()) continue;
@@ -210,10 +205,9 @@ class row_runs {
           return out;
         },
         [&](const json& kept) {
-          if (kept.size() + 1 != formats.size())
-            throw multistate::detail::bad_record("formats that were not asked for");
+          if (kept.size() + 1 != formats.size()) throw bad_record("formats that were not asked for");
           for (std::size_t f = 1; f < formats.size(); ++f)
-            if (!kept.at(formats[f]).is_null()) multistate::detail::real_of(kept.at(formats[f]), 0, 1);
+            if (!kept.at(formats[f]).is_null()) real_of(kept.at(formats[f]), 0, 1);
         });
     json out = json::array();
     for (std::size_t r = 0; r < rows[0].size(); ++r)
@@ -239,7 +233,7 @@ class row_runs {
         timed& t = all[r].emplace_back();
         t.bins.resize((tokens.size() + bin - 1) / bin);
         if (journal_.restore(name, [&](const json& was) { read_times(was, t); })) continue;
-        multistate::detail::ok_or_usage(time_steps(model, rows[r].memories[0], tokens, steps));
+        ok_or_usage(time_steps(model, rows[r].memories[0], tokens, steps));
         for (std::size_t at = 0; at < steps.size(); ++at) {
           t.bins[at / bin] += steps[at];
           if (at >= from) t.tail += steps[at];
@@ -288,19 +282,18 @@ class row_runs {
   }
   static void read_times(const json& from, timed& to) {
     const auto take = [](const json& x, step_time& s) {
-      const auto v = multistate::detail::reals_of(x, 3, 0);
+      const auto v = reals_of(x, 3, 0);
       s = {.attention = v[0], .policy = v[1], .whole = v[2]};
-      if (!(s.whole > 0 && s.attention + s.policy <= s.whole))
-        throw multistate::detail::bad_record("times that cannot be");
+      if (!(s.whole > 0 && s.attention + s.policy <= s.whole)) throw bad_record("times that cannot be");
     };
     take(from.at("tail"), to.tail);
-    const json& bins = multistate::detail::list_of(from.at("bins"), to.bins.size());
+    const json& bins = list_of(from.at("bins"), to.bins.size());
     for (std::size_t b = 0; b < to.bins.size(); ++b) take(bins[b], to.bins[b]);
   }
 
   template <class T>
   static T value_or(result<T>&& r) {
-    return multistate::detail::value_or_usage(std::move(r));
+    return value_or_usage(std::move(r));
   }
   void tell(double part) { interrupted_ = interrupted_ || (progress_ && !progress_(part)); }
 
@@ -351,9 +344,7 @@ class row_runs {
         }
       });
       for (std::size_t i = 0; i < count; ++i) {
-        if (errors[i])
-          multistate::detail::ok_or_usage(
-              error(errors[i].code(), rows[open[at + i]].policy, ": ", errors[i].message()));
+        if (errors[i]) ok_or_usage(error(errors[i].code(), rows[open[at + i]].policy, ": ", errors[i].message()));
         journal_.keep(name(open[at + i]), out[open[at + i]]);
       }
       at += count;
@@ -379,7 +370,7 @@ class row_runs {
   const tokenizer* words_;
   const text_sample& sample_;
   E& exec_;
-  multistate::detail::journal& journal_;
+  journal& journal_;
   row_request request_;
   std::function<bool(double)> progress_;
   serial alone_;
@@ -399,17 +390,17 @@ inline std::string prompt_modes_text(const nlohmann::ordered_json& modes) {
   for (const auto& row : modes)
     if (std::find(names.begin(), names.end(), row_name(row)) == names.end()) names.push_back(row_name(row));
   std::string out =
-      formatted("\nprompt   {} tokens read in four ways, as many scored after it: NLL-Full, nats/token\n{:<28}",
-                modes[0]["prompt_tokens"].template get<int>(), "");
-  for (const char* mode : reading_modes) out += formatted("{:>12}", mode);
+      fmt::format("\nprompt   {} tokens read in four ways, as many scored after it: NLL-Full, nats/token\n{:<28}",
+                  modes[0]["prompt_tokens"].template get<int>(), "");
+  for (const char* mode : reading_modes) out += fmt::format("{:>12}", mode);
   for (const std::string& name : names) {
-    out += formatted("\n{:<28}", name);
+    out += fmt::format("\n{:<28}", name);
     for (const char* mode : reading_modes) {
       std::string cell = "-";
       for (const auto& row : modes)
         if (row_name(row) == name && row["mode"] == mode)
-          cell = formatted("{:.4f}", row["nll_minus_full"].template get<double>());
-      out += formatted("{:>12}", cell);
+          cell = fmt::format("{:.4f}", row["nll_minus_full"].template get<double>());
+      out += fmt::format("{:>12}", cell);
     }
   }
   return out + "\n";
@@ -418,20 +409,21 @@ inline std::string prompt_modes_text(const nlohmann::ordered_json& modes) {
 inline std::string free_run_text(const nlohmann::ordered_json& run) {
   if (run.is_null()) return "";
   std::string out =
-      formatted("\nfree     {} tokens after {} of the text; shown, not ranked\n{:<28}{:>12}{:>12}{:>12}\n",
-                run["tokens"].template get<int>(), run["prompt_tokens"].template get<int>(), "", "unlike Full",
-                "repeated, %", "NLL of Full");
+      fmt::format("\nfree     {} tokens after {} of the text; shown, not ranked\n{:<28}{:>12}{:>12}{:>12}\n",
+                  run["tokens"].template get<int>(), run["prompt_tokens"].template get<int>(), "", "unlike Full",
+                  "repeated, %", "NLL of Full");
   for (const auto& row : run["rows"]) {
     const auto& apart = row["first_divergence"];
-    out += formatted("{:<28}{:>12}{:12.1f}{:12.3f}\n", row_name(row), apart.is_null() ? "never" : "at " + apart.dump(),
-                     100 * row["repeated_4grams"].template get<double>(), row["nll_under_full"].template get<double>());
+    out +=
+        fmt::format("{:<28}{:>12}{:12.1f}{:12.3f}\n", row_name(row), apart.is_null() ? "never" : "at " + apart.dump(),
+                    100 * row["repeated_4grams"].template get<double>(), row["nll_under_full"].template get<double>());
   }
   return out;
 }
 
 inline std::string time_text(const nlohmann::ordered_json& time) {
   if (time.is_null()) return "";
-  std::string out = formatted(
+  std::string out = fmt::format(
       "\ntime     median of {} rounds (lowest-highest), {} thread{}, tokens from {} on; microseconds a token\n"
       "{:<28}{:>12}{:>20}{:>12}{:>10}{:>10}\n",
       time["rounds"].template get<int>(), time["threads"].template get<int>(), time["threads"] == 1 ? "" : "s",
@@ -439,9 +431,9 @@ inline std::string time_text(const nlohmann::ordered_json& time) {
   for (const auto& row : time["rows"]) {
     const auto& rate = row["tokens_per_second"];
     const auto number = [&](const char* key) { return row[key].template get<double>(); };
-    out += formatted(
+    out += fmt::format(
         "{:<28}{:12.0f}{:>20}{:12.2f}{:10.2f}{:10.2f}\n", row_name(row), rate["median"].template get<double>(),
-        formatted("({:.0f}-{:.0f})", rate["low"].template get<double>(), rate["high"].template get<double>()),
+        fmt::format("({:.0f}-{:.0f})", rate["low"].template get<double>(), rate["high"].template get<double>()),
         number("attention_us"), number("policy_us"), number("rest_us"));
   }
   return out;
@@ -452,13 +444,11 @@ inline std::string against_text(const nlohmann::ordered_json& other) {
   const auto word = [&](const char* key) {
     return multistate::detail::shown(std::string_view(other[key].template get_ref<const std::string&>()));
   };
-  std::string out = formatted("\nagainst  {} ({}, {}): states kept alike, percent\n", word("path"), word("simd_target"),
-                              word("format"));
+  std::string out = fmt::format("\nagainst  {} ({}, {}): states kept alike, percent\n", word("path"),
+                                word("simd_target"), word("format"));
   for (const auto& row : other["rows"])
-    out += formatted("{:<28}{:12.1f}\n", row_name(row), 100 * row["alike"].template get<double>());
+    out += fmt::format("{:<28}{:12.1f}\n", row_name(row), 100 * row["alike"].template get<double>());
   return other["rows"].empty() ? out + "no row that it traced is here\n" : out;
 }
 
-}  // namespace detail
-}  // namespace HWY_NAMESPACE
-}  // namespace multistate
+}  // namespace multistate::tools

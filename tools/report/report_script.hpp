@@ -2,7 +2,7 @@
 
 #include <string_view>
 
-namespace multistate::detail {
+namespace multistate::tools {
 
 /// What the page can do beyond being read: choose policy, layer and step of the trace, and read single tokens.
 inline constexpr std::string_view report_script = R"js(
@@ -97,4 +97,4 @@ inline constexpr std::string_view report_script = R"js(
 })();
 )js";
 
-}  // namespace multistate::detail
+}  // namespace multistate::tools

@@ -12,17 +12,11 @@
 #include <multistate/io/model_file.hpp>
 #include <multistate/io/tokenizer_file.hpp>
 #include <multistate/model/config.hpp>
-#include <multistate/tools/command_line.hpp>
-#include <multistate/tools/outputs.hpp>
+#include <tools/terminal/command_line.hpp>
+#include <tools/terminal/outputs.hpp>
 
 /// What the programs have in common.
-namespace multistate {
-namespace HWY_NAMESPACE {
-namespace detail {
-
-using multistate::detail::guarded;
-using multistate::detail::usage_error;
-using multistate::detail::value_or_usage;
+namespace multistate::tools {
 
 #if defined(_OPENMP)
 using tool_executor = openmp;
@@ -38,7 +32,7 @@ inline int default_threads() { return 1; }
 inline int threads_of(std::string_view text) {
   constexpr int most = 1024;
   if (text.empty()) return std::min(most, default_threads());
-  const int threads = multistate::detail::whole_number("--threads", text, 1, most);
+  const int threads = whole_number("--threads", text, 1, most);
   if (std::is_same_v<tool_executor, serial> && threads > 1)
     throw usage_error("--threads must be 1: this program was built without OpenMP");
   return threads;
@@ -68,7 +62,7 @@ inline opened_model open_model(const std::string& path, const std::string& token
 
 /// The demo model and text, for whoever names none.
 inline std::filesystem::path demo(std::string_view flag) {
-  const auto folder = multistate::detail::data_folder();
+  const auto folder = data_folder();
   if (folder.empty())
     throw usage_error(std::string(flag) +
                       " is needed: the demo model and text are neither beside this program nor in its source tree");
@@ -81,6 +75,4 @@ inline std::size_t layer_floats(const model_config& c) noexcept {
                               2 * to_size(c.kv_heads) * to_size(c.head_dim) + 3 * to_size(c.ffn));
 }
 
-}  // namespace detail
-}  // namespace HWY_NAMESPACE
-}  // namespace multistate
+}  // namespace multistate::tools

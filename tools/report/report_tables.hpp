@@ -3,10 +3,10 @@
 #include <array>
 #include <cmath>
 
-#include <multistate/tools/report_reading.hpp>
+#include <tools/report/report_reading.hpp>
 
 /// The tables of the page, each from the comparison's JSON to HTML.
-namespace multistate::detail {
+namespace multistate::tools {
 
 /// A table that scrolls inside itself on a narrow screen. Titles and cells are HTML; the first column names the row.
 class html_table {
@@ -233,4 +233,4 @@ inline markup time_section(const report_json& report) {
                          "(pale). Median of separate runs, with the lowest and highest.</p>\n";
 }
 
-}  // namespace multistate::detail
+}  // namespace multistate::tools

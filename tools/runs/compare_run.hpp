@@ -1,5 +1,7 @@
 #pragma once
 
+#include <fmt/format.h>
+
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,18 +19,16 @@
 #include <multistate/io/json.hpp>
 #include <multistate/io/text_file.hpp>
 #include <multistate/model/decoder.hpp>
-#include <multistate/tools/html_report.hpp>
-#include <multistate/tools/kept_windows.hpp>
-#include <multistate/tools/outputs.hpp>
-#include <multistate/tools/program.hpp>
-#include <multistate/tools/recall_run.hpp>
-#include <multistate/tools/report.hpp>
-#include <multistate/tools/row_runs.hpp>
-#include <multistate/tools/totals_json.hpp>
+#include <tools/report/html_report.hpp>
+#include <tools/runs/kept_windows.hpp>
+#include <tools/terminal/outputs.hpp>
+#include <tools/terminal/program.hpp>
+#include <tools/runs/recall_run.hpp>
+#include <tools/report/report.hpp>
+#include <tools/runs/row_runs.hpp>
+#include <tools/runs/totals_json.hpp>
 
-namespace multistate {
-namespace HWY_NAMESPACE {
-namespace detail {
+namespace multistate::tools {
 
 struct compare_arguments {
   std::string model, tokenizer, policies, budgets = "16,64,256", window, tokens, chunk = "1", score = "tail", threads,
@@ -39,7 +39,7 @@ struct compare_arguments {
 
 /// One text as the model's tokens, the first `most` of them, without the BOS that ids may begin with.
 inline token_text read_sample_text(const std::string& path, const opened_model& model, std::size_t most,
-                                   multistate::detail::report::text& about) {
+                                   report::text& about) {
   const int bos = model.weights.config.bos;
   token_text t;
   t.name = path;
@@ -95,7 +95,6 @@ class compare_run {
 
   /// Returns the exit status: 0 done, 3 interrupted.
   int operator()() {
-    using multistate::detail::say;
     read_arguments();
     name_files();
     open_files();
@@ -107,7 +106,7 @@ class compare_run {
     exec_.emplace(make_executor(threads_));
     if (!compare_rows()) {
       say("compare: interrupted before the first window was done" + how_to_go_on() + "\n");
-      return multistate::detail::status_interrupted;
+      return status_interrupted;
     }
     ask();
     if (a_.full) run_alone();
@@ -116,7 +115,7 @@ class compare_run {
     write();
     if (r_.interrupted) {
       say("compare: interrupted: " + what_there_is() + how_to_go_on() + "\n");
-      return multistate::detail::status_interrupted;
+      return status_interrupted;
     }
     remove_parts();
     journal_.remove();
@@ -131,13 +130,12 @@ class compare_run {
 
   /// All that can be said before any file is read.
   void read_arguments() {
-    using multistate::detail::whole_number;
     if (std::find(format_names.begin(), format_names.end(), a_.format) == format_names.end())
       throw usage_error("--format must be f32, f16, bf16 or i8; got '" + a_.format + "'");
     if (a_.score != "tail" && a_.score != "all")
       throw usage_error("--score must be tail or all; got '" + a_.score + "'");
     threads_ = threads_of(a_.threads);
-    budgets_ = multistate::detail::whole_numbers("--budgets", a_.budgets, 1);
+    budgets_ = whole_numbers("--budgets", a_.budgets, 1);
     window_ = a_.window.empty() ? 0 : whole_number("--window", a_.window, 2);
     tokens_ = a_.tokens.empty() ? 0 : whole_number("--tokens", a_.tokens, 2);
     chunk_ = whole_number("--chunk", a_.chunk, 1);
@@ -151,14 +149,12 @@ class compare_run {
     r_.model = a_.model.empty() ? demo("--model").string() : a_.model;
     paths_ = a_.texts;
     if (paths_.empty()) paths_.push_back(demo("--text").string());
-    auto inputs = multistate::detail::files_of_model(r_.model, a_.tokenizer);
+    auto inputs = files_of_model(r_.model, a_.tokenizer);
     for (const std::string& path : paths_) inputs.push_back({"--text", path});
     inputs.push_back({"--against", a_.against});
-    multistate::detail::check_outputs(outputs(), inputs);
+    check_outputs(outputs(), inputs);
   }
-  std::vector<multistate::detail::named_file> outputs() const {
-    return {{"--json", a_.json}, {"--csv", a_.csv}, {"--html", a_.html}};
-  }
+  std::vector<named_file> outputs() const { return {{"--json", a_.json}, {"--csv", a_.csv}, {"--html", a_.html}}; }
   void open_files() {
     model_.emplace(open_model(r_.model, a_.tokenizer));
     const model_config& config = model_->weights.config;
@@ -189,7 +185,6 @@ class compare_run {
   }
   /// What another build found.
   void open_other() {
-    using multistate::detail::field;
     other_ = value_or_usage(multistate::detail::read_json(a_.against, std::uint64_t{1} << 28));
     const json &hash = field(field(other_, "model"), "hash"), &tokens = field(field(other_, "trace"), "tokens");
     const auto refuse = [this](const char* why) { throw usage_error("--against " + a_.against + " " + why); };
@@ -267,7 +262,7 @@ class compare_run {
   /// Beside the first output that is a file of its own.
   void open_journal() {
     for (const auto& out : outputs())
-      if (!out.path.empty() && !multistate::detail::is_stream(out.path)) {
+      if (!out.path.empty() && !is_stream(out.path)) {
         journal_.open(out.path, settings());
         break;
       }
@@ -277,9 +272,8 @@ class compare_run {
 
   void warn_of_a_narrow_target() const {
     if (attention_target_is_narrower_than_cpu() && !a_.quiet)
-      multistate::detail::say("warning: this program was compiled for " + std::string(attention_target()) +
-                              ", this CPU has " + std::string(best_attention_target()) +
-                              ": build with -march=native\n");
+      say("warning: this program was compiled for " + std::string(attention_target()) + ", this CPU has " +
+          std::string(best_attention_target()) + ": build with -march=native\n");
   }
 
   // -- the runs ------------------------------------------------------------------------------------------------------
@@ -289,7 +283,7 @@ class compare_run {
     bar_.begin(phase);
     return [this](double done) {
       bar_(done);
-      return multistate::detail::interrupted == 0;
+      return interrupted == 0;
     };
   }
 
@@ -319,7 +313,7 @@ class compare_run {
   template <executor Within>
   void compare_with(Within& within) {
     comparison_setup how{.chunk = chunk_, .extrapolation = r_.extrapolation, .progress = progress("rows")};
-    multistate::detail::kept_windows kept(journal_, workers_[0]->rows, *sample_, chunk_);
+    kept_windows kept(journal_, workers_[0]->rows, *sample_, chunk_);
     how.store = &kept;
     std::vector<decoder<Within>> decoders;
     std::vector<comparison_worker<decoder<Within>>> ready;
@@ -387,7 +381,7 @@ class compare_run {
     const double full = r_.rows[0].measured->nll,
                  counting = counting_nll(*sample_, r_.outcome.windows, model_->weights.config.vocab);
     if (full > counting)
-      r_.notes.push_back(multistate::detail::formatted(
+      r_.notes.push_back(fmt::format(
           "Full predicts the text worse ({:.2f} nats a token) than counting its tokens does ({:.2f}): the model does "
           "not know such a text, or the ids are not those of its tokenizer; what policies cost here says little",
           full, counting));
@@ -418,8 +412,7 @@ class compare_run {
                                                                               ? "this text only"
                                                                               : "these texts only (fewer than five)"));
     if (r_.outcome.windows < ranking::least_windows) r_.notes.emplace_back("fewer than 30 windows: no ranking");
-    for (std::string& note : multistate::detail::sample_notes(r_, *sample_, chunk_))
-      r_.notes.push_back(std::move(note));
+    for (std::string& note : sample_notes(r_, *sample_, chunk_)) r_.notes.push_back(std::move(note));
     if (r_.interrupted)
       r_.notes.push_back(
           "interrupted: this is a part" +
@@ -432,8 +425,8 @@ class compare_run {
   std::string what_there_is() const {
     std::string names;
     for (const auto& out : outputs())
-      if (!out.path.empty() && !multistate::detail::is_standard_output(out.path))
-        names += (names.empty() ? "; a part is in " : ", ") + multistate::detail::part_of(out.path);
+      if (!out.path.empty() && !is_standard_output(out.path))
+        names += (names.empty() ? "; a part is in " : ", ") + part_of(out.path);
     return std::to_string(r_.outcome.windows) + " of " + std::to_string(sample_->windows().size()) +
            " windows are whole" + names;
   }
@@ -441,8 +434,8 @@ class compare_run {
   void remove_parts() {
     journal_.restore("parts", [&](const json& written) {
       for (const auto& out : outputs()) {
-        if (out.path.empty() || multistate::detail::is_stream(out.path)) continue;
-        const std::string part = multistate::detail::part_of(out.path);
+        if (out.path.empty() || is_stream(out.path)) continue;
+        const std::string part = part_of(out.path);
         std::error_code none;
         if (std::find(written.begin(), written.end(), json(part)) != written.end() &&
             std::filesystem::symlink_status(part, none).type() == std::filesystem::file_type::regular)
@@ -453,13 +446,12 @@ class compare_run {
 
   /// The kept states of the other build beside these.
   json against(const json& ours) const {
-    using multistate::detail::word_at;
     if (other_.is_null()) return nullptr;
     return {{"path", a_.against},
             {"simd_target", word_at(other_, "simd_target")},
             {"format", word_at(other_, "format")},
             {"version", word_at(other_, "version")},
-            {"rows", multistate::detail::alike_in_both(ours, other_)}};
+            {"rows", alike_in_both(ours, other_)}};
   }
 
   void write() {
@@ -472,7 +464,7 @@ class compare_run {
     r_.full_bytes_per_token = static_cast<double>(config.layers) * config.kv_heads *
                               static_cast<double>(state_bytes_of(a_.format, config.attention_shape()));
 
-    json out = multistate::detail::to_json(r_);
+    json out = to_json(r_);
     out["recall"] = recall_ ? recall_->json : json(nullptr);
     out["prompt_modes"] = prompt_modes_;
     out["free_run"] = free_run_;
@@ -526,13 +518,13 @@ class compare_run {
   std::vector<std::string> paths_;  ///< of the texts
   std::vector<std::string> items_;  ///< rows as --policies takes them
 
-  multistate::detail::report r_;
+  report r_;
   std::optional<opened_model> model_;
   std::vector<token_text> texts_;
   std::optional<text_sample> sample_;
   std::vector<std::unique_ptr<worker_memory>> workers_;
-  multistate::detail::journal journal_;
-  multistate::detail::progress_bar bar_;
+  journal journal_;
+  progress_bar bar_;
   std::optional<tool_executor> exec_;
   serial alone_;
 
@@ -541,6 +533,4 @@ class compare_run {
   json other_;  ///< --against
 };
 
-}  // namespace detail
-}  // namespace HWY_NAMESPACE
-}  // namespace multistate
+}  // namespace multistate::tools

@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-namespace multistate::detail {
+namespace multistate::tools {
 
 /// SHA-256 (FIPS 180-4) in base64: how a page's policy names the script that may run.
 inline std::string sha256_base64(std::string_view text) {
@@ -58,4 +58,4 @@ inline std::string sha256_base64(std::string_view text) {
   return out;
 }
 
-}  // namespace multistate::detail
+}  // namespace multistate::tools

@@ -4,10 +4,10 @@
 #include <cmath>
 #include <map>
 
-#include <multistate/tools/report_reading.hpp>
+#include <tools/report/report_reading.hpp>
 
 /// The figures that are curves: each from the comparison's JSON to SVG, or to a line that says what was not measured.
-namespace multistate::detail {
+namespace multistate::tools {
 
 inline markup figure(const markup& svg, const markup& caption) {
   return "<figure>" + svg + "<figcaption>" + caption + "</figcaption></figure>\n";
@@ -272,4 +272,4 @@ inline markup needle_figure(const report_json& report) {
          "under 90 %.</p>\n";
 }
 
-}  // namespace multistate::detail
+}  // namespace multistate::tools

@@ -2,7 +2,7 @@
 
 #include <string_view>
 
-namespace multistate::detail {
+namespace multistate::tools {
 
 /// The page's looks: light, dark, narrow, printed. Series have eight colours that stay apart for colour-blind eyes.
 inline constexpr std::string_view report_style = R"css(
@@ -103,4 +103,4 @@ li { max-width: 44rem; margin: .35rem 0; }
 }
 )css";
 
-}  // namespace multistate::detail
+}  // namespace multistate::tools

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <fmt/format.h>
+
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,10 +18,8 @@
 
 #include <multistate/memory/memory_setup.hpp>
 #include <multistate/policy/registry.hpp>
-#include <multistate/tools/console.hpp>
-#include <multistate/util/formatted.hpp>
-
-namespace multistate::detail {
+#include <tools/terminal/console.hpp>
+namespace multistate::tools {
 
 inline void ok_or_usage(const error& e) {
   if (!e) return;
@@ -30,6 +30,14 @@ template <class T>
 T value_or_usage(result<T>&& r) {
   if (!r) ok_or_usage(r.reason());
   return std::move(*r);
+}
+
+/// All of the text as a number, in the C locale's writing; none where it is something else.
+inline std::optional<double> number_of(std::string_view text) {
+  double value = 0;
+  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (text.empty() || code != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
 }
 
 inline int whole_number(std::string_view flag, std::string_view text, int least, int most = max_tokens) {
@@ -45,7 +53,7 @@ inline int whole_number(std::string_view flag, std::string_view text, int least,
 inline double real_number(std::string_view flag, std::string_view text, double least, double most) {
   const std::optional<double> value = number_of(text);
   if (!value || !(*value >= least && *value <= most))
-    throw usage_error(formatted("{} must be a number from {} to {}; got '{}'", flag, least, most, text));
+    throw usage_error(fmt::format("{} must be a number from {} to {}; got '{}'", flag, least, most, text));
   return *value;
 }
 
@@ -155,9 +163,9 @@ class progress_bar {
     const int full = static_cast<int>(done * width);
     const double seconds = std::chrono::duration<double>(now - begun_).count();
     const std::string line =
-        formatted("\r\033[K[{}{}] {:3.0f} %  {:4.0f} s left  {}", std::string(static_cast<std::size_t>(full), '#'),
-                  std::string(static_cast<std::size_t>(width - full), '.'), 100 * done,
-                  done > 0 ? seconds * (1 - done) / done : 0.0, phase_);
+        fmt::format("\r\033[K[{}{}] {:3.0f} %  {:4.0f} s left  {}", std::string(static_cast<std::size_t>(full), '#'),
+                    std::string(static_cast<std::size_t>(width - full), '.'), 100 * done,
+                    done > 0 ? seconds * (1 - done) / done : 0.0, phase_);
     std::fputs(line.c_str(), stderr);
   }
   void clear() {
@@ -171,4 +179,4 @@ class progress_bar {
   clock::time_point begun_ = clock::now(), drawn_;
 };
 
-}  // namespace multistate::detail
+}  // namespace multistate::tools

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <memory>
@@ -12,14 +14,9 @@
 #include <multistate/eval/compare.hpp>
 #include <multistate/memory/memory.hpp>
 #include <multistate/model/model_view.hpp>
-#include <multistate/tools/command_line.hpp>
+#include <tools/terminal/command_line.hpp>
 
-namespace multistate {
-namespace HWY_NAMESPACE {
-namespace detail {
-
-using multistate::detail::policy_choice;
-using multistate::detail::split_item;
+namespace multistate::tools {
 
 inline constexpr std::array<std::string_view, 4> format_names{"f32", "f16", "bf16", "i8"};
 
@@ -187,7 +184,7 @@ inline void need_forgetting(std::span<const policy_run> rows, const text_sample&
     last = row.budget;
   }
   if (!budgets.empty())
-    throw multistate::detail::usage_error(multistate::detail::formatted(
+    throw usage_error(fmt::format(
         "nothing would be forgotten: the longest window has {} tokens and no budget ({}) is below {}; give smaller "
         "--budgets, or a longer text",
         multistate::detail::most_queries(sample), budgets, forgettable));
@@ -198,11 +195,9 @@ template <class Registry>
 std::vector<policy_run> make_runs(typename run_maker<Registry>::settings settings,
                                   const std::vector<std::string>& items) {
   run_maker<Registry> maker(std::move(settings));
-  for (const std::string& item : items) multistate::detail::ok_or_usage(maker.add(item));
-  multistate::detail::ok_or_usage(maker.add("full"));
+  for (const std::string& item : items) ok_or_usage(maker.add(item));
+  ok_or_usage(maker.add("full"));
   return std::move(maker).take();
 }
 
-}  // namespace detail
-}  // namespace HWY_NAMESPACE
-}  // namespace multistate
+}  // namespace multistate::tools

@@ -1,14 +1,14 @@
 #pragma once
 
-#include <multistate/tools/command_line.hpp>
-#include <multistate/tools/report_figures.hpp>
-#include <multistate/tools/report_script.hpp>
-#include <multistate/tools/report_style.hpp>
-#include <multistate/tools/report_tables.hpp>
-#include <multistate/tools/report_trace.hpp>
-#include <multistate/tools/sha256.hpp>
+#include <tools/terminal/command_line.hpp>
+#include <tools/report/report_figures.hpp>
+#include <tools/report/report_script.hpp>
+#include <tools/report/report_style.hpp>
+#include <tools/report/report_tables.hpp>
+#include <tools/report/report_trace.hpp>
+#include <tools/report/sha256.hpp>
 
-namespace multistate::detail {
+namespace multistate::tools {
 
 inline markup amount(double x) { return cell_number(x, std::abs(x) < 0.0995 ? 3 : 2); }
 inline markup nats(double x) { return amount(x) + " nats per token"; }
@@ -238,4 +238,4 @@ inline std::string to_html(const report_json& report) {
   return out + "</main>\n<script>" + markup::as_is(report_script) + "</script>\n</body></html>\n";
 }
 
-}  // namespace multistate::detail
+}  // namespace multistate::tools

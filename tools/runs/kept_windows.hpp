@@ -8,10 +8,10 @@
 #include <vector>
 
 #include <multistate/eval/compare.hpp>
-#include <multistate/tools/journal.hpp>
-#include <multistate/tools/totals_json.hpp>
+#include <tools/runs/journal.hpp>
+#include <tools/runs/totals_json.hpp>
 
-namespace multistate::detail {
+namespace multistate::tools {
 
 /// Keeps the finished parts of windows in a journal: "window/3", what the rows in lockstep gave, and
 /// "window/3/short:64", what a row of fresh queries gave up to query "next".
@@ -106,7 +106,7 @@ class kept_windows final : public window_store {
     window_shape s{.queries = w.queries,
                    .scored = w.scored(),
                    .steps = (w.queries + chunk_ - 1) / chunk_,
-                   .ages = ages_of(e, sample_).size(),
+                   .ages = detail::ages_of(e, sample_).size(),
                    .without = targets_of_bos(w, 0, w.queries)};
     for (int layer = 0; layer < memory.layers(); ++layer) s.states += std::int64_t{memory.lanes(layer)} * w.queries;
     const auto traced = traced_budget(rows_);
@@ -120,4 +120,4 @@ class kept_windows final : public window_store {
   int chunk_;
 };
 
-}  // namespace multistate::detail
+}  // namespace multistate::tools

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -19,16 +20,12 @@
 #include <multistate/policy/registry.hpp>
 #include <multistate/step/one_shot.hpp>
 #include <multistate/step/step.hpp>
-#include <multistate/tools/console.hpp>
-#include <multistate/tools/outputs.hpp>
-#include <multistate/util/formatted.hpp>
+#include <tools/terminal/command_line.hpp>
+#include <tools/terminal/outputs.hpp>
 #include <multistate/version.hpp>
 
 namespace multistate {
-namespace HWY_NAMESPACE {
-namespace detail::replay {
-
-using multistate::detail::usage_error;
+namespace tools::replay {
 
 /// Recorded vectors of one layer, keys and queries already rotated.
 struct recording {
@@ -151,7 +148,7 @@ result<outcome> run(const P& settings, const recording& r, const feeding& feed) 
   o.out.resize(static_cast<std::size_t>(r.tokens) * heads * dv);
   std::vector<slot> order(o.width);
   for (int t = 0; t < r.tokens;) {
-    if (multistate::detail::interrupted != 0) return o;  // a part: nobody looks at it
+    if (interrupted != 0) return o;  // a part: nobody looks at it
     const bool in_prompt = t < feed.prompt;
     int c = feed.chunk > 0 && (in_prompt || feed.prompt == 0) ? chunk : 1;
     if (in_prompt) c = one_shot_prompt ? feed.prompt : std::min(c, feed.prompt - t);
@@ -265,23 +262,22 @@ int run_replay(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {
-    return multistate::detail::print_help(app, e);
+    return print_help(app, e);
   }
-  if (multistate::detail::is_standard_output(out_path)) return fail("--out must be a file; got standard output");
-  multistate::detail::check_outputs({{"--out", out_path}, {"--json", json_path}},
-                                    {{"FILE", input}, {"--expect", expect_path}}, false);
+  if (is_standard_output(out_path)) return fail("--out must be a file; got standard output");
+  check_outputs({{"--out", out_path}, {"--json", json_path}}, {{"FILE", input}, {"--expect", expect_path}}, false);
   if (format != "f32" && format != "f16" && format != "bf16" && format != "i8")
     return fail("--format '" + format + "' is not one of f32, f16, bf16, i8");
   if (policy_text.find('@') != std::string::npos)
     return fail("policy '" + policy_text + "': replay takes no position mode, its keys come rotated");
-  const double tolerance = multistate::detail::number_of(tolerance_text).value_or(-1);
+  const double tolerance = number_of(tolerance_text).value_or(-1);
   if (!(tolerance >= 0)) return fail("--tolerance must be a number, 0 or more; got '" + tolerance_text + "'");
 
   auto policy = known::parse(policy_text);
   if (!policy) return fail(policy.reason().message());
   auto recorded = read_recording(input);
   if (!recorded) return fail(recorded.reason().message());
-  if (const error e = detail::replay::read_keys_before_rotation(*recorded, {input, expect_path}); e)
+  if (const error e = tools::replay::read_keys_before_rotation(*recorded, {input, expect_path}); e)
     return fail(e.message());
   if (prompt->count() > 0 && (feed.prompt < 1 || feed.prompt > recorded->tokens))
     return fail("--prompt must be 1 to T = " + std::to_string(recorded->tokens) + "; got " +
@@ -298,9 +294,9 @@ int run_replay(int argc, char** argv) {
 
   auto done = policy->visit([&](const auto& p) { return run_format(p, *recorded, feed, format); });
   if (!done) return fail(done.reason().message());
-  if (multistate::detail::interrupted != 0) {
-    multistate::detail::say("replay: interrupted; nothing was written\n");
-    return multistate::detail::status_interrupted;
+  if (interrupted != 0) {
+    say("replay: interrupted; nothing was written\n");
+    return status_interrupted;
   }
   if (!out_path.empty()) {
     const std::vector<named_tensor> tensors{
@@ -326,22 +322,21 @@ int run_replay(int argc, char** argv) {
   const bool differs = d.kept_mismatches.value_or(0) > 0 || (d.max_abs_error && !(*d.max_abs_error <= tolerance));
   json["same"] = expect_path.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(!differs);
   const std::string text = json.dump(2) + "\n";
-  multistate::detail::write_output(json_path, text);
-  if (!multistate::detail::is_standard_output(json_path)) {
-    std::string lines = multistate::detail::formatted("{}, {}: {} tokens in {} calls, {} query heads on {} KV heads\n",
-                                                      policy->str(), format, recorded->tokens, done->ends.size(),
-                                                      recorded->dims.heads, recorded->dims.kv_heads);
-    if (d.kept_mismatches) lines += multistate::detail::formatted("kept positions   {} differ\n", *d.kept_mismatches);
+  write_output(json_path, text);
+  if (!is_standard_output(json_path)) {
+    std::string lines =
+        fmt::format("{}, {}: {} tokens in {} calls, {} query heads on {} KV heads\n", policy->str(), format,
+                    recorded->tokens, done->ends.size(), recorded->dims.heads, recorded->dims.kv_heads);
+    if (d.kept_mismatches) lines += fmt::format("kept positions   {} differ\n", *d.kept_mismatches);
     if (d.max_abs_error)
-      lines += multistate::detail::formatted("outputs          largest error {:.3g} (tolerance {:.3g})\n",
-                                             *d.max_abs_error, tolerance);
+      lines += fmt::format("outputs          largest error {:.3g} (tolerance {:.3g})\n", *d.max_abs_error, tolerance);
     if (!expect_path.empty()) lines += differs ? "DIFFERENT\n" : "same\n";
-    multistate::detail::print(lines);
+    print(lines);
   }
   return differs ? 1 : 0;
 }
 
-}  // namespace detail::replay
+}  // namespace tools::replay
 
 /// The program `replay`: recorded queries, keys and values through a policy. `Mine` are policies beside the library's
 /// own. Exit status: 0 done, 1 something differs from what was expected, 2 bad usage or input, or output that could not
@@ -349,11 +344,7 @@ int run_replay(int argc, char** argv) {
 template <class... Mine>
 int replay_main(int argc, char** argv) {
   static_assert((diagnose_policy<Mine>() && ... && true));
-  return multistate::detail::guarded("replay", [&] { return detail::replay::run_replay<Mine...>(argc, argv); });
+  return tools::guarded("replay", [&] { return tools::replay::run_replay<Mine...>(argc, argv); });
 }
-
-}  // namespace HWY_NAMESPACE
-
-using HWY_NAMESPACE::replay_main;
 
 }  // namespace multistate

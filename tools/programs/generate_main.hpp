@@ -1,6 +1,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <fmt/format.h>
 
 #include <chrono>
 #include <cmath>
@@ -10,20 +11,17 @@
 
 #include <multistate/model/decoder.hpp>
 #include <multistate/model/sampling.hpp>
-#include <multistate/tools/policy_runs.hpp>
-#include <multistate/tools/program.hpp>
-#include <multistate/tools/report.hpp>
+#include <tools/runs/policy_runs.hpp>
+#include <tools/terminal/program.hpp>
+#include <tools/report/report.hpp>
 
 namespace multistate {
-namespace HWY_NAMESPACE {
-namespace detail {
+namespace tools {
 
 struct generate_arguments {
   std::string model, tokenizer, policy = "tova:256@incache", prompt, tokens, seed = "0", temperature = "0.8",
                                 top_p = "0.95", threads, json;
 };
-
-using multistate::detail::real_number;
 
 /// Which token stood at each position that some layer still holds: memory as bounded as what it describes.
 class token_record {
@@ -95,21 +93,21 @@ int run_generate(const generate_arguments& a) {
   using policies = registry<Mine..., full, window, h2o, tova, random_choice, knorm>;
   using clock = std::chrono::steady_clock;
   constexpr int prompt_chunk = 16;
-  const int count = a.tokens.empty() ? 0 : multistate::detail::whole_number("--tokens", a.tokens, 1);
+  const int count = a.tokens.empty() ? 0 : whole_number("--tokens", a.tokens, 1);
   const int asked_threads = threads_of(a.threads);
   const double temperature = real_number("--temperature", a.temperature, 0, 100),
                top_p = real_number("--top-p", a.top_p, 0.001, 1);
   sampling how;
   how.temperature = static_cast<float>(temperature);
   how.top_p = static_cast<float>(top_p);
-  how.seed = static_cast<std::uint64_t>(multistate::detail::whole_number("--seed", a.seed, 0, 0x7fffffff));
+  how.seed = static_cast<std::uint64_t>(whole_number("--seed", a.seed, 0, 0x7fffffff));
   const auto choice = value_or_usage(policy_choice<policies>::parse(a.policy));
 
   const std::string model_path = a.model.empty() ? demo("--model").string() : a.model;
-  multistate::detail::check_outputs({{"--json", a.json}}, multistate::detail::files_of_model(model_path, a.tokenizer));
-  const bool streams = !multistate::detail::is_standard_output(a.json);  // the text, as it is made
+  check_outputs({{"--json", a.json}}, files_of_model(model_path, a.tokenizer));
+  const bool streams = !is_standard_output(a.json);  // the text, as it is made
   const opened_model model = open_model(model_path, a.tokenizer);
-  for (const std::string& note : model.weights.notes) multistate::detail::say("note: " + note + "\n");
+  for (const std::string& note : model.weights.notes) say("note: " + note + "\n");
   if (!model.words) throw usage_error(model.no_words + "; generate can't do without a tokenizer that it reads");
   const tokenizer& words = *model.words;
   const model_config& config = model.weights.config;
@@ -139,13 +137,13 @@ int run_generate(const generate_arguments& a) {
   const auto check = [&](const error& e) {
     if (e) throw usage_error(std::string(e.message()));
   };
-  multistate::detail::printable_text shown(true);  // a model's words are a stranger's
+  detail::printable_text shown(true);  // a model's words are a stranger's
   const auto print = [&](const std::string& piece) {
-    if (streams) multistate::detail::write_out(shown.take(piece));
-    if (multistate::detail::reader_has_gone()) throw multistate::detail::reader_gone();
+    if (streams) write_out(shown.take(piece));
+    if (reader_has_gone()) throw reader_gone();
   };
   int before = words.bos();
-  for (std::size_t at = 0; at < prompt.size() && multistate::detail::interrupted == 0; at += prompt_chunk) {
+  for (std::size_t at = 0; at < prompt.size() && interrupted == 0; at += prompt_chunk) {
     const auto part = std::span<const int>(prompt).subspan(at, std::min<std::size_t>(prompt_chunk, prompt.size() - at));
     const bool last = at + part.size() == prompt.size();
     const batch_item item{.memory = &memory,
@@ -164,7 +162,7 @@ int run_generate(const generate_arguments& a) {
   sampler draw(how, config.vocab);
   const auto begun = clock::now();
   std::int64_t made = 0;
-  while (multistate::detail::interrupted == 0 && (count == 0 || made < count)) {
+  while (interrupted == 0 && (count == 0 || made < count)) {
     for (const float x : logits)
       if (!std::isfinite(x))
         throw usage_error("the model's logits are not finite at token " + std::to_string(memory.next_position()));
@@ -182,14 +180,14 @@ int run_generate(const generate_arguments& a) {
     check(decode.forward({&item, 1}));
   }
   const double seconds = std::chrono::duration<double>(clock::now() - begun).count();
-  if (streams) multistate::detail::write_out(shown.end() + "\n");
+  if (streams) write_out(shown.end() + "\n");
   const bool part = count > 0 && made < count;
 
   nlohmann::ordered_json json;
   json["program"] = "multistate generate";
   json["version"] = MULTISTATE_VERSION;
   json["model_hash"] = hash_text(model.weights.hash);
-  json["policy"] = choice.policy.str() + multistate::detail::suffix_of(choice.positions);
+  json["policy"] = choice.policy.str() + suffix_of(choice.positions);
   json["prompt"] = a.prompt;
   json["seed"] = how.seed;
   json["temperature"] = temperature;
@@ -215,36 +213,35 @@ int run_generate(const generate_arguments& a) {
                     (memory.lanes(layer) > 1 ? " lane " + std::to_string(lane) : "") + ": " +
                     std::to_string(kept.size()) + " states, positions " + runs_of(kept) + "\n  " + kept_text + "\n";
     }
-  const std::string to = part ? multistate::detail::part_of(a.json) : a.json;
-  multistate::detail::write_output(to,
-                                   json.dump(2, ' ', true, nlohmann::ordered_json::error_handler_t::replace) + "\n");
-  std::string ending = multistate::detail::formatted(
-      "\nremembered of {} tokens under {}:\n{}{:.1f} kB allocated, {:.1f} kB live keys and values",
-      memory.next_position(), json["policy"].get<std::string>(), remembered,
-      1e-3 * static_cast<double>(memory.bytes() + memory.scratch_bytes()),
-      1e-3 * static_cast<double>(memory.live_bytes()));
+  const std::string to = part ? part_of(a.json) : a.json;
+  write_output(to, json.dump(2, ' ', true, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+  std::string ending =
+      fmt::format("\nremembered of {} tokens under {}:\n{}{:.1f} kB allocated, {:.1f} kB live keys and values",
+                  memory.next_position(), json["policy"].get<std::string>(), remembered,
+                  1e-3 * static_cast<double>(memory.bytes() + memory.scratch_bytes()),
+                  1e-3 * static_cast<double>(memory.live_bytes()));
   if (::isatty(STDERR_FILENO) != 0 && seconds > 0)
-    ending += multistate::detail::formatted(", {:.0f} tokens/s", static_cast<double>(made) / seconds);
+    ending += fmt::format(", {:.0f} tokens/s", static_cast<double>(made) / seconds);
   ending += "\n";
   if (part)
     ending += "generate: interrupted after " + std::to_string(made) + " of " + std::to_string(count) + " tokens" +
               (to.empty() ? "" : "; " + to + " is a part") + "\n";
-  multistate::detail::say(ending);
-  return part ? multistate::detail::status_interrupted : 0;
+  say(ending);
+  return part ? status_interrupted : 0;
 }
 
-}  // namespace detail
+}  // namespace tools
 
 /// The program `generate`: text from a model under a policy, without end. Exit status: 0 done, 2 bad usage or input,
 /// or output that could not be written, 3 interrupted before all tokens were made.
 template <class... Mine>
 int generate_main(int argc, char** argv) {
   static_assert((diagnose_policy<Mine>() && ... && true));
-  return detail::guarded("generate", [&] {
+  return tools::guarded("generate", [&] {
     CLI::App app(
         "Streams text from a model under a policy, without end, at constant memory; then shows what is remembered.",
         "generate");
-    detail::generate_arguments a;
+    tools::generate_arguments a;
     app.add_option("--model", a.model, "Hugging Face folder or .safetensors, or llama2.c checkpoint; the demo model");
     app.add_option("--tokenizer", a.tokenizer, "llama2.c tokenizer; else one beside the model");
     app.add_option("--policy", a.policy, "name[+i]:k[,key=value]...[@incache|@log]; " + a.policy);
@@ -262,14 +259,10 @@ int generate_main(int argc, char** argv) {
     try {
       app.parse(argc, argv);
     } catch (const CLI::Success& e) {
-      return multistate::detail::print_help(app, e);
+      return tools::print_help(app, e);
     }
-    return detail::run_generate<Mine...>(a);
+    return tools::run_generate<Mine...>(a);
   });
 }
-
-}  // namespace HWY_NAMESPACE
-
-using HWY_NAMESPACE::generate_main;
 
 }  // namespace multistate

@@ -5,10 +5,9 @@
 #include <string>
 #include <vector>
 
-#include <multistate/tools/compare_run.hpp>
+#include <tools/runs/compare_run.hpp>
 
 namespace multistate {
-namespace HWY_NAMESPACE {
 
 /// The program `compare`: policies x budgets on a model and a text. `Mine` are policies beside the library's own; they
 /// are among the rows that are always there. Exit status: 0 done, 2 bad usage or input, or
@@ -16,11 +15,11 @@ namespace HWY_NAMESPACE {
 template <class... Mine>
 int compare_main(int argc, char** argv) {
   static_assert((diagnose_policy<Mine>() && ... && true));
-  return detail::guarded("compare", [&] {
+  return tools::guarded("compare", [&] {
     CLI::App app(
         "What forgetting costs: policies x budgets on a model and a text. Without arguments: the demo model and text.",
         "compare");
-    detail::compare_arguments a;
+    tools::compare_arguments a;
     app.add_option("--model", a.model, "Hugging Face folder or .safetensors, or llama2.c checkpoint");
     app.add_option("--text", a.texts, "text file, or F.tokens with int32 ids; may be given again")
         ->take_all()
@@ -54,16 +53,11 @@ int compare_main(int argc, char** argv) {
     try {
       app.parse(argc, argv);
     } catch (const CLI::Success& e) {
-      return multistate::detail::print_help(app, e);
+      return tools::print_help(app, e);
     }
     using policies = registry<Mine..., full, window, h2o, tova, random_choice, knorm>;
-    return detail::compare_run<policies>(a, std::vector<std::string>(argv, argv + argc),
-                                         {std::string(Mine::name)...})();
+    return tools::compare_run<policies>(a, std::vector<std::string>(argv, argv + argc), {std::string(Mine::name)...})();
   });
 }
-
-}  // namespace HWY_NAMESPACE
-
-using HWY_NAMESPACE::compare_main;
 
 }  // namespace multistate

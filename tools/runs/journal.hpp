@@ -26,13 +26,13 @@
 
 #include <multistate/io/json.hpp>
 #include <multistate/io/write_file.hpp>
-#include <multistate/tools/console.hpp>
+#include <tools/terminal/console.hpp>
 
 /// What a long run has finished, part by part, so that a run with the same settings goes on where one was stopped.
 ///
 /// A journal is text. Its first line is "multistate journal 1 <settings>"; each line after it is one record: 16 digits
 /// that are the hash of what follows them, a blank, and JSON: [name, value]. Of records with one name the last counts.
-namespace multistate::detail {
+namespace multistate::tools {
 
 /// Says what is wrong with a journal or a record; the journal's name is put before it.
 struct bad_record : std::runtime_error {
@@ -158,7 +158,7 @@ class journal {
     if (size_ != text.size() && ::ftruncate(file_.get(), static_cast<off_t>(size_)) != 0) fail();
     if (size_ == 0) {
       append(head);
-      flush_folder(folder_of(path_));
+      detail::flush_folder(detail::folder_of(path_));
     }
     parts_ = std::move(found.records);
   }
@@ -210,8 +210,8 @@ class journal {
   /// Opens and locks the file that has the name now.
   void take_file() {
     for (;;) {
-      file_ =
-          descriptor(::open(path_.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666));
+      file_ = detail::descriptor(
+          ::open(path_.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666));
       if (!file_ && errno == ELOOP) refuse("is a link, where the journal of this run would be");
       if (!file_) fail();
       struct stat mine {
@@ -240,7 +240,7 @@ class journal {
   }
   void append(const std::string& text) {
     if (::lseek(file_.get(), static_cast<off_t>(size_), SEEK_SET) < 0 ||
-        !write_all(file_.get(), std::as_bytes(std::span(text))) || !flush_to_disk(file_.get())) {
+        !detail::write_all(file_.get(), std::as_bytes(std::span(text))) || !detail::flush_to_disk(file_.get())) {
       const int why = errno;
       if (::ftruncate(file_.get(), static_cast<off_t>(size_)) == 0 && size_ == 0) remove();
       errno = why;
@@ -250,10 +250,10 @@ class journal {
   }
 
   std::string path_;
-  descriptor file_;
+  detail::descriptor file_;
   std::size_t size_ = 0, head_size_ = 0;  ///< bytes; no head: the file is not known to be this run's
   std::map<std::string, json> parts_;
   std::mutex mutex_;
 };
 
-}  // namespace multistate::detail
+}  // namespace multistate::tools
