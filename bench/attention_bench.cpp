@@ -218,9 +218,9 @@ void policy_overhead(benchmark::State& state, const decode_case& c, scope_kind s
     for (int layer = 0; layer < states.count(); ++layer) {
       decider<P>& d = deciders[multistate::to_size(layer)];
       d.append(1);
-      const auto here = states.of(tasks, layer);
-      kernel.attend.template operator()<step_wants<P>, Format>(here);
-      multistate::detail::observe_tasks<step_wants<P>>(here, d, dims);
+      const auto current = states.of(tasks, layer);
+      kernel.attend.template operator()<step_wants<P>, Format>(current);
+      multistate::detail::observe_tasks<step_wants<P>>(current, d, dims);
       d.reduce();
     }
   };

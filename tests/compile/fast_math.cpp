@@ -14,9 +14,9 @@ using namespace multistate;
 namespace {
 
 int failures = 0;
-void expect(bool fine, const std::string& what) {
+void expect(bool fine, const std::string& message) {
   if (fine) return;
-  std::printf("wrong: %s\n", what.c_str());
+  std::printf("wrong: %s\n", message.c_str());
   ++failures;
 }
 

@@ -33,9 +33,9 @@ namespace {
 
 std::size_t u(int n) { return static_cast<std::size_t>(n); }
 
-void expect(bool holds, const std::string& what) {
+void expect(bool holds, const std::string& message) {
   if (holds) return;
-  std::cout << "caught: " << what << "\n";
+  std::cout << "caught: " << message << "\n";
   std::exit(1);
 }
 
@@ -57,17 +57,17 @@ class sequence {
         attend_{.dims = dims_, .options = {}} {
     const bool model = settings.scope == scope_kind::model;
     for (int i = 0; i < (model ? 1 : layers_); ++i)
-      decider.push_back(
+      deciders.push_back(
           decider<P>::make(settings, {.kv_heads = dims_.kv_heads, .layer = i, .layers = layers_}, s.room).value());
-    for (int i = 0; i < layers_; ++i) states_.push_back(state::make(dims_, decider[model ? 0 : u(i)].plan()).value());
+    for (int i = 0; i < layers_; ++i) states_.push_back(state::make(dims_, deciders[model ? 0 : u(i)].plan()).value());
     int most = 0;
-    for (int lane = 0; lane < decider[0].lanes(); ++lane) most = std::max(most, decider[0].capacity(lane));
+    for (int lane = 0; lane < deciders[0].lanes(); ++lane) most = std::max(most, deciders[0].capacity(lane));
     scratch_.resize(step_scratch_bytes<P, true>(dims_, 1, most, std::max(s.room.chunk, s.room.prompt)));
   }
 
   std::vector<float> feed(int c, bool prompt = false) {
     std::vector<float> out(u(layers_ * c * dims_.heads * dims_.dv));
-    const auto first = static_cast<int>(decider[0].next_position());
+    const auto first = static_cast<int>(deciders[0].next_position());
     const auto io_of = [&](int i) {
       return step_io{.q = data_.query(i, first),
                      .k = data_.key(i, first),
@@ -90,7 +90,7 @@ class sequence {
   }
   void feed_held(int c, int accepted) {
     std::vector<float> out(u(c * dims_.heads * dims_.dv));
-    const auto first = static_cast<int>(decider[0].next_position());
+    const auto first = static_cast<int>(deciders[0].next_position());
     for (int i = 0; i < layers_; ++i) {
       const auto layer = place(i);
       const step_io io{
@@ -98,16 +98,16 @@ class sequence {
       step<true>(std::span<const layer_of<P, state>>(&layer, 1), std::span<const step_io>(&io, 1), dims_, scratch_,
                  attend_);
       if (!layer.last()) continue;
-      const decision& what = layer.decider->reduce(accepted);
-      for (state& s : layer.states) s.apply(what);
+      const multistate::decision& decision = layer.decider->reduce(accepted);
+      for (state& s : layer.states) s.apply(decision);
     }
   }
   void undo(int count) {
-    for (auto& d : decider) expect(d.undo(count), "undo was refused");
+    for (auto& d : deciders) expect(d.undo(count), "undo was refused");
     for (int i = 0; i < layers_; ++i) states_[u(i)].apply(place(i).decider->last());
   }
   std::vector<std::int64_t> kept(int layer, int kv_head) const {
-    const auto& d = decider[decider.size() == 1 ? 0 : u(layer)];
+    const auto& d = deciders[deciders.size() == 1 ? 0 : u(layer)];
     const int lane = lane_of(d.settings().scope, kv_head);
     std::vector<slot> order(u(d.live(lane)));
     d.rank_order(lane, order);
@@ -115,13 +115,13 @@ class sequence {
     for (const slot s : order) p.push_back(index(s) < d.positions(lane).size() ? d.positions(lane)[index(s)] : -2);
     return p;
   }
-  std::vector<decider<P>> decider;
+  std::vector<decider<P>> deciders;
 
  private:
   layer_of<P, state> place(int i) {
-    if (decider[0].settings().scope == scope_kind::model)
-      return {.decider = &decider[0], .states = states_, .layer = i};
-    return {.decider = &decider[u(i)], .states = {&states_[u(i)], 1}};
+    if (deciders[0].settings().scope == scope_kind::model)
+      return {.decider = &deciders[0], .states = states_, .layer = i};
+    return {.decider = &deciders[u(i)], .states = {&states_[u(i)], 1}};
   }
   shape dims_;
   int layers_;
@@ -179,7 +179,7 @@ void random_run(generator& g) {
           s.policy.first + s.policy.newest + 1 < s.policy.budget && s.policy.name != "h2o") {
         const std::int64_t p = slow.next() - 1;
         bool pinned = true;
-        for (auto& d : fast.decider) pinned = d.pin(p, p + 1) && pinned;
+        for (auto& d : fast.deciders) pinned = d.pin(p, p + 1) && pinned;
         expect(pinned, "a pin was refused");
         slow.pins = {{p, p + 1}};
       }

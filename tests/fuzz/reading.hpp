@@ -21,9 +21,9 @@
 namespace fuzz {
 
 /// Ends the program where a promise is broken.
-inline void promise(bool kept, const char* what) {
+inline void promise(bool kept, const char* message) {
   if (kept) return;
-  std::fprintf(stderr, "broken promise: %s\n", what);
+  std::fprintf(stderr, "broken promise: %s\n", message);
   std::abort();
 }
 

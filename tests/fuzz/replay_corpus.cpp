@@ -35,21 +35,21 @@ bytes mutated(bytes input, const bytes& other, random_numbers& random) {
       0, 1, 0x7f, 0x80, 0xff, 0x7fffffff, 0x80000000, 0xffffffff, std::uint64_t{1} << 62, ~std::uint64_t{0}};
   for (std::size_t changes = 1 + random.below(4); changes > 0; --changes) {
     const std::size_t at = random.below(input.size() + 1);
-    const auto here = input.begin() + static_cast<std::ptrdiff_t>(at);
+    const auto current = input.begin() + static_cast<std::ptrdiff_t>(at);
     const std::size_t length = std::min(input.size() - at, 1 + random.below(16));
     switch (random.below(6)) {
       case 0:
         if (at < input.size()) input[at] ^= static_cast<std::uint8_t>(1u << random.below(8));
         break;
       case 1:
-        input.insert(here, static_cast<std::uint8_t>(random.below(256)));
+        input.insert(current, static_cast<std::uint8_t>(random.below(256)));
         break;
       case 2:
-        input.erase(here, here + static_cast<std::ptrdiff_t>(length));
+        input.erase(current, current + static_cast<std::ptrdiff_t>(length));
         break;
       case 3: {
-        const bytes piece(here, here + static_cast<std::ptrdiff_t>(length));
-        input.insert(here, piece.begin(), piece.end());
+        const bytes piece(current, current + static_cast<std::ptrdiff_t>(length));
+        input.insert(current, piece.begin(), piece.end());
         break;
       }
       case 4: {

@@ -26,9 +26,9 @@ bool shallow(std::string_view text) {
   return true;
 }
 
-std::size_t count(std::string_view text, std::string_view what) {
+std::size_t count(std::string_view text, std::string_view wanted) {
   std::size_t n = 0;
-  for (std::size_t at = 0; (at = text.find(what, at)) != text.npos; at += what.size()) ++n;
+  for (std::size_t at = 0; (at = text.find(wanted, at)) != text.npos; at += wanted.size()) ++n;
   return n;
 }
 

@@ -137,8 +137,8 @@ class runner_of final : public runner {
       step<true>(std::span<const layer_of<P, state>>(&at, 1), std::span<const step_io>(&now, 1), dims_, scratch_,
                  through_engine{engine_.get()});
       if (at.last() && at.shared()) {
-        const decision& what = at.decider->reduce(accepted);
-        for (state& s : states_) s.apply(what);
+        const multistate::decision& decision = at.decider->reduce(accepted);
+        for (state& s : states_) s.apply(decision);
       }
     }
     if (spec_.policy.scope == lanes_by::model) return;

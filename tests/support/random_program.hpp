@@ -58,7 +58,7 @@ class given {
 struct progress {
   std::uint64_t seed = 0;
   long operation = 0;
-  const char* what = "";
+  const char* broken = "";
 };
 inline progress now;
 
@@ -66,7 +66,7 @@ inline void promise(bool kept, const char* which) {
   if (kept) [[likely]]
     return;
   std::fprintf(stderr, "random program, seed %llu, operation %ld (%s): broken: %s\n",
-               static_cast<unsigned long long>(now.seed), now.operation, now.what, which);
+               static_cast<unsigned long long>(now.seed), now.operation, now.broken, which);
   std::abort();
 }
 
@@ -285,9 +285,9 @@ class follower {
     poison(where.v + from * where.v_stride, free * where.v_stride);
   }
 
-  void execute(const decision& what) {
+  void execute(const multistate::decision& decision) {
     for (state_type& s : states_)
-      promise(s.apply(what,
+      promise(s.apply(decision,
                       [&](int h, position p, std::span<const float> k, std::span<const float> v) {
                         promise(k[0] == tag(p) && k[1] == static_cast<float>(h) && v[0] == -k[0], "dropped states");
                       }),
@@ -300,13 +300,13 @@ class follower {
     if (fits(1)) cycle(1, phase::decode, false, 1);
   }
   void chunk(int c) {
-    if (fits(c)) now.what = "chunk", cycle(c, phase::decode, false, c);
+    if (fits(c)) now.broken = "chunk", cycle(c, phase::decode, false, c);
   }
   void held(int c) {
-    if (fits(c)) now.what = "held", cycle(c, phase::decode, true, source_.between(0, c));
+    if (fits(c)) now.broken = "held", cycle(c, phase::decode, true, source_.between(0, c));
   }
   void prompt(int c) {
-    if (fits(c)) now.what = "prompt", cycle(c, phase::prompt_end, false, c, true);
+    if (fits(c)) now.broken = "prompt", cycle(c, phase::prompt_end, false, c, true);
   }
   bool fits(int c) const { return !has_no_budget<P> || model_.next - travelled_ + c <= decider_->budget(0); }
 
@@ -407,8 +407,8 @@ class follower {
 
   void reduce(int c, bool hold, int accepted, bool one_shot) {
     decider<P>& d = *decider_;
-    const decision& what = d.reduce(hold || source_.one_in(2) ? accepted : -1);
-    promise(what.fault == fault_kind::none, "no fault");
+    const multistate::decision& decision = d.reduce(hold || source_.one_in(2) ? accepted : -1);
+    promise(decision.fault == fault_kind::none, "no fault");
     model_.next -= c - accepted;
     const bool due = model_.pending + accepted >= room_.every;
     for (int i = 0; i < d.lanes(); ++i) {
@@ -416,7 +416,7 @@ class follower {
       lane.n -= c - accepted;
       std::array<position, most_states> gone;
       const int drop = accepted > 0 ? choose(i, accepted, due, gone) : 0;
-      const auto said = what.lanes[multistate::to_size(i)].dropped_positions;
+      const auto said = decision.lanes[multistate::to_size(i)].dropped_positions;
       promise(said.size() == multistate::to_size(drop) && std::equal(said.begin(), said.end(), gone.begin()),
               "what is dropped");
       if (accepted > 0) compare_ranks(i, {gone.data(), multistate::to_size(drop)});
@@ -424,16 +424,17 @@ class follower {
         return std::binary_search(gone.begin(), gone.begin() + drop, s.at);
       });
       lane.n = static_cast<int>(left - lane.states.begin());
-      promise(what.lanes[multistate::to_size(i)].live == lane.n, "live states of a decision");
+      promise(decision.lanes[multistate::to_size(i)].live == lane.n, "live states of a decision");
     }
     model_.pending = due ? 0 : model_.pending + accepted;
-    if (!one_shot) return execute(what);
+    if (!one_shot) return execute(decision);
     float keys[2 * most_tokens], values[most_tokens];
     for (state_type& s : states_)
       for (int h = 0; h < where_.kv_heads; ++h) {
         for (int j = 0; j < c; ++j)
           keys[2 * j] = tag(j), keys[2 * j + 1] = static_cast<float>(h), values[j] = -keys[2 * j];
-        s.write_kept(h, what.lanes[multistate::to_size(d.lane_of(h))], d.positions(d.lane_of(h)), keys, values, 2, 1);
+        s.write_kept(h, decision.lanes[multistate::to_size(d.lane_of(h))], d.positions(d.lane_of(h)), keys, values, 2,
+                     1);
       }
   }
 
@@ -504,7 +505,7 @@ class follower {
   // ---- everything else
 
   void pin() {
-    now.what = "pin";
+    now.broken = "pin";
     constexpr position last_position = std::numeric_limits<position>::max();
     position first = model_.next - source_.between(0, 20), last = first + source_.between(0, 6);
     if (source_.one_in(30)) first = last_position - source_.between(0, 9), last = last_position;
@@ -521,7 +522,7 @@ class follower {
   }
 
   void unpin() {
-    now.what = "unpin";
+    now.broken = "unpin";
     position_range which{model_.next - source_.between(0, 20), model_.next};
     if (model_.pin_count > 0 && source_.one_in(2))
       which = model_.pins[multistate::to_size(source_.between(0, model_.pin_count - 1))];
@@ -533,7 +534,7 @@ class follower {
   }
 
   void undo() {
-    now.what = "undo";
+    now.broken = "undo";
     const int tokens = source_.between(0, 7);
     int held = 0;
     std::size_t cycles = 0;
@@ -547,14 +548,14 @@ class follower {
   }
 
   void close() {
-    now.what = "close";
+    now.broken = "close";
     execute(decider_->close());
     for (int i = 0; i < decider_->lanes(); ++i)
       promise(decider_->positions(i).size() == multistate::to_size(decider_->live(i)), "no hole");
   }
 
   void restart() {
-    now.what = "restart";
+    now.broken = "restart";
     decider_->restart(0);
     forget_all();
   }
@@ -567,7 +568,7 @@ class follower {
   }
 
   void fork() {
-    now.what = "fork";
+    now.broken = "fork";
     auto copy = decider<P>::make(settings_, where_, room_, budgets_).value();
     promise(copy.copy_from(*decider_) && saved(copy) == saved(*decider_), "a fork is equal");
     for (state_type& s : states_) {
@@ -579,7 +580,7 @@ class follower {
   }
 
   void save_and_load() {
-    now.what = "save and load";
+    now.broken = "save and load";
     auto copy = decider<P>::make(settings_, where_, room_, budgets_).value();
     const auto file = saved(*decider_);
     promise(copy.load(file).code() == errc::ok && saved(copy) == file, "what is saved loads");
@@ -594,7 +595,7 @@ class follower {
 
   /// To where positions need more than 31 or 32 bits.
   void travel() {
-    now.what = "travel";
+    now.broken = "travel";
     if (travelled_ > 0 || model_.pin_count > 0 || has_no_budget<P>) return;
     const position by = (source_.one_in(2) ? position{1} << 31 : position{1} << 32) - 12 - model_.next;
     auto file = saved(*decider_);
@@ -634,7 +635,7 @@ class follower {
       else
         other.chunk(source_.between(1, std::min(2, other.room_.chunk)));
     }
-    now.what = "take over";
+    now.broken = "take over";
     bool fine = true;
     int pending = 0;
     for (int i = 0; i < decider_->lanes(); ++i) {
@@ -687,7 +688,7 @@ class follower {
 
   /// What a caller may do wrong changes nothing, is named, and stays named until it is cleared.
   void mistake() {
-    now.what = "mistake";
+    now.broken = "mistake";
     decider<P>& d = *decider_;
     const std::uint64_t moment = d.moment();
     switch (source_.between(0, 3)) {
@@ -734,7 +735,7 @@ long run_of(Source& source, long most) {
   long done = 0;
   for (; done < most && !source.ended(); ++done) {
     now.operation = done;
-    now.what = "token";
+    now.broken = "token";
     f.operation();
     f.compare();
   }

@@ -15,11 +15,11 @@ namespace {
 
 bool fails(const char* call) {
   static int left = -1;
-  const char* what = std::getenv("FAIL");
-  if (what == nullptr) return false;
+  const char* message = std::getenv("FAIL");
+  if (message == nullptr) return false;
   const std::size_t n = std::strlen(call);
-  if (std::strncmp(what, call, n) != 0 || what[n] != ':') return false;
-  if (left < 0) left = std::atoi(what + n + 1);
+  if (std::strncmp(message, call, n) != 0 || message[n] != ':') return false;
+  if (left < 0) left = std::atoi(message + n + 1);
   if (left == 0) return false;
   if (--left > 0) return false;
   errno = std::strcmp(call, "open") == 0 ? EACCES : std::strcmp(call, "write") == 0 ? ENOSPC : EIO;

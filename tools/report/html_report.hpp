@@ -40,16 +40,16 @@ inline markup finding(const report_json& report) {
   std::vector<const report_json*> at;
   bool found = false, kept_all = false;
   for (const report_json& k : distinct(rows, "budget")) {
-    const auto here = of_budget(k);
-    if (here.empty() || !k.is_number()) continue;
+    const auto current = of_budget(k);
+    if (current.empty() || !k.is_number()) continue;
     if (!forgets(report, k)) {
       kept_all = true;
       continue;
     }
-    const bool good = number_at(*here[0], "nll_minus_full") <= near;
+    const bool good = number_at(*current[0], "nll_minus_full") <= near;
     const bool smaller = at.empty() || as_number(k) < as_number(budget);
     if (at.empty() || (good && (!found || smaller)) || (!good && !found && !smaller))
-      budget = k, at = here, found = good;
+      budget = k, at = current, found = good;
   }
   if (at.empty())
     return kept_all ? "Nothing was forgotten in this run: every budget holds the longest window, " +

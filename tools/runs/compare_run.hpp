@@ -39,7 +39,7 @@ struct compare_arguments {
 
 /// One text as the model's tokens, the first `most` of them, without the BOS that ids may begin with.
 inline token_text read_sample_text(const std::string& path, const opened_model& model, std::size_t most,
-                                   report::text& about) {
+                                   report::text& shown_text) {
   const int bos = model.weights.config.bos;
   token_text t;
   t.name = path;
@@ -48,19 +48,19 @@ inline token_text read_sample_text(const std::string& path, const opened_model& 
   if (std::filesystem::path(path).extension() == ".tokens") {
     t.tokens = value_or_usage(read_tokens(path, model.weights.config.vocab));
     const auto text = std::find_if(t.tokens.begin(), t.tokens.end(), [bos](int id) { return bos < 0 || id != bos; });
-    about.bos_first = static_cast<std::size_t>(text - t.tokens.begin());
-    if (text == t.tokens.end() && about.bos_first > 0) throw usage_error(path + ": holds nothing but BOS");
+    shown_text.bos_first = static_cast<std::size_t>(text - t.tokens.begin());
+    if (text == t.tokens.end() && shown_text.bos_first > 0) throw usage_error(path + ": holds nothing but BOS");
     t.tokens.erase(t.tokens.begin(), text);
   } else {
     if (!model.words) throw usage_error(model.no_words);
     t.tokens = model.words->encode({reinterpret_cast<const char*>(bytes.bytes().data()), bytes.size()});
   }
-  about.tokens = t.tokens.size();
-  t.tokens.resize(std::min(about.tokens, most));
-  about.used = t.tokens.size();
-  about.bos_inside = bos < 0 ? 0 : static_cast<std::size_t>(std::count(t.tokens.begin(), t.tokens.end(), bos));
-  about.path = path;
-  about.hash = t.hash;
+  shown_text.tokens = t.tokens.size();
+  t.tokens.resize(std::min(shown_text.tokens, most));
+  shown_text.used = t.tokens.size();
+  shown_text.bos_inside = bos < 0 ? 0 : static_cast<std::size_t>(std::count(t.tokens.begin(), t.tokens.end(), bos));
+  shown_text.path = path;
+  shown_text.hash = t.hash;
   if (model.words) t.bytes = model.words->text_bytes(t.tokens);
   t.characters = model.words && model.words->is_bytes();
   return t;

@@ -83,13 +83,13 @@ class recall_run {
                  {"seed", s_.seed},
                  {"cells", json::array()},
                  {"grid", json::array()}};
-    take_seats(reading_mode::sequential);
+    make_workers(reading_mode::sequential);
     for (const int n : facts)
       for (const recall_variant variant : variants)
         if (!out_.interrupted) cells(reading_mode::sequential, n, variant);
     if (s_.full && !out_.interrupted) grid();
     for (std::size_t m = 1; m <= other_modes && !out_.interrupted; ++m) {
-      take_seats(static_cast<reading_mode>(m));
+      make_workers(static_cast<reading_mode>(m));
       cells(static_cast<reading_mode>(m), 1, last);
     }
     return std::move(out_);
@@ -117,7 +117,7 @@ class recall_run {
                                 {.chunk = mode == reading_mode::chunked ? s_.chunk : 1,
                                  .prompt = mode == reading_mode::one_shot ? s_.rows.window : 0});
   }
-  void take_seats(reading_mode mode) {
+  void make_workers(reading_mode mode) {
     workers_.clear();
     for (int i = 0; i < exec_.workers(); ++i) {
       worker& s = workers_.emplace_back();
@@ -151,7 +151,7 @@ class recall_run {
           const double share = (begin + part_done * (end - begin)) / questions;
           return !s_.progress || s_.progress((before + share * share_) / parts_);
         };
-        std::vector<recall_seat<decoder<serial>>> views;
+        std::vector<recall_worker<decoder<serial>>> views;
         for (worker& s : workers_) views.push_back({&*s.model, s.rows, s.forks});
         some = value_or(run_recall<decoder<serial>>(views, exec_, trials, how));
         if (some.trials == trials.size()) journal_.keep(name, json_of(some.counts));

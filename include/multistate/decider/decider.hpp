@@ -31,6 +31,8 @@ struct placement {
 template <policy P>
 class decider {
  public:
+  using policy_type = P;
+
   /// `lane_budgets`: one per lane for ragged budgets, empty for P::budget each.
   static result<decider> make(const P& settings, const placement& where, const limits& room = {},
                               std::span<const int> lane_budgets = {}) noexcept;
@@ -97,6 +99,11 @@ class decider {
   /// What the states of this decider need.
   lane_plan plan() const noexcept { return {settings_.scope, budgets_.span(0, budgets_.size()), room_}; }
   const P& settings() const noexcept { return settings_; }
+  scope_kind scope() const noexcept { return settings_.scope; }
+  /// What the policy reads.
+  static constexpr needs wants() noexcept { return P::wants; }
+  /// Whether the policy keeps everything: its budget is room for all tokens there will be.
+  static constexpr bool unbounded() noexcept { return has_no_budget<P>; }
   const limits& room() const noexcept { return room_; }
   const placement& where() const noexcept { return where_; }
   int lanes() const noexcept { return lanes_; }

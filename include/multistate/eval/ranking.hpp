@@ -104,8 +104,8 @@ inline ranking rank_rows(std::span<policy_run> rows, const text_sample& sample, 
     const auto corrected = holm(p);
     for (std::size_t i = 0; i < corrected.size(); ++i) out.pairs[first_pair + i].p_holm = corrected[i];
 
-    const auto here = std::span(out.pairs).subspan(first_pair);
-    if (windows >= ranking::least_windows && boot.tells()) detail::give_letters(rows, group, here);
+    const auto current = std::span(out.pairs).subspan(first_pair);
+    if (windows >= ranking::least_windows && boot.tells()) detail::give_letters(rows, group, current);
 
     // How much of what random loses a policy does not lose; nothing where random loses nothing that could be told.
     for (const std::size_t random : group) {

@@ -16,7 +16,7 @@ namespace multistate {
 /// What one thread needs: row 0 is Full. `forks` hold the same rows again; a question is asked of a fork where trials
 /// share what comes before it.
 template <class Decoder>
-struct recall_seat {
+struct recall_worker {
   Decoder* model = nullptr;
   std::span<policy_run> rows, forks;
 };
@@ -57,7 +57,7 @@ namespace detail {
 template <class Decoder>
 class recall_runner {
  public:
-  recall_runner(const recall_seat<Decoder>& worker, const recall_setup& setup)
+  recall_runner(const recall_worker<Decoder>& worker, const recall_setup& setup)
       : worker_(worker), setup_(setup), vocab_(static_cast<std::size_t>(worker.model->config().vocab)) {
     logits_.resize(worker.rows.size() * vocab_);
   }
@@ -144,7 +144,7 @@ class recall_runner {
     return e;
   }
 
-  const recall_seat<Decoder>& worker_;
+  const recall_worker<Decoder>& worker_;
   const recall_setup& setup_;
   std::size_t vocab_;
   std::vector<reading> readings_;
@@ -157,7 +157,7 @@ class recall_runner {
 /// among them. The same counts for any number of workers and threads. `across` shares out trials, one a worker. Errors:
 /// those of the decoder.
 template <class Decoder, executor Across>
-result<recall_outcome> run_recall(std::span<const recall_seat<Decoder>> workers, Across& across,
+result<recall_outcome> run_recall(std::span<const recall_worker<Decoder>> workers, Across& across,
                                   std::span<const recall_trial> trials, const recall_setup& setup) {
   std::vector<detail::recall_runner<Decoder>> runners;
   for (const auto& worker : workers) runners.emplace_back(worker, setup);

@@ -18,7 +18,7 @@
 #include <vector>
 
 #include <multistate/attention/attend-inl.hpp>
-#include <multistate/decider/decider.hpp>
+#include <multistate/decider/any_decider.hpp>
 #include <multistate/memory/memory_setup.hpp>
 #include <multistate/memory/sequence_memory.hpp>
 #include <multistate/memory/sequence_pool.hpp>
@@ -85,16 +85,33 @@ inline arena behind(const arena& memory, std::size_t bytes) noexcept {
   return memory.base == nullptr ? arena{} : arena{memory.base + bytes, memory.bytes - bytes};
 }
 
-/// Its address names a policy and its formats.
-template <policy P, class KeyFormat, class ValueFormat>
+/// Its address names a kind of decider and its formats.
+template <class P, class KeyFormat, class ValueFormat>
 inline constexpr char memory_type = 0;
 
-template <policy P, class KeyFormat, class ValueFormat>
+template <policy P>
+result<decider<P>> make_decider(const P& settings, const placement& where, const limits& room,
+                                std::span<const int> lane_budgets) noexcept {
+  return decider<P>::make(settings, where, room, lane_budgets);
+}
+inline result<any_decider> make_decider(const policy_handle& settings, const placement& where, const limits& room,
+                                        std::span<const int> lane_budgets) {
+  return settings.make_decider(where, room, lane_budgets);
+}
+template <policy P>
+scope_kind scope_of(const P& settings) noexcept {
+  return settings.scope;
+}
+inline scope_kind scope_of(const policy_handle& settings) noexcept { return settings.scope(); }
+
+/// P: a policy, or any_decider.
+template <class P, class KeyFormat, class ValueFormat>
 class policy_memory final : public layer_memory {
   using state = multi_state<KeyFormat, ValueFormat>;
 
  public:
-  static result<std::unique_ptr<layer_memory>> make(const P& settings, const memory_setup& setup, int layer,
+  template <class Settings>
+  static result<std::unique_ptr<layer_memory>> make(const Settings& settings, const memory_setup& setup, int layer,
                                                     std::span<const int> lane_budgets) {
     if (setup.layers < 1 || layer < 0 || layer >= setup.layers)
       return error(errc::bad_shape, "memory: needs 0 <= layer < layers; got layer=", layer, ", layers=", setup.layers);
@@ -105,10 +122,9 @@ class policy_memory final : public layer_memory {
     m.setup_ = setup;
     m.setup_.room.window = setup.attention.window;
     const limits& room = m.setup_.room;
-    const bool whole = settings.scope == scope_kind::model;
+    const bool whole = scope_of(settings) == scope_kind::model;
     m.first_layer_ = whole ? 0 : layer;
-    auto decider =
-        multistate::decider<P>::make(settings, {setup.dims.kv_heads, m.first_layer_, setup.layers}, room, lane_budgets);
+    auto decider = make_decider(settings, {setup.dims.kv_heads, m.first_layer_, setup.layers}, room, lane_budgets);
     if (!decider) return decider.reason();
     m.decider_ = std::move(*decider);
 
@@ -195,7 +211,7 @@ class policy_memory final : public layer_memory {
   std::span<const position> positions(int lane) const noexcept override { return decider_.positions(lane); }
 
  private:
-  static constexpr bool sees_rows = any(rows_of(P::wants));
+  bool sees_rows() const noexcept { return any(rows_of(decider_.wants())); }
 
   policy_memory() = default;
 
@@ -205,9 +221,12 @@ class policy_memory final : public layer_memory {
   std::size_t step_bytes() const noexcept {
     const shape& d = setup_.dims;
     const limits& room = setup_.room;
-    std::size_t bytes = step_scratch_bytes<P>(d, 1, most_states_, room.chunk);
-    if (room.hold > 0) bytes = (std::max)(bytes, step_scratch_bytes<P, true>(d, 1, most_states_, room.hold));
-    return room.prompt > 0 ? (std::max)(bytes, step_scratch_bytes<P>(d, 1, room.prompt, room.prompt)) : bytes;
+    std::size_t bytes = step_scratch_bytes(decider_.wants(), false, d, 1, most_states_, room.chunk);
+    if (room.hold > 0)
+      bytes = (std::max)(bytes, step_scratch_bytes(decider_.wants(), true, d, 1, most_states_, room.hold));
+    return room.prompt > 0
+               ? (std::max)(bytes, step_scratch_bytes(decider_.wants(), false, d, 1, room.prompt, room.prompt))
+               : bytes;
   }
   int most_queries() const noexcept { return (std::max)(setup_.room.chunk, setup_.room.prompt); }
   std::size_t attend_bytes() const noexcept {
@@ -236,17 +255,17 @@ class policy_memory final : public layer_memory {
   void describe() noexcept {
     properties_.dims = setup_.dims;
     properties_.room = setup_.room;
-    properties_.scope = decider_.settings().scope;
+    properties_.scope = decider_.scope();
     properties_.lanes = decider_.lanes();
     properties_.layers = static_cast<int>(states_.size());
-    if constexpr (has_no_budget<P>) properties_.most_tokens = decider_.budget(0);
+    if (decider_.unbounded()) properties_.most_tokens = decider_.budget(0);
     properties_.positions = setup_.positions;
     properties_.bytes = decider_.bytes() + prompt_.bytes();
     for (const state& s : states_) properties_.bytes += s.bytes();
     properties_.arena_bytes = states_.size() * state::bytes_needed(setup_.dims, decider_.plan());
     properties_.state_bytes = state::state_bytes(setup_.dims);
     properties_.scratch_bytes = step_bytes() + attend_bytes();
-    if (!sees_rows)
+    if (!sees_rows())
       properties_.scratch_bytes +=
           watched_attention::scratch_bytes(setup_.dims, setup_.tap, most_states_, most_queries());
     properties_.angles = setup_.angles;
@@ -319,7 +338,7 @@ class policy_memory final : public layer_memory {
 
   memory_setup setup_;
   std::optional<rope> rotation_;  ///< log positions only
-  decider<P> decider_;
+  decider_of<P> decider_;
   std::vector<state> states_;  ///< one, or one for each layer at scope model
   int first_layer_ = 0;
   int most_states_ = 0;  ///< attended at once
@@ -335,6 +354,13 @@ template <class KeyFormat = f32, class ValueFormat = KeyFormat, policy P>
 result<std::unique_ptr<layer_memory>> make_layer_memory(const P& settings, const memory_setup& setup, int layer,
                                                         std::span<const int> lane_budgets = {}) {
   return detail::policy_memory<P, KeyFormat, ValueFormat>::make(settings, setup, layer, lane_budgets);
+}
+
+/// The same under a policy whose type is not known here.
+template <class KeyFormat = f32, class ValueFormat = KeyFormat>
+result<std::unique_ptr<layer_memory>> make_layer_memory(const policy_handle& settings, const memory_setup& setup,
+                                                        int layer, std::span<const int> lane_budgets = {}) {
+  return detail::policy_memory<any_decider, KeyFormat, ValueFormat>::make(settings, setup, layer, lane_budgets);
 }
 
 /// Memory of a sequence whose layers are all alike. For layers that differ: make_layer_memory() for each, then

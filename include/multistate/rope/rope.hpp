@@ -16,10 +16,10 @@ namespace multistate {
 
 namespace detail {
 
-inline error bad_rope(std::string_view what, double value, std::string_view right) noexcept {
+inline error bad_rope(std::string_view setting, double value, std::string_view right) noexcept {
   char digits[32];
   const auto end = std::to_chars(digits, digits + sizeof digits, value).ptr;
-  return error(errc::bad_input, std::string_view("rope: "), what, std::string_view(" is "),
+  return error(errc::bad_input, std::string_view("rope: "), setting, std::string_view(" is "),
                std::string_view(digits, static_cast<std::size_t>(end - digits)), std::string_view(", must be "), right);
 }
 

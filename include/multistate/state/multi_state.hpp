@@ -97,7 +97,7 @@ class multi_state {
       head& x = m.heads_[to_size(h)];
       const int budget = plan.budgets[to_size(lane_of(plan.scope, h))];
       x.capacity = budget + room.slack() + room.chunk;
-      x.parked_places = aside_rows(room);
+      x.parked_places = parked_states(room);
       x.keys = at;
       x.values = at + keys_bytes(dims, x.capacity + x.parked_places);
       at += head_bytes(dims, budget, room);
@@ -307,12 +307,14 @@ class multi_state {
   static constexpr std::size_t aligned(std::size_t bytes) noexcept {
     return (bytes + block_alignment_bytes - 1) / block_alignment_bytes * block_alignment_bytes;
   }
-  static constexpr int aside_rows(const limits& room) noexcept { return room.undo > 0 ? room.undo + room.slack() : 0; }
+  static constexpr int parked_states(const limits& room) noexcept {
+    return room.undo > 0 ? room.undo + room.slack() : 0;
+  }
   static constexpr std::size_t keys_bytes(const shape& d, int rows) noexcept {
     return aligned(to_size(rows) * key_row_bytes(d));
   }
   static constexpr std::size_t head_bytes(const shape& d, int budget, const limits& room) noexcept {
-    const int rows = budget + room.slack() + room.chunk + aside_rows(room);
+    const int rows = budget + room.slack() + room.chunk + parked_states(room);
     return keys_bytes(d, rows) + aligned(to_size(rows) * value_row_bytes(d));
   }
   static int extent_of(const head& x) noexcept { return x.live + (x.hole == no_slot ? 0 : 1); }

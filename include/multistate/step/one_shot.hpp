@@ -6,7 +6,7 @@ namespace multistate {
 
 /// Stores what the reduction of a one-shot prompt left of one layer, and tells on_drop of the rest. io as it was given
 /// to one_shot(), which calls this itself except at scope model: there it is due for every layer after the last one.
-template <policy P, class State, class OnDrop = ignore_dropped>
+template <class P, class State, class OnDrop = ignore_dropped>
 void store_survivors(const layer_of<P, State>& layer, const step_io& io, const shape& dims,
                      OnDrop&& on_drop = {}) noexcept {
   State& state = layer.state();
@@ -14,7 +14,7 @@ void store_survivors(const layer_of<P, State>& layer, const step_io& io, const s
              dv = static_cast<std::size_t>(dims.dv);
   for (int h = 0; h < dims.kv_heads; ++h) {
     const auto at = static_cast<std::size_t>(h);
-    const int lane = lane_of(layer.decider->settings().scope, h);
+    const int lane = lane_of(layer.decider->scope(), h);
     const lane_decision& lane_kept = layer.decider->last().lanes[static_cast<std::size_t>(lane)];
     for (const position p : lane_kept.dropped_positions) {
       const std::size_t row = static_cast<std::size_t>(p) * hkv + at;
@@ -24,17 +24,14 @@ void store_survivors(const layer_of<P, State>& layer, const step_io& io, const s
   }
 }
 
-/// A whole prompt at once, into an empty memory: full causal attention over the caller's own keys and values, one
-/// reduction (the authors' released code). io.c <= limits.prompt of the decider; the states need no room for the
-/// prompt. Does nothing where the decider has a fault or io.c gives it one. Scratch: step_scratch_bytes with states =
-/// queries = io.c.
-template <policy P, class State, class Attend, class OnDrop = ignore_dropped>
-void one_shot(const layer_of<P, State>& layer, const step_io& io, const shape& dims, std::span<std::byte> scratch,
-              const Attend& attend, OnDrop&& on_drop = {}) noexcept {
-  constexpr needs want = step_wants<P>;
-  static_assert(attention_for<Attend, want, f32, f32>,
+namespace detail {
+
+template <needs Want, class P, class State, class Attend, class OnDrop>
+void one_shot_with_rows(const layer_of<P, State>& layer, const step_io& io, const shape& dims,
+                        std::span<std::byte> memory_bytes, const Attend& attend, OnDrop&& on_drop) noexcept {
+  static_assert(attention_for<Attend, Want, f32, f32>,
                 "the attention callable can't give the rows that this policy needs");
-  detail::scratch memory(scratch);
+  scratch memory(memory_bytes);
   const auto hkv = static_cast<std::size_t>(dims.kv_heads), dk = static_cast<std::size_t>(dims.dk),
              dv = static_cast<std::size_t>(dims.dv);
   const auto tasks = memory.template take<attention_task>(hkv);
@@ -45,8 +42,8 @@ void one_shot(const layer_of<P, State>& layer, const step_io& io, const shape& d
     return;
   }
   if (layer.first()) layer.decider->append(io.c, io.when);
-  detail::enter_tokens(*layer.decider, dims, io);
-  detail::make_tasks<want>(
+  enter_tokens(*layer.decider, dims, io);
+  make_tasks<Want>(
       tasks, *layer.decider, dims, io, 0,
       [&](int h) {
         const auto at = static_cast<std::size_t>(h);
@@ -58,10 +55,24 @@ void one_shot(const layer_of<P, State>& layer, const step_io& io, const shape& d
         return head_view{.extents = {&extents[at], 1}, .positions = {}, .ranks = {}, .n = io.c};
       },
       memory);
-  attend.template operator()<want, f32, f32>(std::span<const attention_task>(tasks));
-  detail::observe_tasks<want>(std::span<const attention_task>(tasks), *layer.decider, dims);
+  attend.template operator()<Want, f32, f32>(std::span<const attention_task>(tasks));
+  observe_tasks<Want>(std::span<const attention_task>(tasks), *layer.decider, dims);
   if (layer.last()) layer.decider->reduce();
   if (!layer.shared()) store_survivors(layer, io, dims, on_drop);
+}
+
+}  // namespace detail
+
+/// A whole prompt at once, into an empty memory: full causal attention over the caller's own keys and values, one
+/// reduction (the authors' released code). io.c <= limits.prompt of the decider; the states need no room for the
+/// prompt. Does nothing where the decider has a fault or io.c gives it one. Scratch: step_scratch_bytes with states =
+/// queries = io.c.
+template <class P, class State, class Attend, class OnDrop = ignore_dropped>
+void one_shot(const layer_of<P, State>& layer, const step_io& io, const shape& dims, std::span<std::byte> scratch,
+              const Attend& attend, OnDrop&& on_drop = {}) noexcept {
+  detail::with_step_wants<false>(*layer.decider, [&]<needs Want>() noexcept {
+    detail::one_shot_with_rows<Want>(layer, io, dims, scratch, attend, on_drop);
+  });
 }
 
 }  // namespace multistate

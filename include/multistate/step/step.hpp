@@ -9,14 +9,29 @@
 
 namespace multistate {
 
-/// One sequence's memory of one layer: who decides and what is kept.
-template <policy P, class State>
-struct layer_of {
-  multistate::decider<P>* decider = nullptr;  ///< at scope model the same one in every layer
-  std::span<State> states;                    ///< this layer's; at scope model all layers'
-  int layer = 0;                              ///< at scope model: which of them
+namespace detail {
+template <class P>
+struct decider_choice {
+  using type = P;
+};
+template <policy P>
+struct decider_choice<P> {
+  using type = decider<P>;
+};
+}  // namespace detail
 
-  bool shared() const noexcept { return decider->settings().scope == scope_kind::model; }
+/// The decider of a policy; a decider that hides its policy's type (any_decider) is its own.
+template <class P>
+using decider_of = typename detail::decider_choice<P>::type;
+
+/// One sequence's memory of one layer: the decider and the states it decides on. P: a policy, or any_decider.
+template <class P, class State>
+struct layer_of {
+  decider_of<P>* decider = nullptr;  ///< at scope model the same one in every layer
+  std::span<State> states;           ///< this layer's; at scope model all layers'
+  int layer = 0;                     ///< at scope model: which of them
+
+  bool shared() const noexcept { return decider->scope() == scope_kind::model; }
   bool first() const noexcept { return !shared() || layer == 0; }
   bool last() const noexcept { return !shared() || static_cast<std::size_t>(layer) + 1 == states.size(); }
   State& state() const noexcept {
@@ -45,38 +60,65 @@ concept attention_for = requires(const A& attend, std::span<const attention_task
   { attend.template operator()<W, KeyFormat, ValueFormat>(tasks) } noexcept;
 };
 
-/// The rows that step() asks of attention for a policy; held rows are asked one by one.
+/// The rows that step() asks of attention for a policy that reads `wants`; held rows are asked one by one.
+constexpr needs rows_asked(needs wants, bool hold) noexcept {
+  return !any(rows_of(wants)) ? needs::nothing : hold ? needs::each_row : rows_of(wants);
+}
 template <policy P, bool Hold = false>
-inline constexpr needs step_wants = !any(rows_of(P::wants)) ? needs::nothing
-                                    : Hold                  ? needs::each_row
-                                                            : rows_of(P::wants);
+inline constexpr needs step_wants = rows_asked(P::wants, Hold);
 
 /// Scratch of step() and one_shot(): `sequences` at once, lanes of at most `states` slots, chunks of at most `queries`
 /// tokens.
-template <policy P, bool Hold = false>
-constexpr std::size_t step_scratch_bytes(const shape& dims, int sequences, int states, int queries) noexcept {
+constexpr std::size_t step_scratch_bytes(needs wants, bool hold, const shape& dims, int sequences, int states,
+                                         int queries) noexcept {
   using detail::scratch;
   const auto tasks = static_cast<std::size_t>(sequences) * static_cast<std::size_t>(dims.kv_heads);
   const auto n = static_cast<std::size_t>(states);
-  const std::size_t rows = step_wants<P, Hold> == needs::nothing    ? 0
-                           : step_wants<P, Hold> == needs::each_row ? static_cast<std::size_t>(queries)
-                                                                    : 1;
+  const needs asked = rows_asked(wants, hold);
+  const std::size_t rows = asked == needs::nothing    ? 0
+                           : asked == needs::each_row ? static_cast<std::size_t>(queries)
+                                                      : 1;
   return scratch::alignment_bytes + scratch::bytes<attention_task>(tasks) + scratch::bytes<extent>(tasks) +
          tasks * (rows * scratch::bytes<float>(n) + scratch::bytes<std::uint32_t>(n));
 }
 
+template <policy P, bool Hold = false>
+constexpr std::size_t step_scratch_bytes(const shape& dims, int sequences, int states, int queries) noexcept {
+  return step_scratch_bytes(P::wants, Hold, dims, sequences, states, queries);
+}
+
 namespace detail {
 
+/// Calls f.operator()<W>() with the rows W that a step asks of attention: one instance where the policy's type is
+/// known, else the one that it says now.
+template <bool Hold, class Decider, class F>
+void with_step_wants(const Decider& decider, const F& f) noexcept {
+  if constexpr (requires { typename Decider::policy_type; }) {
+    f.template operator()<rows_asked(Decider::wants(), Hold)>();
+  } else {
+    switch (rows_asked(decider.wants(), Hold)) {
+      case needs::last_row:
+        return f.template operator()<needs::last_row>();
+      case needs::row_sum:
+        return f.template operator()<needs::row_sum>();
+      case needs::each_row:
+        return f.template operator()<needs::each_row>();
+      default:
+        return f.template operator()<needs::nothing>();
+    }
+  }
+}
+
 /// The attention tasks of one sequence: its chunk over what `view_of(kv_head)` shows.
-template <needs Want, policy P, class View>
-void make_tasks(std::span<attention_task> tasks, const multistate::decider<P>& decider, const shape& dims,
-                const step_io& io, int sequence, View&& view_of, scratch& memory) noexcept {
+template <needs Want, class Decider, class View>
+void make_tasks(std::span<attention_task> tasks, const Decider& decider, const shape& dims, const step_io& io,
+                int sequence, View&& view_of, scratch& memory) noexcept {
   const auto heads = static_cast<std::size_t>(dims.heads), group = static_cast<std::size_t>(dims.group());
   const auto dk = static_cast<std::size_t>(dims.dk), dv = static_cast<std::size_t>(dims.dv);
   std::span<std::uint32_t> ranks;
   int ranked = -1;
   for (int h = 0; h < dims.kv_heads; ++h) {
-    const int lane = lane_of(decider.settings().scope, h);
+    const int lane = lane_of(decider.scope(), h);
     attention_task& t = tasks[static_cast<std::size_t>(h)];
     t = {};
     t.kv = view_of(h);
@@ -105,31 +147,30 @@ void make_tasks(std::span<attention_task> tasks, const multistate::decider<P>& d
 }
 
 /// Hands the rows of one sequence to its decider, in head order.
-template <needs Want, policy P>
-void observe_tasks(std::span<const attention_task> tasks, multistate::decider<P>& decider, const shape& dims) noexcept {
+template <needs Want, class Decider>
+void observe_tasks(std::span<const attention_task> tasks, Decider& decider, const shape& dims) noexcept {
   if constexpr (Want != needs::nothing) {
     for (const attention_task& t : tasks)
-      decider.observe(lane_of(decider.settings().scope, t.kv_head),
-                      {.data = t.row,
-                       .stride = t.row_stride,
-                       .n = t.kv.n,
-                       .queries = Want == needs::last_row ? 1 : t.queries,
-                       .heads = dims.group(),
-                       .kind = Want == needs::row_sum    ? rows_kind::sum
-                               : Want == needs::last_row ? rows_kind::last
-                                                         : rows_kind::each});
+      decider.observe(lane_of(decider.scope(), t.kv_head), {.data = t.row,
+                                                            .stride = t.row_stride,
+                                                            .n = t.kv.n,
+                                                            .queries = Want == needs::last_row ? 1 : t.queries,
+                                                            .heads = dims.group(),
+                                                            .kind = Want == needs::row_sum    ? rows_kind::sum
+                                                                    : Want == needs::last_row ? rows_kind::last
+                                                                                              : rows_kind::each});
   }
 }
 
-template <policy P>
-void enter_tokens(multistate::decider<P>& decider, const shape& dims, const step_io& io) noexcept {
-  if constexpr (enters<P>) {
+template <class Decider>
+void enter_tokens(Decider& decider, const shape& dims, const step_io& io) noexcept {
+  if (wants_entries(decider.wants())) {
     const auto hkv = static_cast<std::size_t>(dims.kv_heads), group = static_cast<std::size_t>(dims.group());
     const auto dk = static_cast<std::size_t>(dims.dk), dv = static_cast<std::size_t>(dims.dv);
     const float* keys = io.k_pre != nullptr ? io.k_pre : io.k;
     for (std::size_t j = 0; j < static_cast<std::size_t>(io.c); ++j)
       for (std::size_t h = 0; h < hkv; ++h)
-        decider.enter(lane_of(decider.settings().scope, static_cast<int>(h)), static_cast<int>(j),
+        decider.enter(lane_of(decider.scope(), static_cast<int>(h)), static_cast<int>(j),
                       {keys + (j * hkv + h) * dk, dk}, {io.v + (j * hkv + h) * dv, dv},
                       {io.q + (j * hkv + h) * group * dk, group * dk});
   }
@@ -137,9 +178,9 @@ void enter_tokens(multistate::decider<P>& decider, const shape& dims, const step
 
 /// Whether a step can begin: every decider takes the tokens, all states are at its moment. Where not, the decider gets
 /// the fault.
-template <policy P, class State>
+template <class P, class State>
 bool ready(const layer_of<P, State>& layer, int c, bool held) noexcept {
-  multistate::decider<P>& decider = *layer.decider;
+  auto& decider = *layer.decider;
   fault_kind why = layer.first() ? decider.refusal(c, held) : decider.fault();
   if (why == fault_kind::none &&
       !layer.state().executed(layer.first() ? decider.moment() : decider.last().lanes[0].before))
@@ -148,27 +189,17 @@ bool ready(const layer_of<P, State>& layer, int c, bool held) noexcept {
   return why == fault_kind::none;
 }
 
-}  // namespace detail
-
-/// One layer of any number of sequences in the paper's order (Oren et al. 2024, section 4): append, attend over all
-/// states with the new ones and those about to go, observe, drop. Sequences may have different chunks. Hold: rows wait
-/// and nothing is dropped; once it is known how many of the c <= limits.hold tokens are accepted the caller executes
-/// states.apply(decider.reduce(accepted)) in every layer. on_drop as in multi_state::apply. Where a decider has a
-/// fault, or gets one because of its states or of io.c, the step does nothing for anyone. Precondition: scratch of
-/// step_scratch_bytes.
-template <bool Hold = false, policy P, class State, class Attend, class OnDrop = ignore_dropped>
-void step(std::span<const layer_of<P, State>> layers, std::span<const step_io> io, const shape& dims,
-          std::span<std::byte> scratch, const Attend& attend, OnDrop&& on_drop = {}) noexcept {
-  constexpr needs want = step_wants<P, Hold>;
+template <needs Want, bool Hold, class P, class State, class Attend, class OnDrop>
+void step_with_rows(std::span<const layer_of<P, State>> layers, std::span<const step_io> io, const shape& dims,
+                    std::span<std::byte> memory_bytes, const Attend& attend, OnDrop&& on_drop) noexcept {
   using keys = typename State::key_format;
   using values = typename State::value_format;
-  static_assert(attention_for<Attend, want, keys, values>,
+  static_assert(attention_for<Attend, Want, keys, values>,
                 "the attention callable can't give the rows that this policy needs");
-  MULTISTATE_ASSERT(layers.size() == io.size());
-  detail::scratch memory(scratch);
-  bool ready = true;
-  for (std::size_t i = 0; i < layers.size(); ++i) ready = detail::ready(layers[i], io[i].c, Hold) && ready;
-  if (!ready) return;
+  scratch memory(memory_bytes);
+  bool all_ready = true;
+  for (std::size_t i = 0; i < layers.size(); ++i) all_ready = ready(layers[i], io[i].c, Hold) && all_ready;
+  if (!all_ready) return;
   const auto hkv = static_cast<std::size_t>(dims.kv_heads);
   const auto tasks = memory.template take<attention_task>(layers.size() * hkv);
   const auto extents = memory.template take<extent>(layers.size() * hkv);
@@ -179,25 +210,43 @@ void step(std::span<const layer_of<P, State>> layers, std::span<const step_io> i
     state.apply(layer.decider->last());
     for (int h = 0; h < dims.kv_heads; ++h) {
       const auto at = static_cast<std::size_t>(h);
-      state.write(h, layer.decider->slots(lane_of(layer.decider->settings().scope, h)),
+      state.write(h, layer.decider->slots(lane_of(layer.decider->scope(), h)),
                   io[i].k + at * static_cast<std::size_t>(dims.dk), io[i].v + at * static_cast<std::size_t>(dims.dv),
                   hkv * static_cast<std::size_t>(dims.dk), hkv * static_cast<std::size_t>(dims.dv));
     }
-    detail::enter_tokens(*layer.decider, dims, io[i]);
-    detail::make_tasks<want>(
+    enter_tokens(*layer.decider, dims, io[i]);
+    make_tasks<Want>(
         tasks.subspan(i * hkv, hkv), *layer.decider, dims, io[i], static_cast<int>(i),
         [&](int h) { return state.view(h, extents[i * hkv + static_cast<std::size_t>(h)]); }, memory);
   }
-  attend.template operator()<want, keys, values>(std::span<const attention_task>(tasks));
+  attend.template operator()<Want, keys, values>(std::span<const attention_task>(tasks));
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const auto& layer = layers[i];
-    detail::observe_tasks<want>(tasks.subspan(i * hkv, hkv), *layer.decider, dims);
+    observe_tasks<Want>(tasks.subspan(i * hkv, hkv), *layer.decider, dims);
     if constexpr (!Hold) {
       if (!layer.last()) continue;
       const multistate::decision& decision = layer.decider->reduce();
       for (State& state : layer.states) state.apply(decision, on_drop);
     }
   }
+}
+
+}  // namespace detail
+
+/// One layer of any number of sequences in the paper's order (Oren et al. 2024, section 4): append, attend over all
+/// states with the new ones and those about to go, observe, drop. Sequences may have different chunks. Hold: rows wait
+/// and nothing is dropped; once it is known how many of the c <= limits.hold tokens are accepted the caller executes
+/// states.apply(decider.reduce(accepted)) in every layer. on_drop as in multi_state::apply. Where a decider has a
+/// fault, or gets one because of its states or of io.c, the step does nothing for anyone. Precondition: scratch of
+/// step_scratch_bytes.
+template <bool Hold = false, class P, class State, class Attend, class OnDrop = ignore_dropped>
+void step(std::span<const layer_of<P, State>> layers, std::span<const step_io> io, const shape& dims,
+          std::span<std::byte> scratch, const Attend& attend, OnDrop&& on_drop = {}) noexcept {
+  MULTISTATE_ASSERT(layers.size() == io.size());
+  if (layers.empty()) return;
+  detail::with_step_wants<Hold>(*layers[0].decider, [&]<needs Want>() noexcept {
+    detail::step_with_rows<Want, Hold>(layers, io, dims, scratch, attend, on_drop);
+  });
 }
 
 }  // namespace multistate

@@ -22,11 +22,11 @@ struct snapshot {
 };
 
 template <policy P>
-void expect_refused(decider<P>& d, const decision& what, fault_kind why) {
-  EXPECT_EQ(what.fault, why);
+void expect_refused(decider<P>& d, const multistate::decision& decision, fault_kind why) {
+  EXPECT_EQ(decision.fault, why);
   EXPECT_EQ(d.fault(), why);
   for (int lane = 0; lane < d.lanes(); ++lane) {
-    const lane_decision& x = what.lanes[static_cast<std::size_t>(lane)];
+    const lane_decision& x = decision.lanes[static_cast<std::size_t>(lane)];
     EXPECT_TRUE(x.dropped.empty() && x.dropped_positions.empty() && x.moves.empty());
     EXPECT_EQ(x.live, d.live(lane));
     EXPECT_TRUE(d.slots(lane).empty());

@@ -309,8 +309,8 @@ TEST(Compare, TracesTheBudgetNearest64) {
 TEST(Compare, NothingForgottenIsFullBitForBit) {
   const auto weights = tiny_model();
   const auto texts = tiny_texts();
-  for (const scoring what : {scoring::tail, scoring::all}) {
-    const auto sample = text_sample::make(texts, window_tokens, bos, what).value();
+  for (const scoring rule : {scoring::tail, scoring::all}) {
+    const auto sample = text_sample::make(texts, window_tokens, bos, rule).value();
     std::deque<bench> benches;
     benches.emplace_back(weights);
     ASSERT_TRUE(run_all(benches, sample));
@@ -532,8 +532,8 @@ TEST(Compare, BosInsideATextIsNoTarget) {
   const auto weights = tiny_model();
   auto texts = tiny_texts();
   for (const std::size_t i : {6u, 7u, 15u, 19u}) texts[0].tokens[i] = bos;
-  for (const scoring what : {scoring::tail, scoring::all}) {
-    const auto sample = text_sample::make(texts, window_tokens, bos, what).value();
+  for (const scoring rule : {scoring::tail, scoring::all}) {
+    const auto sample = text_sample::make(texts, window_tokens, bos, rule).value();
     std::deque<bench> benches;
     benches.emplace_back(weights);
     ASSERT_TRUE(run_all(benches, sample));

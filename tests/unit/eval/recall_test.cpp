@@ -110,7 +110,7 @@ struct worker {
           multistate::random_choice{.budget = 12, .seed = 2});
     }
   }
-  recall_seat<decoder<serial>> view() { return {&model, a, b}; }
+  recall_worker<decoder<serial>> view() { return {&model, a, b}; }
   serial alone;
   decoder<serial> model;
   std::vector<policy_run> a, b;
@@ -176,7 +176,7 @@ TEST(recall, counts_equal_those_of_each_question_alone) {
           apart += right != full_right;
         }
       }
-    std::vector<recall_seat<decoder<serial>>> workers{one.view()};
+    std::vector<recall_worker<decoder<serial>>> workers{one.view()};
     serial alone;
     openmp threads{2};
     for (int count = 1; count <= 2; ++count) {
@@ -206,7 +206,7 @@ TEST(recall, an_interrupt_ends_it_with_whole_trials) {
   worker one(w, setup_for(w.config));
   recall_setup how{.bos = bos, .asked = std::vector(4, std::vector<bool>{true})};
   how.progress = [](double done) { return done < 0.5; };
-  const std::vector<recall_seat<decoder<serial>>> workers{one.view()};
+  const std::vector<recall_worker<decoder<serial>>> workers{one.view()};
   serial alone;
   const auto got = run_recall<decoder<serial>>(workers, alone, trials, how).value();
   EXPECT_TRUE(got.interrupted);

@@ -70,11 +70,11 @@ TEST(Sample, AShorterTextIsOneWindowScoredFromItsMiddle) {
 
 TEST(Sample, ScoredTargetsTileEachText) {
   for (const int b : {bos, -1})
-    for (const scoring what : {scoring::tail, scoring::all})
+    for (const scoring rule : {scoring::tail, scoring::all})
       for (int window = 2; window <= 9; ++window)
         for (int n = 2; n < 50; ++n) {
           const std::vector texts{text_of(n), text_of(17)};
-          const auto s = text_sample::make(texts, window, b, what);
+          const auto s = text_sample::make(texts, window, b, rule);
           ASSERT_TRUE(s);
           std::vector<int> times(static_cast<std::size_t>(n));
           std::int64_t bytes = 0, scored = 0;
@@ -91,7 +91,7 @@ TEST(Sample, ScoredTargetsTileEachText) {
               ++scored;
               bytes += texts[w.text].bytes[target];
               if (w.text == 0) ++times[target];
-              if (what == scoring::tail && n >= window) {
+              if (rule == scoring::tail && n >= window) {
                 EXPECT_GE(2 * j, window);
               }
             }
@@ -99,21 +99,21 @@ TEST(Sample, ScoredTargetsTileEachText) {
           EXPECT_EQ(s->scored(s->windows().size()), scored);
           EXPECT_EQ(s->bytes(s->windows().size()), bytes);
           const int skip = b < 0 ? 1 : 0;
-          const int from = what == scoring::all ? skip : n < window ? n / 2 : window - window / 2 + skip;
+          const int from = rule == scoring::all ? skip : n < window ? n / 2 : window - window / 2 + skip;
           for (int i = 0; i < n; ++i)
             EXPECT_EQ(times[static_cast<std::size_t>(i)], i >= from ? 1 : 0) << n << " " << window << " " << i;
         }
 }
 
 TEST(Sample, BosInsideATextIsReadOnceAndNeverATarget) {
-  for (const scoring what : {scoring::tail, scoring::all})
+  for (const scoring rule : {scoring::tail, scoring::all})
     for (int window = 2; window <= 9; ++window)
       for (int n = 2; n < 50; ++n)
         for (const int every : {1, 2, 3, 4, 7}) {  // joined documents, the last text nothing but BOS
           std::vector texts{text_of(n), text_of(17)};
           for (std::size_t i = 0; i < texts[0].tokens.size(); i += static_cast<std::size_t>(every))
             texts[0].tokens[i] = bos;
-          const auto s = text_sample::make(texts, window, bos, what);
+          const auto s = text_sample::make(texts, window, bos, rule);
           ASSERT_TRUE(s);
           std::vector<int> times(static_cast<std::size_t>(n));
           std::int64_t bytes = 0, scored = 0;
@@ -124,21 +124,21 @@ TEST(Sample, BosInsideATextIsReadOnceAndNeverATarget) {
             const auto inputs = s->inputs(w);
             EXPECT_EQ(inputs[0], bos);
             EXPECT_TRUE(inputs.size() < 2 || inputs[1] != bos);
-            std::int64_t here = 0;
+            std::int64_t current = 0;
             for (int j = 0; j < w.queries; ++j) {
               if (!s->scores(w, j)) continue;
               EXPECT_GE(j, w.scored_from);
               EXPECT_NE(s->target(w, j), bos);
-              ++here;
+              ++current;
               bytes += texts[w.text].bytes[s->target_index(w, j)];
               if (w.text == 0) ++times[s->target_index(w, j)];
             }
-            EXPECT_EQ(w.scored(), here);
-            scored += here;
+            EXPECT_EQ(w.scored(), current);
+            scored += current;
           }
           EXPECT_EQ(s->scored(s->windows().size()), scored);
           EXPECT_EQ(s->bytes(s->windows().size()), bytes);
-          const int from = what == scoring::all ? 0 : n < window ? n / 2 : window - window / 2;
+          const int from = rule == scoring::all ? 0 : n < window ? n / 2 : window - window / 2;
           for (int i = 0; i < n; ++i)
             EXPECT_EQ(times[static_cast<std::size_t>(i)], i >= from && i % every != 0 ? 1 : 0);
         }

@@ -13,7 +13,7 @@
 namespace {
 
 using namespace multistate;
-namespace here = multistate::HWY_NAMESPACE;
+namespace current = multistate::HWY_NAMESPACE;
 
 std::vector<float> normals(support::generator& g, std::size_t n) {
   std::vector<float> x(n);
@@ -21,9 +21,9 @@ std::vector<float> normals(support::generator& g, std::size_t n) {
   return x;
 }
 
-here::product product_of(const std::vector<float>& w, const float* x, float* y, std::size_t out, std::size_t in,
-                         std::size_t columns) {
-  here::product p;
+current::product product_of(const std::vector<float>& w, const float* x, float* y, std::size_t out, std::size_t in,
+                            std::size_t columns) {
+  current::product p;
   p.weights = {reinterpret_cast<const std::byte*>(w.data()), weight_format::f32};
   p.x = x;
   p.y = y;
@@ -42,10 +42,10 @@ TEST(linear, equals_the_sum_at_any_size) {
         const auto w = normals(g, out * in), x = normals(g, columns * in);
         std::vector<float> y(columns * out + 1, 7.0f);
         auto p = product_of(w, x.data(), y.data(), out, in, columns);
-        here::linear(exec, p);
+        current::linear(exec, p);
         const std::vector<float> once = y;
         p.add = true;
-        here::linear(exec, p);
+        current::linear(exec, p);
         ASSERT_EQ(y.back(), 7.0f);
         for (std::size_t b = 0; b < columns; ++b)
           for (std::size_t o = 0; o < out; ++o) {
@@ -92,7 +92,7 @@ void compare_format(weight_format format) {
         std::vector<float> y(columns * out), alone(out);
         auto p = product_of(w, x.data(), y.data(), out, in, columns);
         p.weights = {packed.data(), format};
-        here::linear(exec, p);
+        current::linear(exec, p);
         for (std::size_t b = 0; b < columns; ++b) {
           for (std::size_t o = 0; o < out; ++o) {
             double sum = 0, size = 0;
@@ -106,7 +106,7 @@ void compare_format(weight_format format) {
           }
           auto one = product_of(w, x.data() + b * in, alone.data(), out, in, 1);
           one.weights = p.weights;
-          here::linear(exec, one);
+          current::linear(exec, one);
           for (std::size_t o = 0; o < out; ++o) ASSERT_EQ(alone[o], y[b * out + o]);
         }
       }
@@ -126,18 +126,18 @@ TEST(linear, bits_do_not_depend_on_columns_or_workers) {
     const std::size_t out = 203, columns = 23;
     const auto w = normals(g, out * in), x = normals(g, columns * in);
     std::vector<float> together(columns * out), shared(columns * out), alone(out);
-    here::linear(one, product_of(w, x.data(), together.data(), out, in, columns));
+    current::linear(one, product_of(w, x.data(), together.data(), out, in, columns));
     for (const int workers : {2, 3, 7}) {
       support::threads many{workers};
       std::vector<float*> rows;
       for (std::size_t b = 0; b < columns; ++b) rows.push_back(shared.data() + b * out);
       auto p = product_of(w, x.data(), nullptr, out, in, columns);
       p.rows = rows.data();
-      here::linear(many, p);
+      current::linear(many, p);
       ASSERT_EQ(shared, together);
     }
     for (std::size_t b = 0; b < columns; ++b) {
-      here::linear(one, product_of(w, x.data() + b * in, alone.data(), out, in, 1));
+      current::linear(one, product_of(w, x.data() + b * in, alone.data(), out, in, 1));
       for (std::size_t o = 0; o < out; ++o) ASSERT_EQ(alone[o], together[b * out + o]) << in << " " << b << " " << o;
     }
   }
@@ -150,7 +150,7 @@ TEST(linear, nan_stays_in_its_column) {
   auto x = normals(g, 7 * 19);
   x[2 * 19 + 18] = std::numeric_limits<float>::quiet_NaN();
   std::vector<float> y(7 * 5);
-  here::linear(exec, product_of(w, x.data(), y.data(), 5, 19, 7));
+  current::linear(exec, product_of(w, x.data(), y.data(), 5, 19, 7));
   for (std::size_t i = 0; i < y.size(); ++i) EXPECT_EQ(std::isnan(y[i]), i / 5 == 2);
 }
 
@@ -162,7 +162,7 @@ TEST(block, rms_norm_equals_the_formula) {
     for (const float scale : {1.0f, 1e-6f, 1e6f}) {
       for (float& v : x) v *= scale;
       std::vector<float> y(n);
-      here::rms_norm(x.data(), w.data(), n, 1e-5f, y.data());
+      current::rms_norm(x.data(), w.data(), n, 1e-5f, y.data());
       double mean = 0;
       for (const float v : x) mean += double{v} * double{v} / static_cast<double>(n);
       for (std::size_t i = 0; i < n; ++i) {
@@ -181,14 +181,14 @@ TEST(block, swiglu_equals_the_formula) {
     for (float& x : gate) x *= 8.0f;
     gate[0] = n == 1 ? -200.0f : 200.0f;
     const auto before = gate;
-    here::swiglu(gate.data(), up.data(), n);
+    current::swiglu(gate.data(), up.data(), n);
     for (std::size_t i = 0; i < n; ++i) {
       const double expected = double{before[i]} / (1.0 + std::exp(-double{before[i]})) * double{up[i]};
       ASSERT_NEAR(gate[i], expected, 1e-6 * std::max(1.0, std::abs(expected)));
     }
   }
   std::vector<float> bad(20, std::numeric_limits<float>::quiet_NaN());
-  here::swiglu(bad.data(), normals(g, 20).data(), 20);
+  current::swiglu(bad.data(), normals(g, 20).data(), 20);
   for (const float x : bad) EXPECT_TRUE(std::isnan(x));
 }
 

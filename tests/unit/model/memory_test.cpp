@@ -188,8 +188,8 @@ struct recorder : memory_observer {
     }
     calls.push_back(c);
   }
-  void decided(int layer, const decision& what) noexcept override {
-    decisions.emplace_back(layer, what.lanes[0].dropped.size());
+  void decided(int layer, const multistate::decision& decision) noexcept override {
+    decisions.emplace_back(layer, decision.lanes[0].dropped.size());
   }
 };
 
@@ -303,11 +303,11 @@ TEST_F(memory_of_a_sequence, notes_what_its_format_cannot_hold) {
     const std::span<const int> tokens = part(0, 12);
     const batch_item item{.memory = &memory, .tokens = tokens, .mode = mode};
     const error e = big.forward({&item, 1});
-    const auto what = memory.overflowed();
-    EXPECT_EQ(e.code() == errc::overflow, what.has_value());
-    if (!what) return position{-1};
-    EXPECT_EQ(what->layer, 1);
-    EXPECT_EQ(what->format, Format::name);
+    const auto overflow = memory.overflowed();
+    EXPECT_EQ(e.code() == errc::overflow, overflow.has_value());
+    if (!overflow) return position{-1};
+    EXPECT_EQ(overflow->layer, 1);
+    EXPECT_EQ(overflow->format, Format::name);
     EXPECT_EQ(big.forward({&item, 1}).code(), errc::overflow) << "until it is reset";
     auto fork = make_memory<Format>(window{.budget = 7}, setup_for(m.config, {.chunk = 12, .prompt = 12})).value();
     EXPECT_TRUE(fork.copy_from(memory));
@@ -316,7 +316,7 @@ TEST_F(memory_of_a_sequence, notes_what_its_format_cannot_hold) {
     EXPECT_FALSE(memory.overflowed());
     const batch_item again{.memory = &memory, .tokens = tokens, .mode = mode};
     EXPECT_EQ(d.forward({&again, 1}).code(), errc::ok) << "the same memory under a model that fits";
-    return what->at;
+    return overflow->at;
   };
   for (const bool keys : {true, false}) {
     for (const attend_mode mode : {attend_mode::together, attend_mode::one_by_one})

@@ -162,10 +162,10 @@ TEST(log_positions, are_sums_of_gaps_in_rank_order) {
 }
 
 TEST(rope, bad_settings_are_refused_with_their_values) {
-  const auto refused = [](rope_config c, const char* what) {
+  const auto refused = [](rope_config c, const char* setting) {
     const auto r = rope::make(c);
-    ASSERT_FALSE(r) << what;
-    EXPECT_NE(std::string(r.reason().message()).find(what), std::string::npos) << r.reason().message();
+    ASSERT_FALSE(r) << setting;
+    EXPECT_NE(std::string(r.reason().message()).find(setting), std::string::npos) << r.reason().message();
     EXPECT_FALSE(angle_table::make(c, 4));
   };
   const double nan = std::numeric_limits<double>::quiet_NaN();

@@ -59,10 +59,10 @@ TEST(lowest, does_not_depend_on_where_a_text_stands) {
           }
           return taken;
         };
-        const ints here = at(0);
+        const ints current = at(0);
         for (int bit : {30, 31, 32, 33, 53, 62})
           for (position before : {0, 7, 40})
-            ASSERT_EQ(at((position{1} << bit) - before), here) << n << " " << bit << " " << before;
+            ASSERT_EQ(at((position{1} << bit) - before), current) << n << " " << bit << " " << before;
       }
 }
 

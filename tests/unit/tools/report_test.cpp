@@ -166,7 +166,7 @@ TEST(Report, NotesSayWhatTheNumbersCannot) {
     for (const std::string& note : sample_notes(x.r, *x.sample, 1)) out += note + "\n";
     return out;
   };
-  const auto says = [&](const char* what) { return notes().find(what) != std::string::npos; };
+  const auto says = [&](const char* message) { return notes().find(message) != std::string::npos; };
   x.r.statistics.blocks = 3;
   EXPECT_TRUE(says("no 95 % intervals: they need 4 blocks of windows to draw from, here are 3\n")) << notes();
   EXPECT_NE(header_text(x.r).find("95 %     no intervals: too few windows\n"), std::string::npos);

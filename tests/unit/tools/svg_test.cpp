@@ -8,9 +8,9 @@ using namespace multistate::tools;
 
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
-int count(const std::string& text, std::string_view what) {
+int count(const std::string& text, std::string_view wanted) {
   int n = 0;
-  for (std::size_t at = 0; (at = text.find(what, at)) != text.npos; at += what.size()) ++n;
+  for (std::size_t at = 0; (at = text.find(wanted, at)) != text.npos; at += wanted.size()) ++n;
   return n;
 }
 
