@@ -23,7 +23,7 @@ std::vector<position> kept(std::span<const position> positions) {
 /// The same cycles through decider<P> and through any_decider: chunks, held ones, undo, a save.
 template <policy P>
 void expect_the_same(const P& settings) {
-  const limits room{.chunk = 3, .undo = 4, .hold = 3};
+  const limits room{.chunk = 3, .hold = 3, .undo = 4};
   auto known = decider<P>::make(settings, {.kv_heads = 2}, room).value();
   auto any = policy_handle(settings).make_decider({.kv_heads = 2}, room).value();
   EXPECT_EQ(any.scope(), settings.scope);
