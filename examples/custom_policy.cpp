@@ -1,6 +1,6 @@
 // A policy of one's own beside the library's: `compare` with all of them on the demo model, for instance
 //   custom_policy --policies full,window+1,half,tova --budgets 32,64
-#include <tools/programs/compare_main.hpp>
+#include <multistate/tools/programs.hpp>
 
 /// Keeps the newer half of the budget and, of the older states, those that the current query attends most: TOVA with a
 /// recent window, or H2O without memory.

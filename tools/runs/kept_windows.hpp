@@ -98,7 +98,7 @@ class kept_windows final : public window_store {
       if (sample_.is_bos(sample_.target(w, j))) queries.push_back(j);
     return queries;
   }
-  std::size_t runs_of(std::size_t row) const { return rows_[row].fresh ? 0 : rows_[row].memories.size(); }
+  std::size_t runs_of(std::size_t row) const { return rows_[row].fresh() ? 0 : rows_[row].memories.size(); }
   window_shape shape(std::size_t window, std::size_t row, std::size_t run) const {
     const text_window& w = sample_.windows()[window];
     const policy_run& e = rows_[row];

@@ -10,6 +10,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -24,19 +25,33 @@
 
 namespace multistate {
 
-/// One row of a comparison and what runs it.
+/// What a run of a comparison does with a text.
+enum class run_kind : std::uint8_t {
+  policy,        ///< keeps what a policy says
+  oracle,        ///< keeps what Full will attend most
+  short_context  ///< computes each scored query anew on BOS, if any, and the newest tokens that end at itself
+};
+
+constexpr std::string_view name_of(run_kind kind) noexcept {
+  return kind == run_kind::oracle ? "oracle" : kind == run_kind::short_context ? "short" : "policy";
+}
+
+/// One entry of a comparison and what runs it.
 struct policy_run {
   std::string policy;                     ///< canonical, without budget; position mode behind '@'
+  run_kind kind = run_kind::policy;
+  position_mode positions = position_mode::original;
+  bool drawn = false;  ///< draws at random, and is the mean over several seeds: what it loses is what choosing can win
   std::optional<int> budget;              ///< none: keeps everything
   std::vector<std::uint64_t> seeds;       ///< of its memories, where there are several
   std::vector<sequence_memory> memories;  ///< of sequences that run beside each other; empty: see `skipped`
-  /// Row short:k: every scored query is computed anew on BOS, if any, and the newest tokens that end at itself,
-  /// `budget` in all, from position 0. `memories` then hold everything, and are worked on in turn.
-  bool fresh = false;
   std::string skipped;  ///< why it is not run
   std::optional<figures> measured;
 
-  /// Most tokens of a fresh query. Precondition: fresh, and there are memories.
+  /// Whether each query starts anew: `budget` tokens in all, from position 0. `memories` then hold everything, and are
+  /// worked on one after another.
+  bool fresh() const noexcept { return kind == run_kind::short_context; }
+  /// Most tokens of a fresh query. Precondition: fresh(), and there are memories.
   int fresh_tokens() const noexcept { return memories[0].budget(0, 0); }
 };
 
@@ -84,7 +99,7 @@ inline std::optional<int> traced_budget(std::span<const policy_run> rows) noexce
   constexpr int wanted = 64;
   std::optional<int> best;
   for (const policy_run& row : rows)
-    if (row.budget && !row.fresh && !row.memories.empty() &&
+    if (row.budget && !row.fresh() && !row.memories.empty() &&
         (!best || std::pair(std::abs(*row.budget - wanted), *row.budget) < std::pair(std::abs(*best - wanted), *best)))
       best = row.budget;
   return best;
@@ -105,7 +120,7 @@ inline int most_forgotten(const text_sample& sample, int chunk) noexcept {
 }
 /// Ages at which the survival of a row's states is told: none where each query starts anew.
 inline std::vector<int> ages_of(const policy_run& row, const text_sample& sample) {
-  return row.fresh ? std::vector<int>{} : survival_ages(most_queries(sample), row.budget);
+  return row.fresh() ? std::vector<int>{} : survival_ages(most_queries(sample), row.budget);
 }
 
 /// What the workers of a comparison share.
@@ -131,11 +146,11 @@ class window_runner {
         vocab_(to_size(worker.model->config().vocab)) {
     const std::optional<int> traced = traced_budget(worker.rows);
     for (const policy_run& row : worker.rows) {
-      totals_.emplace_back(row.fresh ? 1 : row.memories.size());
+      totals_.emplace_back(row.fresh() ? 1 : row.memories.size());
       ages_.push_back(ages_of(row, sample));
     }
     for (std::size_t r = 0; r < worker.rows.size(); ++r)
-      for (std::size_t i = 0; i < worker.rows[r].memories.size() && !worker.rows[r].fresh; ++i) {
+      for (std::size_t i = 0; i < worker.rows[r].memories.size() && !worker.rows[r].fresh(); ++i) {
         sequence_memory& memory = worker.rows[r].memories[i];
         runs_.push_back({&memory, &totals_[r][i], r, i == 0 && traced && worker.rows[r].budget == traced});
         lives_.emplace_back(memory, most_queries(sample));
@@ -173,7 +188,7 @@ class window_runner {
       if (going(e) && setup_.store != nullptr) e = setup_.store->keep(index, totals_);
     }
     for (std::size_t r = 0; r < worker_.rows.size() && going(e); ++r)
-      if (worker_.rows[r].fresh && !worker_.rows[r].memories.empty()) e = short_context(w, r, index);
+      if (worker_.rows[r].fresh() && !worker_.rows[r].memories.empty()) e = short_context(w, r, index);
     for (auto& row : totals_)
       for (totals& t : row) t.end_window();
     return e;
@@ -184,7 +199,7 @@ class window_runner {
   double cost(const text_window& w) const noexcept {
     double tokens = static_cast<double>(runs_.size() + (worker_.recorder == nullptr ? 0 : 1)) * w.queries;
     for (const policy_run& row : worker_.rows)
-      if (row.fresh && !row.memories.empty())
+      if (row.fresh() && !row.memories.empty())
         tokens += static_cast<double>(row.fresh_tokens()) * (w.queries - w.scored_from);
     return tokens;
   }
@@ -203,7 +218,7 @@ class window_runner {
   std::size_t fresh_logits() const noexcept {
     std::size_t most = 0;
     for (const policy_run& row : worker_.rows)
-      if (row.fresh) most = std::max(most, row.memories.size());
+      if (row.fresh()) most = std::max(most, row.memories.size());
     return most;
   }
   void advance(std::size_t tokens) {
@@ -457,9 +472,9 @@ inline int comparison_tokens(std::span<const policy_run> rows, const sequence_me
   std::size_t runs = 0;
   int most = recorder == nullptr ? 1 : recorder->room().chunk;
   for (const policy_run& row : rows) {
-    if (row.fresh && !row.memories.empty())
+    if (row.fresh() && !row.memories.empty())
       most = std::max(most, static_cast<int>(row.memories.size()) * row.fresh_tokens());
-    else if (!row.fresh)
+    else if (!row.fresh())
       runs += row.memories.size();
   }
   return std::max(most, static_cast<int>(runs) * chunk);

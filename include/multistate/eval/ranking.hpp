@@ -110,7 +110,7 @@ inline ranking rank_rows(std::span<policy_run> rows, const text_sample& sample, 
     // How much of what random loses a policy does not lose; nothing where random loses nothing that could be told.
     for (const std::size_t random : group) {
       const figures& lost = *rows[random].measured;
-      if (rows[random].policy != "random" || !lost.spread || !(lost.spread->low > 0)) continue;
+      if (!rows[random].drawn || !lost.spread || !(lost.spread->low > 0)) continue;
       for (const std::size_t r : group)
         rows[r].measured->gap_closed = (lost.nll - rows[r].measured->nll) / lost.nll_minus_full;
     }

@@ -87,7 +87,7 @@ class recall_runner {
  private:
   static sequence_memory* memory(std::span<policy_run> rows, std::size_t r, std::size_t number) noexcept {
     auto& all = rows[r].memories;
-    return all.empty() || rows[r].fresh ? nullptr : &all[number % all.size()];
+    return all.empty() || rows[r].fresh() ? nullptr : &all[number % all.size()];
   }
   bool asked(std::size_t row, std::size_t d) const noexcept { return setup_.asked[row][d]; }
   std::size_t piece() const noexcept {

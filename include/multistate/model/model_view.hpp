@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -31,11 +32,19 @@ constexpr decltype(auto) with_format(weight_format format, const F& f) {
   return f(f32());
 }
 
+/// All there are.
+inline constexpr std::array weight_formats{weight_format::f32, weight_format::f16, weight_format::bf16,
+                                           weight_format::i8};
+
+constexpr std::string_view name_of(weight_format format) noexcept {
+  return with_format(format, []<class F>(F) { return F::name; });
+}
+
 /// By its name; an error says which there are.
 inline result<weight_format> parse_weight_format(std::string_view name) noexcept {
   using namespace std::string_view_literals;
-  for (const weight_format format : {weight_format::f32, weight_format::f16, weight_format::bf16, weight_format::i8})
-    if (with_format(format, []<class F>(F) { return F::name; }) == name) return format;
+  for (const weight_format format : weight_formats)
+    if (name_of(format) == name) return format;
   return error(errc::bad_string, "weights: there are f32, f16, bf16 and i8; got '"sv, name, "'"sv);
 }
 

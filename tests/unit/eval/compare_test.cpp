@@ -83,7 +83,8 @@ struct bench {
     add("short", 5, full{.budget = 5}, full{.budget = 5}, full{.budget = 5});
     add("short", 12, full{.budget = 12}, full{.budget = 12});
     add("tova,scope=head", 4, tova{.budget = 4, .scope = scope_kind::head});
-    rows[5].fresh = rows[6].fresh = true;
+    rows[2].drawn = true;
+    rows[5].kind = rows[6].kind = run_kind::short_context;
   }
   const model_weights& weights;
   oracle_table table = oracle_table::make(1, 1, 1).value();
@@ -199,7 +200,7 @@ TEST(Compare, LivesOfDropsAreStatesAttended) {
     benches.emplace_back(weights, chunk);
     ASSERT_TRUE(run_all(benches, sample, {.chunk = chunk}));
     for (const policy_run& row : benches[0].rows) {
-      if (row.fresh) {
+      if (row.fresh()) {
         EXPECT_FALSE(row.measured->mean_life || row.measured->kept_mass);
         EXPECT_TRUE(row.measured->survival.empty());
         continue;

@@ -19,6 +19,7 @@ struct table {
     for (const auto& [name, loss] : policies) {
       policy_run& row = rows.emplace_back();
       row.policy = name;
+      row.drawn = row.policy == "random";
       row.budget = 4;
       figures& f = row.measured.emplace();
       for (std::size_t w = 0; w < windows; ++w) {

@@ -1,3 +1,3 @@
-#include <tools/programs/compare_main.hpp>
+#include <multistate/tools/programs.hpp>
 
 int main(int argc, char** argv) { return multistate::compare_main<>(argc, argv); }

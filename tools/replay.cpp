@@ -1,3 +1,3 @@
-#include <tools/programs/replay_main.hpp>
+#include <multistate/tools/programs.hpp>
 
 int main(int argc, char** argv) { return multistate::replay_main<>(argc, argv); }

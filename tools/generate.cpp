@@ -1,3 +1,3 @@
-#include <tools/programs/generate_main.hpp>
+#include <multistate/tools/programs.hpp>
 
 int main(int argc, char** argv) { return multistate::generate_main<>(argc, argv); }

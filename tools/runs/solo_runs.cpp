@@ -1,11 +1,7 @@
-#pragma once
-
-#include <fmt/format.h>
-#include <nlohmann/json.hpp>
+#include <tools/runs/solo_runs.hpp>
 
 #include <algorithm>
 #include <deque>
-#include <functional>
 #include <new>
 #include <span>
 #include <string>
@@ -15,63 +11,43 @@
 #include <multistate/eval/free_run.hpp>
 #include <multistate/eval/lives.hpp>
 #include <multistate/eval/prompt_score.hpp>
+#include <multistate/eval/seen_states.hpp>
 #include <multistate/eval/statistics.hpp>
 #include <multistate/eval/timing.hpp>
-#include <multistate/model/decoder.hpp>
-#include <multistate/model/tokenizer.hpp>
-#include <tools/runs/policy_runs.hpp>
-#include <tools/runs/journal.hpp>
+#include <multistate/model/setup_for.hpp>
+#include <tools/engine/engine.hpp>
 #include <tools/report/report.hpp>
+#include <tools/terminal/flags.hpp>
 
 namespace multistate::tools {
 
-/// Rows that are asked alone, not side by side with the others.
-struct row_request {
-  std::vector<std::string> items;  ///< policies as --policies takes them; oracle and short are left out
-  std::vector<int> budgets;
-  std::string format = "f32";
-  int window = 0;  ///< most tokens of a sequence
-};
+namespace {
 
-template <class Registry>
-std::vector<policy_run> rows_alone(const model_config& config, const row_request& request, const limits& room) {
-  std::vector<std::string> items = request.items;
-  std::erase_if(items, is_no_policy);
-  return make_runs<Registry>({.setup = setup_for(config, room),
-                              .format = request.format,
-                              .budgets = request.budgets,
-                              .window = request.window,
-                              .bos = config.bos >= 0},
-                             items);
-}
-
-/// What each row does by itself: writes, reads prompts in other ways, takes time. Of rows with several seeds the first.
-/// Parts that the journal holds are not done again. Errors end the program as usage errors.
-template <class Registry, executor E>
-class row_runs {
+// What each row does by itself: writes, reads prompts in other ways, takes time. Of rows with several seeds the first.
+// Parts that the journal holds are not done again. Errors end the program as usage errors.
+class solo_runs {
   using json = nlohmann::ordered_json;
 
  public:
-  row_runs(const model_weights& weights, const tokenizer* words, const text_sample& sample, E& exec, journal& done,
-           row_request request, std::function<bool(double)> progress)
-      : weights_(weights),
-        words_(words),
-        sample_(sample),
-        exec_(exec),
-        journal_(done),
-        request_(std::move(request)),
-        progress_(std::move(progress)) {}
+  explicit solo_runs(const solo_setup& s)
+      : weights_(s.weights),
+        words_(s.words),
+        sample_(s.sample),
+        exec_(s.exec),
+        journal_(s.done),
+        request_(s.request),
+        progress_(s.progress) {}
 
   bool interrupted() const noexcept { return interrupted_; }
 
-  /// Greedy text after the first half of the first window.
+  // Greedy text after the first half of the first window.
   json free_run() {
     const std::vector<int> window = sample_.inputs(sample_.windows()[0]);
     const std::size_t half = window.size() / 2;
     if (half == 0) return nullptr;
     const auto prompt = std::span(window).first(half);
     const int count = static_cast<int>(std::min<std::size_t>(most_written, window.size() - half));
-    auto rows = rows_alone<Registry>(weights_.config, request_, {});
+    auto rows = solo_runs_of(weights_.config, request_, {});
     take_models(pieces);
     std::vector<sequence_memory> references;
     while (references.size() < models_.size()) references.push_back(keeps_everything());
@@ -92,8 +68,8 @@ class row_runs {
     json out = {{"tokens", count}, {"prompt_tokens", prompt.size()}, {"rows", json::array()}};
     for (std::size_t r = 0; r < rows.size(); ++r) {
       if (texts[r].is_null()) continue;
-      const auto written = texts[r]["tokens"].template get<std::vector<int>>();
-      const auto apart = first_difference(written, texts[0]["tokens"].template get<std::vector<int>>());
+      const auto written = texts[r]["tokens"].get<std::vector<int>>();
+      const auto apart = first_difference(written, texts[0]["tokens"].get<std::vector<int>>());
       out["rows"].push_back({{"policy", rows[r].policy},
                              {"budget", budget_json(rows[r])},
                              {"first_divergence", apart ? json(*apart) : json(nullptr)},
@@ -104,7 +80,7 @@ class row_runs {
     return out;
   }
 
-  /// A third of each of some windows is the prompt, read in each way, the next third is scored: read twice it all fits.
+  // A third of each of some windows is the prompt, read in each way, the next third is scored: read twice it all fits.
   json prompt_modes(int chunk) {
     const int third = sample_.window() / 3;
     std::vector<std::size_t> windows;
@@ -124,7 +100,7 @@ class row_runs {
     for (std::size_t m = 0; m < reading_modes.size() && !interrupted_; ++m) {
       const auto mode = static_cast<reading_mode>(m);
       const bool whole = mode == reading_mode::one_shot;
-      auto rows = rows_alone<Registry>(
+      auto rows = solo_runs_of(
           weights_.config, request_, {.chunk = mode == reading_mode::chunked ? chunk : 1, .prompt = whole ? third : 0});
       take_models(std::max(pieces, whole ? third : chunk));
       const auto scores = each(
@@ -150,7 +126,7 @@ class row_runs {
           });
       for (std::size_t r = 0; r < rows.size(); ++r) {
         if (scores[r].is_null()) continue;
-        auto above = scores[r]["nll"].template get<std::vector<double>>();
+        auto above = scores[r]["nll"].get<std::vector<double>>();
         if (full.empty()) full = above;
         double mean = 0;
         for (std::size_t w = 0; w < above.size(); ++w)
@@ -170,19 +146,19 @@ class row_runs {
     return out;
   }
 
-  /// Share of the states seen in the second half of the first window that are seen too when they are stored in another
-  /// format: near ties fall otherwise, and then runs part. Null where states overflow in it.
+  // Share of the states seen in the second half of the first window that are seen too when they are stored in another
+  // format: near ties fall otherwise, and then runs part. Null where states overflow in it.
   json agreement() {
     const std::vector<int> tokens = sample_.inputs(sample_.windows()[0]);
     const auto queries = static_cast<int>(tokens.size());
-    std::vector<std::string> formats(format_names.begin(), format_names.end());
+    std::vector<weight_format> formats(weight_formats.begin(), weight_formats.end());
     std::erase(formats, request_.format);
     formats.insert(formats.begin(), request_.format);
     std::vector<std::vector<policy_run>> rows;  // [format]
-    for (const std::string& format : formats) {
-      row_request request = request_;
+    for (const weight_format format : formats) {
+      solo_request request = request_;
       request.format = format;
-      rows.push_back(rows_alone<Registry>(weights_.config, request, {}));
+      rows.push_back(solo_runs_of(weights_.config, request, {}));
     }
     take_models(pieces);
     const auto shares = each(
@@ -192,7 +168,7 @@ class row_runs {
           std::deque<lives> seen;
           json out = json::object();
           for (std::size_t f = 0; f < formats.size(); ++f) {
-            if (rows[f][r].memories.empty()) return error(errc::out_of_memory, "no memory for states in ", formats[f]);
+            if (rows[f][r].memories.empty()) return error(errc::out_of_memory, "no memory for states in ", name_of(formats[f]));
             sequence_memory& memory = rows[f][r].memories[0];
             lives& one = seen.emplace_back(memory, queries);
             one.begin(queries);
@@ -200,14 +176,14 @@ class row_runs {
             const scoped_observer watched(memory, one);
             const error e = models_[worker].prompt(memory, tokens, prompt_mode::sequential, 1);
             if (e && (f == 0 || e.code() != errc::overflow)) return e;
-            if (f > 0) out[formats[f]] = !e ? json(seen_in_both(seen[0], one, queries / 2)) : json();
+            if (f > 0) out[std::string(name_of(formats[f]))] = !e ? json(seen_in_both(seen[0], one, queries / 2)) : json();
           }
           return out;
         },
         [&](const json& kept) {
           if (kept.size() + 1 != formats.size()) throw bad_record("formats that were not asked for");
           for (std::size_t f = 1; f < formats.size(); ++f)
-            if (!kept.at(formats[f]).is_null()) real_of(kept.at(formats[f]), 0, 1);
+            if (!kept.at(std::string(name_of(formats[f]))).is_null()) real_of(kept.at(std::string(name_of(formats[f]))), 0, 1);
         });
     json out = json::array();
     for (std::size_t r = 0; r < rows[0].size(); ++r)
@@ -216,12 +192,12 @@ class row_runs {
     return out;
   }
 
-  /// Steps of the first window, one row after another, all of them seven times over. `within` works on one step.
-  template <executor Within>
-  json time(Within& within) {
+  // Steps of the first window, one row after another, all of them seven times over. `within` works on one step.
+  json time(bool share_steps) {
+    tool_executor& within = share_steps ? exec_ : alone_;
     const std::vector<int> tokens = sample_.inputs(sample_.windows()[0]);
-    auto rows = rows_alone<Registry>(weights_.config, request_, {});
-    auto model = value_or(decoder<Within>::make(weights_, 1, within));
+    auto rows = solo_runs_of(weights_.config, request_, {});
+    auto model = value_or_usage(any_decoder::make(weights_, 1, within));
     const std::size_t from = tokens.size() / 2, bin = std::max<std::size_t>(1, tokens.size() / time_bins);
     std::vector<std::vector<timed>> all(rows.size());
     std::vector<step_time> steps(tokens.size());
@@ -265,13 +241,13 @@ class row_runs {
   }
 
  private:
-  static constexpr int pieces = 64;  ///< tokens of one sequence that a decoder takes at once
+  static constexpr int pieces = 64;  //< tokens of one sequence that a decoder takes at once
   static constexpr std::size_t most_written = 256, most_windows = 16, time_bins = 16;
   static constexpr int rounds = 7;
 
   struct timed {
-    step_time tail;               ///< sum over the second half
-    std::vector<step_time> bins;  ///< sums
+    step_time tail;               //< sum over the second half
+    std::vector<step_time> bins;  //< sums
   };
 
   static json json_of(const timed& t) {
@@ -291,10 +267,6 @@ class row_runs {
     for (std::size_t b = 0; b < to.bins.size(); ++b) take(bins[b], to.bins[b]);
   }
 
-  template <class T>
-  static T value_or(result<T>&& r) {
-    return value_or_usage(std::move(r));
-  }
   void tell(double part) { interrupted_ = interrupted_ || (progress_ && !progress_(part)); }
 
   std::string text_of(std::span<const int> tokens, int previous) const {
@@ -306,17 +278,17 @@ class row_runs {
     return text;
   }
   sequence_memory keeps_everything() const {
-    return value_or(
-        make_memory_of(request_.format, full{.budget = request_.window}, setup_for(weights_.config, limits{})));
+    return value_or_usage(
+        make_memory(request_.format, policy_handle(full{.budget = request_.window}), setup_for(weights_.config, {})));
   }
   void take_models(int most_tokens) {
     models_.clear();
     for (int i = 0; i < exec_.workers(); ++i)
-      models_.push_back(value_or(decoder<serial>::make(weights_, most_tokens, alone_)));
+      models_.push_back(value_or_usage(any_decoder::make(weights_, most_tokens, alone_)));
   }
 
-  /// f(row, worker) of each row that has memories, as many at a time as there are workers; null where it was not run.
-  /// check(record) throws where what was kept of a row is not what f gives.
+  // f(row, worker) of each row that has memories, as many at a time as there are workers; null where it was not run.
+  // check(record) throws where what was kept of a row is not what f gives.
   template <class F, class Check>
   std::vector<json> each(const std::string& part, std::vector<policy_run>& rows, const F& f, const Check& check) {
     std::vector<json> out(rows.size());
@@ -353,7 +325,7 @@ class row_runs {
     return out;
   }
 
-  /// Medians over the rounds, in microseconds a token.
+  // Medians over the rounds, in microseconds a token.
   template <class Part>
   static void add_parts(json& to, const std::vector<timed>& all, double tokens, const Part& part) {
     const auto median = [&](auto seconds) {
@@ -369,86 +341,36 @@ class row_runs {
   const model_weights& weights_;
   const tokenizer* words_;
   const text_sample& sample_;
-  E& exec_;
+  tool_executor& exec_;
   journal& journal_;
-  row_request request_;
+  solo_request request_;
   std::function<bool(double)> progress_;
-  serial alone_;
-  std::vector<decoder<serial>> models_;  ///< [workers]
+  tool_executor alone_{1};
+  std::vector<any_decoder> models_;  //< [workers]
   bool interrupted_ = false;
 };
 
-/// "tova:64"; "full".
-inline std::string row_name(const nlohmann::ordered_json& row) {
-  return row["policy"].template get<std::string>() + (row["budget"].is_null() ? "" : ":" + row["budget"].dump());
+
+}  // namespace
+
+solo_outcome run_freely(const solo_setup& setup) {
+  solo_runs runs(setup);
+  return {runs.free_run(), runs.interrupted()};
 }
 
-/// A line for each row: NLL minus Full's in each reading. Empty where there is nothing.
-inline std::string prompt_modes_text(const nlohmann::ordered_json& modes) {
-  if (modes.empty()) return "";
-  std::vector<std::string> names;
-  for (const auto& row : modes)
-    if (std::find(names.begin(), names.end(), row_name(row)) == names.end()) names.push_back(row_name(row));
-  std::string out =
-      fmt::format("\nprompt   {} tokens read in four ways, as many scored after it: NLL-Full, nats/token\n{:<28}",
-                  modes[0]["prompt_tokens"].template get<int>(), "");
-  for (const char* mode : reading_modes) out += fmt::format("{:>12}", mode);
-  for (const std::string& name : names) {
-    out += fmt::format("\n{:<28}", name);
-    for (const char* mode : reading_modes) {
-      std::string cell = "-";
-      for (const auto& row : modes)
-        if (row_name(row) == name && row["mode"] == mode)
-          cell = fmt::format("{:.4f}", row["nll_minus_full"].template get<double>());
-      out += fmt::format("{:>12}", cell);
-    }
-  }
-  return out + "\n";
+solo_outcome read_prompts(const solo_setup& setup, int chunk) {
+  solo_runs runs(setup);
+  return {runs.prompt_modes(chunk), runs.interrupted()};
 }
 
-inline std::string free_run_text(const nlohmann::ordered_json& run) {
-  if (run.is_null()) return "";
-  std::string out =
-      fmt::format("\nfree     {} tokens after {} of the text; shown, not ranked\n{:<28}{:>12}{:>12}{:>12}\n",
-                  run["tokens"].template get<int>(), run["prompt_tokens"].template get<int>(), "", "unlike Full",
-                  "repeated, %", "NLL of Full");
-  for (const auto& row : run["rows"]) {
-    const auto& apart = row["first_divergence"];
-    out +=
-        fmt::format("{:<28}{:>12}{:12.1f}{:12.3f}\n", row_name(row), apart.is_null() ? "never" : "at " + apart.dump(),
-                    100 * row["repeated_4grams"].template get<double>(), row["nll_under_full"].template get<double>());
-  }
-  return out;
+solo_outcome compare_formats(const solo_setup& setup) {
+  solo_runs runs(setup);
+  return {runs.agreement(), runs.interrupted()};
 }
 
-inline std::string time_text(const nlohmann::ordered_json& time) {
-  if (time.is_null()) return "";
-  std::string out = fmt::format(
-      "\ntime     median of {} rounds (lowest-highest), {} thread{}, tokens from {} on; microseconds a token\n"
-      "{:<28}{:>12}{:>20}{:>12}{:>10}{:>10}\n",
-      time["rounds"].template get<int>(), time["threads"].template get<int>(), time["threads"] == 1 ? "" : "s",
-      time["from"].template get<int>(), "", "tokens/s", "", "attention", "policy", "rest");
-  for (const auto& row : time["rows"]) {
-    const auto& rate = row["tokens_per_second"];
-    const auto number = [&](const char* key) { return row[key].template get<double>(); };
-    out += fmt::format(
-        "{:<28}{:12.0f}{:>20}{:12.2f}{:10.2f}{:10.2f}\n", row_name(row), rate["median"].template get<double>(),
-        fmt::format("({:.0f}-{:.0f})", rate["low"].template get<double>(), rate["high"].template get<double>()),
-        number("attention_us"), number("policy_us"), number("rest_us"));
-  }
-  return out;
-}
-
-inline std::string against_text(const nlohmann::ordered_json& other) {
-  if (other.is_null()) return "";
-  const auto word = [&](const char* key) {
-    return multistate::detail::shown(std::string_view(other[key].template get_ref<const std::string&>()));
-  };
-  std::string out = fmt::format("\nagainst  {} ({}, {}): states kept alike, percent\n", word("path"),
-                                word("simd_target"), word("format"));
-  for (const auto& row : other["rows"])
-    out += fmt::format("{:<28}{:12.1f}\n", row_name(row), 100 * row["alike"].template get<double>());
-  return other["rows"].empty() ? out + "no row that it traced is here\n" : out;
+solo_outcome time_runs(const solo_setup& setup, bool share_steps) {
+  solo_runs runs(setup);
+  return {runs.time(share_steps), runs.interrupted()};
 }
 
 }  // namespace multistate::tools

@@ -1,0 +1,355 @@
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <multistate/io/file.hpp>
+#include <multistate/io/printable.hpp>
+#include <multistate/model/sampling.hpp>
+#include <multistate/model/setup_for.hpp>
+#include <multistate/tools/programs.hpp>
+#include <multistate/version.hpp>
+#include <tools/engine/engine.hpp>
+#include <tools/runs/opened_model.hpp>
+#include <tools/runs/policy_list.hpp>
+#include <tools/terminal/console.hpp>
+#include <tools/terminal/flags.hpp>
+#include <tools/terminal/outputs.hpp>
+
+namespace multistate::tools {
+
+namespace {
+
+using json = nlohmann::ordered_json;
+
+struct generate_arguments {
+  std::string model, tokenizer, policy = "tova:256@incache", prompt, json;
+  std::optional<int> tokens, threads;
+  int seed = 0;
+  double temperature = 0.8, top_p = 0.95;
+};
+
+/// Which token stood at each position that some layer still holds: memory as bounded as what it describes.
+class token_record {
+ public:
+  void add(position at, int token, int before, const sequence_memory& memory) {
+    entries_.push_back({at, token, before});
+    if (entries_.size() >= most_) prune(memory);
+  }
+  /// Null: not recorded any more.
+  const auto* find(position at) const noexcept {
+    const auto found =
+        std::lower_bound(entries_.begin(), entries_.end(), at, [](const entry& e, position p) { return e.at < p; });
+    return found == entries_.end() || found->at != at ? nullptr : &*found;
+  }
+
+ private:
+  struct entry {
+    position at;
+    int token;
+    int before;  ///< the token in front of it: decoding asks
+  };
+  void prune(const sequence_memory& memory) {
+    held_.clear();
+    for (int layer = 0; layer < memory.layers(); ++layer)
+      for (int lane = 0; lane < memory.lanes(layer); ++lane)
+        for (const position p : memory.positions(layer, lane)) held_.push_back(p);
+    std::sort(held_.begin(), held_.end());
+    const position newest = entries_.back().at;  // its states may not be there yet
+    std::erase_if(entries_, [&](const entry& e) {
+      return e.at != newest && !std::binary_search(held_.begin(), held_.end(), e.at);
+    });
+    most_ = 2 * entries_.size() + 1024;
+  }
+  std::vector<entry> entries_;  ///< by position
+  std::vector<position> held_;
+  std::size_t most_ = 4096;
+};
+
+/// "12-15 40": runs of positions.
+std::string runs_of(std::span<const position> positions) {
+  std::string out;
+  for (std::size_t i = 0; i < positions.size();) {
+    std::size_t j = i;
+    while (j + 1 < positions.size() && positions[j + 1] == positions[j] + 1) ++j;
+    out += (out.empty() ? "" : " ") + std::to_string(positions[i]) + (j > i ? "-" + std::to_string(positions[j]) : "");
+    i = j + 1;
+  }
+  return out;
+}
+
+/// In one line; a gap shows as "·".
+std::string text_of(std::span<const position> positions, const token_record& record, const tokenizer& words) {
+  std::string out;
+  position next = 0;
+  for (const position p : positions) {
+    if (p != next) out += "·";
+    next = p + 1;
+    const auto* e = record.find(p);
+    if (e == nullptr) continue;
+    if (e->token == words.bos()) out += "<BOS>";
+    for (const char c : words.decode(e->token, e->before))
+      out += static_cast<unsigned char>(c) < 32 || c == 127 ? (c == '\n' ? std::string("⏎") : "?") : std::string(1, c);
+  }
+  return out;
+}
+
+/// A text that goes on and on, from its arguments to what is remembered of it at the end.
+class generate_run {
+  static constexpr int prompt_chunk = 16;
+
+ public:
+  generate_run(generate_arguments a, policy_choice choice, opened_model model)
+      : a_(std::move(a)),
+        choice_(std::move(choice)),
+        model_(std::move(model)),
+        words_(*model_.words),
+        config_(model_.weights.config),
+        streams_(!is_standard_output(a_.json)),
+        shown_(true),  // a model's words are a stranger's
+        prompt_(tokens_of_prompt()),
+        memory_(make_memory_for_it()),
+        exec_(threads()),
+        decoder_(value_or_usage(any_decoder::make(model_.weights, prompt_chunk, exec_))),
+        logits_(to_size(config_.vocab)) {}
+
+  /// Returns the exit status: 0 done, 3 interrupted before all tokens were made.
+  int operator()() {
+    read_prompt();
+    const auto begun = std::chrono::steady_clock::now();
+    write_text();
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
+    if (streams_) write_out(shown_.end() + "\n");
+    const bool part = a_.tokens && made_ < *a_.tokens;
+    const std::string to = part ? part_of(a_.json) : a_.json;
+    std::string remembered;
+    const json found = describe(part, remembered);
+    write_output(to, found.dump(2, ' ', true, json::error_handler_t::replace) + "\n");
+    std::string ending =
+        fmt::format("\nremembered of {} tokens under {}:\n{}{:.1f} kB allocated, {:.1f} kB live keys and values",
+                    memory_.next_position(), policy_text(), remembered, 1e-3 * static_cast<double>(bytes()),
+                    1e-3 * static_cast<double>(memory_.live_bytes()));
+    if (::isatty(STDERR_FILENO) != 0 && seconds > 0)
+      ending += fmt::format(", {:.0f} tokens/s", static_cast<double>(made_) / seconds);
+    ending += "\n";
+    if (part)
+      ending += fmt::format("generate: interrupted after {} of {} tokens{}\n", made_, *a_.tokens,
+                            to.empty() ? "" : "; " + to + " is a part");
+    say(ending);
+    return part ? status_interrupted : 0;
+  }
+
+ private:
+  // -- what is needed
+
+  std::vector<int> tokens_of_prompt() const {
+    std::vector<int> prompt = words_.encode(a_.prompt);
+    if (config_.bos >= 0) prompt.insert(prompt.begin(), config_.bos);
+    if (prompt.empty()) throw usage_error("--prompt is needed: this model has no BOS to begin with");
+    return prompt;
+  }
+  sequence_memory make_memory_for_it() const {
+    policy_handle policy = choice_.policy;
+    if (policy.unbounded()) {
+      if (!a_.tokens) throw usage_error("policy '" + a_.policy + "' keeps everything: give it an end with --tokens N");
+      policy = value_or_usage(policy.with_budget(static_cast<int>(prompt_.size()) + *a_.tokens));
+    }
+    if (policy.budget() == 0)
+      throw usage_error("policy '" + a_.policy + "' needs a budget, for instance " + std::string(policy.name()) +
+                        ":64");
+    return value_or_usage(
+        make_memory(weight_format::f32, policy, setup_for(config_, {.chunk = prompt_chunk}, choice_.positions)));
+  }
+  int threads() const {
+    constexpr std::size_t worth_sharing = std::size_t{1} << 24;  // multiplications a token, below which threads only wait
+    if (a_.threads) return *a_.threads;
+    const bool small = to_size(config_.layers) * layer_floats(config_) < worth_sharing;
+    return small ? 1 : tool_executor::most_useful();
+  }
+
+  // -- the text
+
+  void read_prompt() {
+    before_ = words_.bos();
+    for (std::size_t at = 0; at < prompt_.size() && interrupted == 0; at += prompt_chunk) {
+      const auto part =
+          std::span<const int>(prompt_).subspan(at, std::min<std::size_t>(prompt_chunk, prompt_.size() - at));
+      const bool last = at + part.size() == prompt_.size();
+      for (std::size_t j = 0; j < part.size(); ++j) {
+        record_.add(static_cast<position>(at + j), part[j], before_, memory_);
+        show(words_.decode(part[j], before_));
+        before_ = part[j];
+      }
+      forward({.memory = &memory_,
+               .tokens = part,
+               .when = last ? phase::prompt_end : phase::prompt,
+               .want = last ? logit_rows::last : logit_rows::none,
+               .logits = logits_.data()});
+    }
+  }
+  void write_text() {
+    sampler draw(drawing(), config_.vocab);
+    while (interrupted == 0 && (!a_.tokens || made_ < *a_.tokens)) {
+      for (const float x : logits_)
+        if (!std::isfinite(x))
+          throw usage_error(fmt::format("the model's logits are not finite at token {}", memory_.next_position()));
+      const int token = draw(logits_);
+      const std::string piece = token == config_.bos ? "\n" : words_.decode(token, before_);  // BOS begins another text
+      show(piece);
+      if (a_.tokens && !a_.json.empty()) {
+        text_ += piece;
+        tokens_.push_back(token);
+      }
+      ++made_;
+      record_.add(memory_.next_position(), token, before_, memory_);
+      before_ = token;
+      forward({.memory = &memory_, .tokens = {&token, 1}, .want = logit_rows::last, .logits = logits_.data()});
+    }
+  }
+  sampling drawing() const {
+    sampling how;
+    how.temperature = static_cast<float>(a_.temperature);
+    how.top_p = static_cast<float>(a_.top_p);
+    how.seed = static_cast<std::uint64_t>(a_.seed);
+    return how;
+  }
+  void forward(const batch_item& item) {
+    if (const error e = decoder_.forward({&item, 1})) throw usage_error(std::string(e.message()));
+  }
+  void show(const std::string& piece) {
+    if (streams_) write_out(shown_.take(piece));
+    if (reader_has_gone()) throw reader_gone();
+  }
+
+  // -- what came of it
+
+  std::string policy_text() const { return choice_.policy.str() + suffix_of(choice_.positions); }
+  std::size_t bytes() const { return memory_.bytes() + memory_.scratch_bytes(); }
+  /// As JSON; `remembered` is what is kept, for people.
+  json describe(bool part, std::string& remembered) const {
+    json out;
+    out["program"] = "multistate generate";
+    out["version"] = MULTISTATE_VERSION;
+    out["model_hash"] = hash_text(model_.weights.hash);
+    out["policy"] = policy_text();
+    out["prompt"] = a_.prompt;
+    out["seed"] = a_.seed;
+    out["temperature"] = a_.temperature;
+    out["top_p"] = a_.top_p;
+    out["text"] = a_.tokens ? json(text_) : json(nullptr);
+    out["tokens"] = a_.tokens ? json(tokens_) : json(nullptr);
+    out["tokens_made"] = made_;
+    out["interrupted"] = part;
+    out["tokens_seen"] = memory_.next_position();
+    out["bytes_allocated"] = bytes();
+    out["bytes_live"] = memory_.live_bytes();
+    out["kept"] = json::array();
+    const int layers =
+        memory_.scope(0) == scope_kind::model ? 1 : memory_.layers();  // at scope model all layers hold the same
+    for (int layer = 0; layer < layers; ++layer)
+      for (int lane = 0; lane < memory_.lanes(layer); ++lane) {
+        std::vector<position> kept(to_size(memory_.live(layer, lane)));
+        memory_.kept(layer, lane, kept);
+        const std::string kept_text = text_of(kept, record_, words_);
+        out["kept"].push_back({{"layer", layer}, {"lane", lane}, {"positions", kept}, {"text", kept_text}});
+        remembered += fmt::format("layer {}{}: {} states, positions {}\n  {}\n", layer,
+                                  memory_.lanes(layer) > 1 ? fmt::format(" lane {}", lane) : "", kept.size(),
+                                  runs_of(kept), kept_text);
+      }
+    return out;
+  }
+
+  const generate_arguments a_;
+  const policy_choice choice_;
+  const opened_model model_;
+  const tokenizer& words_;
+  const model_config& config_;
+  const bool streams_;  ///< the text, as it is made
+  detail::printable_text shown_;
+  std::vector<int> prompt_;
+  sequence_memory memory_;
+  tool_executor exec_;
+  any_decoder decoder_;
+  std::vector<float> logits_;  ///< [vocab]
+
+  token_record record_;
+  int before_ = 0;           ///< the newest token
+  std::int64_t made_ = 0;
+  std::string text_;         ///< only where there is an end, for --json
+  std::vector<int> tokens_;  ///< the same
+};
+
+void add_flags(CLI::App& app, generate_arguments& a) {
+  CLI::Option_group& files = *app.add_option_group("Model and text", "What is read.");
+  files.add_option("--model", a.model,
+                   "A Hugging Face folder or .safetensors file, or a llama2.c checkpoint; the demo model unless given.");
+  files.add_option("--tokenizer", a.tokenizer, "A llama2.c tokenizer; unless given, one that lies beside the model.");
+  files.add_option("--prompt", a.prompt, "Text to go on from.");
+
+  CLI::Option_group& memory = *app.add_option_group("Memory", "What is remembered.");
+  memory.add_option("--policy", a.policy, "What to keep: name[+i]:k[,key=value]...[@incache|@log].")
+      ->capture_default_str();
+
+  CLI::Option_group& writing = *app.add_option_group("Writing", "How the text is made.");
+  writing.add_option("--tokens", a.tokens, "How many to make; without it, until Ctrl-C.")
+      ->check(whole_number(1))
+      ->type_name("N");
+  writing.add_option("--seed", a.seed, "Of the draws.")->check(whole_number(0, 0x7fffffff))->type_name("N")->capture_default_str();
+  writing.add_option("--temperature", a.temperature, "How freely tokens are drawn; 0: always the likeliest.")
+      ->check(real_number(0, 100))
+      ->type_name("X")
+      ->capture_default_str();
+  writing.add_option("--top-p", a.top_p, "Draws among the likeliest tokens that together have this share.")
+      ->check(real_number(0.001, 1))
+      ->type_name("P")
+      ->capture_default_str();
+  writing.add_option("--threads", a.threads, "Threads; one for each core unless given, or one for a small model.")
+      ->check(whole_number(1, 1024))
+      ->type_name("N");
+
+  CLI::Option_group& output = *app.add_option_group("Output", "What is written; - is standard output.");
+  output.add_option("--json", a.json, "What was made and what is remembered, as JSON.");
+}
+
+int generate(const generate_arguments& a, std::vector<policy_entry> own) {
+  if (a.threads.value_or(1) > 1 && !tool_executor::has_threads())
+    throw usage_error("--threads must be 1: this program was built without OpenMP");
+  policy_choice choice = value_or_usage(policy_list(std::move(own)).parse_policy(a.policy));
+  const std::string model_path = a.model.empty() ? demo("--model").string() : a.model;
+  check_outputs({{"--json", a.json}}, files_of_model(model_path, a.tokenizer));
+  opened_model model = open_model(model_path, a.tokenizer);
+  for (const std::string& note : model.weights.notes) say("note: " + note + "\n");
+  if (!model.words) throw usage_error(model.no_words + "; generate can't do without a tokenizer that it reads");
+  return generate_run(a, std::move(choice), std::move(model))();
+}
+
+}  // namespace
+
+int run_generate(int argc, char** argv, std::vector<policy_entry> own) {
+  return guarded("generate", [&] {
+    CLI::App app(
+        "Streams text from a model under a policy, without end, at constant memory; then shows what is remembered.",
+        "generate");
+    generate_arguments a;
+    add_flags(app, a);
+    app.footer(
+        "Exit status: 0 done (without --tokens Ctrl-C is the end), 2 bad usage or input, or output that could not be "
+        "written,\n3 interrupted before all tokens were made.");
+    app.set_version_flag("--version", "generate " MULTISTATE_VERSION);
+    if (const auto status = parse_flags(app, argc, argv)) return *status;
+    return generate(a, std::move(own));
+  });
+}
+
+}  // namespace multistate::tools

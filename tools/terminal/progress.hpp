@@ -1,0 +1,30 @@
+#pragma once
+
+#include <chrono>
+#include <string>
+
+namespace multistate::tools {
+
+/// One line on the terminal that is written over and taken away at the end; nothing where standard error is no terminal.
+class progress_bar {
+  using clock = std::chrono::steady_clock;
+
+ public:
+  explicit progress_bar(bool wanted);
+  progress_bar(const progress_bar&) = delete;
+  progress_bar& operator=(const progress_bar&) = delete;
+  ~progress_bar() { clear(); }
+
+  /// Begins a phase; its time left is counted from now.
+  void begin(std::string phase);
+  /// How much of the phase is done, of 1.
+  void operator()(double done);
+  void clear();
+
+ private:
+  bool shown_;
+  std::string phase_;
+  clock::time_point begun_ = clock::now(), drawn_;
+};
+
+}  // namespace multistate::tools
