@@ -25,8 +25,11 @@
 #include <tools/terminal/program.hpp>
 #include <tools/runs/recall_run.hpp>
 #include <tools/report/report.hpp>
+#include <tools/report/text.hpp>
+#include <tools/report/trace.hpp>
 #include <tools/runs/row_runs.hpp>
 #include <tools/runs/totals_json.hpp>
+#include <multistate/version.hpp>
 
 namespace multistate::tools {
 
@@ -303,11 +306,11 @@ class compare_run {
     else
       compare_with(alone_);
     bar_.clear();
-    r_.rows = std::move(workers_[0]->rows);
+    runs_ = std::move(workers_[0]->rows);
     workers_.resize(1);
     r_.interrupted = r_.outcome.interrupted;
     if (r_.outcome.windows == 0) return false;
-    r_.statistics = rank_rows(r_.rows, *sample_, r_.outcome.windows, {}, chunk_);
+    r_.statistics = rank_rows(runs_, *sample_, r_.outcome.windows, {}, chunk_);
     return true;
   }
   template <executor Within>
@@ -366,8 +369,6 @@ class compare_run {
           r_.notes.push_back("states in " + std::string(format) + " overflow: nothing is said of agreement with them");
           break;
         }
-    for (json& row : prompt_modes_)
-      if (recall_) row["recall"] = recall_->of(row, row["mode"].template get<std::string>().c_str());
   }
   void take_time() {
     const bool long_steps = layer_floats(model_->weights.config) >= long_step;
@@ -378,7 +379,7 @@ class compare_run {
 
   /// A model that has nothing to say of the text gives figures all the same.
   void warn_of_an_unknown_text() {
-    const double full = r_.rows[0].measured->nll,
+    const double full = runs_[0].measured->nll,
                  counting = counting_nll(*sample_, r_.outcome.windows, model_->weights.config.vocab);
     if (full > counting)
       r_.notes.push_back(fmt::format(
@@ -400,19 +401,13 @@ class compare_run {
 
   void finish_notes() {
     warn_of_an_unknown_text();
+    fill_report();
     if (!workers_[0]->no_table.empty())
       r_.notes.push_back(workers_[0]->no_table);
-    else
-      r_.notes.push_back("the table of Full's rows takes " + std::to_string(workers_[0]->table->bytes()) + " bytes" +
-                         (workers_[0]->table->heads() < model_->weights.config.kv_heads
-                              ? "; rows of each head would be too large: mass kept is of a layer's heads together"
-                              : ""));
-    if (!r_.statistics.over_texts)
-      r_.notes.emplace_back("intervals and ranks speak of " + std::string(r_.texts.size() == 1
-                                                                              ? "this text only"
-                                                                              : "these texts only (fewer than five)"));
-    if (r_.outcome.windows < ranking::least_windows) r_.notes.emplace_back("fewer than 30 windows: no ranking");
-    for (std::string& note : sample_notes(r_, *sample_, chunk_)) r_.notes.push_back(std::move(note));
+    else if (workers_[0]->table->heads() < model_->weights.config.kv_heads)
+      r_.notes.emplace_back(
+          "attention of each head would take too much memory: mass kept is of a layer's heads together");
+    for (std::string& note : sample_notes(r_)) r_.notes.push_back(std::move(note));
     if (r_.interrupted)
       r_.notes.push_back(
           "interrupted: this is a part" +
@@ -444,17 +439,12 @@ class compare_run {
     });
   }
 
-  /// The kept states of the other build beside these.
-  json against(const json& ours) const {
-    if (other_.is_null()) return nullptr;
-    return {{"path", a_.against},
-            {"simd_target", word_at(other_, "simd_target")},
-            {"format", word_at(other_, "format")},
-            {"version", word_at(other_, "version")},
-            {"rows", alike_in_both(ours, other_)}};
+  /// How a policy's keys are numbered; `oracle` and `short` are no policies.
+  static position_mode positions_of(const policy_run& run) {
+    if (is_no_policy(run.policy)) return position_mode::original;
+    return value_or_usage(policy_choice<Registry>::parse(run.policy)).positions;
   }
-
-  void write() {
+  void fill_report() {
     r_.format = a_.format;
     r_.chunk = chunk_;
     r_.threads = threads_;
@@ -463,23 +453,16 @@ class compare_run {
     const model_config& config = model_->weights.config;
     r_.full_bytes_per_token = static_cast<double>(config.layers) * config.kv_heads *
                               static_cast<double>(state_bytes_of(a_.format, config.attention_shape()));
-
-    json out = to_json(r_);
-    out["recall"] = recall_ ? recall_->json : json(nullptr);
-    out["prompt_modes"] = prompt_modes_;
-    out["free_run"] = free_run_;
-    out["agreement"] = agreement_;
-    out["time"] = time_;
-    out["against"] = against(out);
-    for (json& row : out["rows"]) {
-      if (recall_) row["recall"] = recall_->of(row, "sequential");
-      if (time_.is_null()) continue;
-      for (const json& timed : time_["rows"])
-        if (timed["policy"] == row["policy"] && timed["budget"] == row["budget"])
-          row["tokens_per_second"] = timed["tokens_per_second"]["median"];
-    }
-    write_outputs(out);
+    for (const policy_run& run : runs_) r_.results.push_back(result_of(run, positions_of(run)));
+    if (recall_) r_.recall = recall_->json;
+    r_.prompt_modes = prompt_modes_;
+    r_.free_run = free_run_;
+    r_.agreement = agreement_;
+    r_.time = time_;
+    r_.other_path = a_.against;
+    r_.other = other_;
   }
+  void write() { write_outputs(to_json(r_)); }
   /// Files first, so that they are there whatever becomes of standard output. ASCII keeps JSON safe on any terminal.
   void write_outputs(const json& out) {
     using namespace multistate::detail;  // the library's own detail
@@ -500,14 +483,10 @@ class compare_run {
         write_output(r_.interrupted ? part_of(o.path) : o.path, text);
       }
     if (!shown) return;
-    std::string rest;
-    if (recall_) rest += "\n" + recall_text(recall_->json);
-    rest +=
-        prompt_modes_text(prompt_modes_) + free_run_text(free_run_) + time_text(time_) + against_text(out["against"]);
-    for (const std::string& note : r_.notes) rest += "note: " + note + "\n";
-    // The table has colours, and no names but those of policies.
-    write_out(printable_lines(header_text(r_)) + "\n" + table_text(r_, ::isatty(STDOUT_FILENO) != 0) +
-              printable_lines(rest));
+    std::vector<std::string> written;
+    for (const auto& o : outputs())
+      if (!o.path.empty()) written.push_back(r_.interrupted ? part_of(o.path) : o.path);
+    write_out(report_text(r_, out, {.width = 80, .colour = ::isatty(STDOUT_FILENO) != 0}, written));
   }
 
   const compare_arguments a_;
@@ -519,6 +498,7 @@ class compare_run {
   std::vector<std::string> items_;  ///< rows as --policies takes them
 
   report r_;
+  std::vector<policy_run> runs_;
   std::optional<opened_model> model_;
   std::vector<token_text> texts_;
   std::optional<text_sample> sample_;

@@ -303,24 +303,4 @@ class recall_run {
   double parts_ = 1, done_ = 0, share_ = 1;
 };
 
-/// A line for each cell group of one fact, read token by token: shares at distances by budget.
-inline std::string recall_text(const nlohmann::ordered_json& recall) {
-  std::string out = fmt::format(
-      "recall   one fact, {} questions a cell; tokens back: share right (95 %, Wilson); n/a: Full is under 0.9\n",
-      recall["questions"].template get<int>());
-  std::string row;
-  for (const auto& cell : recall["cells"]) {
-    if (cell["facts"] != 1 || cell["mode"] != "sequential" || cell["variant"] == "first_too") continue;
-    const std::string name = row_name(cell) + (cell["variant"] == "removed" ? ", fact removed" : "");
-    if (name != row) out += (row.empty() ? "" : "\n") + fmt::format("{:<28}", name);
-    row = name;
-    out += fmt::format("  {:4}:", cell["distance"].template get<int>());
-    out += cell["not_applicable"]
-               ? fmt::format("{:<16}", " n/a")
-               : fmt::format(" {:.2f} ({:.2f}-{:.2f})", cell["share"].template get<double>(),
-                             cell["interval"][0].template get<double>(), cell["interval"][1].template get<double>());
-  }
-  return out + "\n";
-}
-
 }  // namespace multistate::tools
