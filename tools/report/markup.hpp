@@ -13,12 +13,8 @@ class markup {
  public:
   markup() = default;
   markup(const char* words) : html_(words) {}  // NOLINT(google-explicit-constructor)
-  /// What a page takes as it is: style sheets, scripts, data.
-  static markup as_is(std::string_view html) {
-    markup m;
-    m.html_ = html;
-    return m;
-  }
+  /// Takes style sheets, scripts and data as they are.
+  static markup as_is(std::string_view html);
 
   markup& operator+=(const markup& more) {
     html_ += more.html_;
@@ -35,26 +31,12 @@ class markup {
   std::string html_;
 };
 
-/// The door for text: safe as text and as attribute value, in HTML and XML. Control characters, which XML has no place
-/// for, become spaces.
-inline markup escaped(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '&')
-      out += "&amp;";
-    else if (c == '<')
-      out += "&lt;";
-    else if (c == '>')
-      out += "&gt;";
-    else if (c == '"')
-      out += "&quot;";
-    else if (c == '\'')
-      out += "&#39;";
-    else
-      out += static_cast<unsigned char>(c) < 32 ? ' ' : c;
-  }
-  return markup::as_is(out);
-}
+/// Text that is safe as text and as attribute value, in HTML and XML. Control characters, which XML has no place for,
+/// become spaces.
+markup escaped(std::string_view text);
+
+/// A name that a program knows: escaped, in <code>.
+markup code(std::string_view text);
 
 markup whole(std::integral auto n) { return markup::as_is(std::to_string(n)); }
 

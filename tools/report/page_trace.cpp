@@ -1,23 +1,20 @@
-#pragma once
+#include <tools/report/page_sections.hpp>
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <string>
-#include <vector>
+#include <string_view>
 
 #include <multistate/eval/seen_states.hpp>
-#include <tools/report/report_figures.hpp>
-#include <tools/report/report_tables.hpp>
+#include <tools/report/policy_names.hpp>
+#include <tools/report/svg.hpp>
+#include <tools/report/trace.hpp>
 
-/// What was kept in one window: positions over time, the text shaded by how long each token lived, how far back
-/// layers and heads reach.
 namespace multistate::tools {
 
-/// The character a token of a byte model shows as.
-inline markup token_html(int token, bool bytes) {
+markup token_html(int token, bool bytes) {
   if (!bytes) return whole(token) + " ";
   if (token == 256) return "&#9656;";  // BOS
   if (token == '\n') return "&#8629;\n";
@@ -25,8 +22,7 @@ inline markup token_html(int token, bool bytes) {
   return escaped(std::string(1, static_cast<char>(token)));
 }
 
-/// Lives of one lane, two characters of base 64 each: a tenth of the JSON's size.
-inline std::string packed_lives(const report_json& deaths) {
+std::string packed_lives(const report_json& deaths) {
   constexpr std::string_view digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
   std::string out;
   int position = 0;
@@ -39,51 +35,10 @@ inline std::string packed_lives(const report_json& deaths) {
   return out;
 }
 
-/// One lane of a traced row. What it points to is the report's.
-struct trace_lane {
-  const report_json *row = nullptr, *policy_of = nullptr, *budget_of = nullptr;
-  int layer = 0, lane = 0, lanes = 0;
-  const report_json* deaths = nullptr;
-
-  std::string policy() const { return text_of(*policy_of); }
-  std::string budget() const { return budget_of->is_null() ? "all" : text_of(*budget_of); }
-};
-
-/// All lanes of the trace whose length is the window's.
-inline std::vector<trace_lane> trace_lanes(const report_json& report) {
-  const report_json& trace = field(report, "trace");
-  const std::size_t T = list_at(trace, "tokens").size();
-  std::vector<trace_lane> out;
-  for (const report_json& row : list_at(trace, "rows")) {
-    const report_json &policy = field(row, "policy"), &budget = field(row, "budget");
-    int layer = 0;
-    for (const report_json& lanes : list_at(row, "layers")) {
-      if (!lanes.is_array()) continue;
-      for (std::size_t i = 0; i < lanes.size(); ++i)
-        if (lanes[i].is_array() && lanes[i].size() == T && T > 0)
-          out.push_back(
-              {&row, &policy, &budget, layer, static_cast<int>(i), static_cast<int>(lanes.size()), &lanes[i]});
-      ++layer;
-    }
-  }
-  return out;
-}
-
-/// As a whole number within reach of ints; what is no number is 0.
-inline int bounded(double x) {
-  constexpr double most = 1 << 28;
-  return std::isfinite(x) ? static_cast<int>(std::clamp(x, 0.0, most)) : 0;
-}
-/// A state whose death is no number lived not at all.
-inline std::vector<int> deaths_of(const trace_lane& lane) {
-  std::vector<int> out;
-  for (const report_json& death : *lane.deaths)
-    out.push_back(death.is_number() ? bounded(as_number(death)) : static_cast<int>(out.size()));
-  return out;
-}
+namespace {
 
 /// Time to the right, position downwards: a state is a line from when it came to when it went.
-inline markup life_svg(const trace_lane& lane) {
+markup life_svg(const trace_lane& lane) {
   const std::vector<int> deaths = deaths_of(lane);
   const int T = static_cast<int>(deaths.size());
   markup runs;
@@ -98,11 +53,9 @@ inline markup life_svg(const trace_lane& lane) {
          runs + "\"/></svg>";
 }
 
-inline int half(const std::vector<int>& deaths) noexcept { return static_cast<int>(deaths.size() / 2); }
-
 /// How far back each layer and head reaches: a cell is the share of states older than those a window sees, the k before
 /// a token and what it was read together with (`chunk`).
-inline markup reach_figure(const std::vector<trace_lane>& lanes, int chunk) {
+markup reach_figure(const std::vector<trace_lane>& lanes, int chunk) {
   markup out;
   for (std::size_t i = 0; i < lanes.size();) {
     const trace_lane& first = lanes[i];
@@ -113,7 +66,7 @@ inline markup reach_figure(const std::vector<trace_lane>& lanes, int chunk) {
     for (int lane = 0; lane < first.lanes; ++lane)
       p.columns.push_back(first.lanes == 1 ? std::string() : std::to_string(lane));
     const int window = bounded(as_number(*first.budget_of));
-    for (; i < lanes.size() && lanes[i].row == first.row; ++i) {
+    for (; i < lanes.size() && lanes[i].entry == first.entry; ++i) {
       if (lanes[i].lane == 0) p.rows.push_back(std::to_string(lanes[i].layer));
       const std::vector<int> deaths = deaths_of(lanes[i]);
       const seen_states n = count_seen(deaths, deaths, half(deaths), window + chunk - 1);
@@ -127,38 +80,9 @@ inline markup reach_figure(const std::vector<trace_lane>& lanes, int chunk) {
          "all that a plain window sees.</p>\n";
 }
 
-/// Of the states that one build saw in the second half of the traced window, the share that another saw too; a row for
-/// each policy that both traced. Precondition: of one model and text. `theirs` may hold anything: a row of it that has
-/// another shape is none.
-inline report_json alike_in_both(const report_json& ours, const report_json& theirs) {
-  report_json rows = report_json::array();
-  const auto mine = trace_lanes(ours), others = trace_lanes(theirs);
-  for (std::size_t i = 0; i < mine.size();) {
-    const trace_lane& first = mine[i];
-    const auto begin = std::find_if(others.begin(), others.end(), [&](const trace_lane& l) {
-      return *l.policy_of == *first.policy_of && *l.budget_of == *first.budget_of;
-    });
-    auto same = begin;
-    seen_states sum;
-    bool every = true;
-    for (; i < mine.size() && mine[i].row == first.row; ++i) {
-      every = every && same != others.end() && same->row == begin->row && same->layer == mine[i].layer &&
-              same->lane == mine[i].lane && same->lanes == mine[i].lanes &&
-              same->deaths->size() == mine[i].deaths->size();
-      if (!every) continue;
-      const std::vector<int> deaths = deaths_of(mine[i]);
-      const seen_states n = count_seen(deaths, deaths_of(*same++), half(deaths), 0);
-      sum.all += n.all, sum.alike += n.alike;
-    }
-    if (every && sum.all > 0)
-      rows.push_back({{"policy", first.policy()},
-                      {"budget", bounded(as_number(*first.budget_of))},
-                      {"alike", static_cast<double>(sum.alike) / static_cast<double>(sum.all)}});
-  }
-  return rows;
-}
+}  // namespace
 
-inline markup trace_section(const report_json& report) {
+markup trace_section(const report_json& report) {
   const report_json& trace = field(report, "trace");
   const auto lanes = trace_lanes(report);
   if (lanes.empty()) return {};
@@ -189,7 +113,7 @@ inline markup trace_section(const report_json& report) {
   // The lane shown before any script runs: the first that is no plain window.
   const trace_lane* first = &lanes[0];
   for (const trace_lane& l : lanes)
-    if (l.policy().starts_with("tova") || l.policy().starts_with("h2o")) {
+    if (!is_reference(l.policy()) && base_name(l.policy()) != "window") {
       first = &l;
       break;
     }

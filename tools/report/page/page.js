@@ -1,11 +1,3 @@
-#pragma once
-
-#include <string_view>
-
-namespace multistate::tools {
-
-/// What the page can do beyond being read: choose policy, layer and step of the trace, and read single tokens.
-inline constexpr std::string_view report_script = R"js(
 'use strict';
 (() => {
   document.documentElement.classList.add('scripted');
@@ -95,6 +87,3 @@ inline constexpr std::string_view report_script = R"js(
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw);
   choose();
 })();
-)js";
-
-}  // namespace multistate::tools

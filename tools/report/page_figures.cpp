@@ -1,20 +1,26 @@
-#pragma once
+#include <tools/report/page_sections.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <map>
+#include <string_view>
+#include <utility>
+#include <vector>
 
-#include <tools/report/report_reading.hpp>
+#include <tools/report/policy_names.hpp>
 
-/// The figures that are curves: each from the comparison's JSON to SVG, or to a line that says what was not measured.
 namespace multistate::tools {
 
-inline markup figure(const markup& svg, const markup& caption) {
+namespace {
+
+markup figure(const markup& svg, const markup& caption) {
   return "<figure>" + svg + "<figcaption>" + caption + "</figcaption></figure>\n";
 }
 
 /// "Dotted: random, oracle. ": the lines of references that are drawn. Empty where there are none.
-inline markup dotted_lines(const std::vector<const line_plot*>& plots) {
+markup dotted_lines(const std::vector<const line_plot*>& plots) {
   std::vector<std::string> names;
   for (const line_plot* p : plots)
     for (const plot_series& s : p->series)
@@ -26,7 +32,7 @@ inline markup dotted_lines(const std::vector<const line_plot*>& plots) {
 }
 
 /// Limits that hold all points and the ends of their intervals.
-inline void fit(line_plot& p, std::string x_title, bool x_log, std::string y_title, bool y_from_zero) {
+void fit(line_plot& p, std::string x_title, bool x_log, std::string y_title, bool y_from_zero) {
   std::vector<double> xs, ys;
   if (y_from_zero) ys.push_back(0);
   for (const plot_series& s : p.series)
@@ -38,56 +44,16 @@ inline void fit(line_plot& p, std::string x_title, bool x_log, std::string y_tit
   p.y = axis_over(std::move(y_title), ys);
 }
 
-/// NLL above Full's against allocated bytes, one line a policy; the room between random and the oracle is shaded.
-inline line_plot cost_plot(const report_json& report) {
-  line_plot p{
-      .title = "What each policy costs, against the memory it takes",
-      .description = "Lines fall from left to right: more memory, less cost. The numbers are in the main table."};
-  const report_json& rows = list_at(report, "rows");
-  std::map<std::string, double> oracle;
-  for (const report_json& row : rows)
-    if (word_at(row, "policy") == "oracle") oracle[word_at(row, "budget")] = number_at(row, "nll_minus_full");
-  for (const report_json& name : distinct(rows, "policy")) {
-    const std::string policy = name.is_string() ? name.get<std::string>() : "";
-    if (policy == "full" || policy.starts_with("short")) continue;
-    plot_series s{policy, {}, style_of(report, policy), is_reference(policy), !is_reference(policy)};
-    for (const report_json& row : rows) {
-      if (field(row, "policy") != name || field(row, "budget").is_null()) continue;
-      plot_point q{number_at(row, "bytes_allocated") / 1e3, number_at(row, "nll_minus_full")};
-      const auto ideal = oracle.find(word_at(row, "budget"));
-      if (policy == "random" && ideal != oracle.end())
-        q.low = ideal->second, q.high = q.y;
-      else if (!s.reference)
-        q.low = end_at(row, "interval", 0), q.high = end_at(row, "interval", 1);
-      if (std::isfinite(q.y) && q.x > 0) s.points.push_back(q);
-    }
-    std::sort(s.points.begin(), s.points.end(), [](const auto& a, const auto& b) { return a.x < b.x; });
-    if (!s.points.empty()) p.series.push_back(std::move(s));
-  }
-  fit(p, "allocated memory of one sequence, kB (log)", true, "nats per token above the unbounded cache", true);
-  return p;
-}
+/// What each entry lists: points (x, y) under `key`.
+struct listed_curve {
+  const char *key, *x, *y;
+  bool survives = false;  ///< a share of states, to be seen beside that of an exact window
+};
 
-/// The plot and what is seen in it.
-inline markup cost_figure(const report_json& report) {
-  const line_plot p = cost_plot(report);
-  bool oracle = false, room = false, bands = false;
-  for (const plot_series& s : p.series) {
-    oracle = oracle || s.name == "oracle";
-    for (const plot_point& q : s.points) (s.reference ? room : bands) |= std::isfinite(q.low) && std::isfinite(q.high);
-  }
-  return figure(to_svg(p),
-                "Lower is better, further left is smaller. " + dotted_lines({&p}) +
-                    (oracle ? "<code>oracle</code> knows the attention to come. " : "") +
-                    (room ? "Shaded between <code>random</code> and it is the room that choosing has. " : "") +
-                    (bands ? "Bands are 95 % intervals." : ""));
-}
-
-/// One small plot a budget of what each row lists under `key`.
-inline markup plots_by_budget(const report_json& report, const char* key, const char* x, const char* y,
-                              const line_plot& like, bool x_log, const markup& caption) {
+/// One small plot a budget of such curves.
+markup plots_by_budget(const report_json& report, const listed_curve& curve, const line_plot& like, bool x_log,
+                       const markup& caption) {
   const report_json& rows = list_at(report, "rows");
-  const bool survival = std::string_view(key) == "survival";
   markup out;
   std::vector<line_plot> plots;
   for (const report_json& budget : distinct(rows, "budget")) {
@@ -98,9 +64,11 @@ inline markup plots_by_budget(const report_json& report, const char* key, const 
     for (const report_json& row : rows) {
       if (field(row, "budget") != budget) continue;
       const std::string policy = word_at(row, "policy");
-      plot_series s{policy, {}, style_of(report, policy), is_reference(policy), false};
-      for (const report_json& q : list_at(row, key)) s.points.push_back({number_at(q, x), number_at(q, y)});
-      for (std::size_t i = 1; survival && i < s.points.size(); ++i)  // older results counted other states at each age
+      plot_series s{policy, {}, style_of(policy), is_reference(policy), false};
+      for (const report_json& q : list_at(row, curve.key))
+        s.points.push_back({number_at(q, curve.x), number_at(q, curve.y)});
+      for (std::size_t i = 1; curve.survives && i < s.points.size();
+           ++i)  // older results counted other states at each age
         s.points[i].y = std::min(s.points[i].y, s.points[i - 1].y);
       constexpr std::size_t most_marks = 24;  // lines that meet are told apart by their marks, not by colour alone
       s.marks = !s.reference && s.points.size() <= most_marks;
@@ -108,7 +76,7 @@ inline markup plots_by_budget(const report_json& report, const char* key, const 
       if (!s.points.empty()) p.series.push_back(std::move(s));
     }
     if (p.series.empty()) continue;
-    if (survival) {  // Window forgets at one age exactly
+    if (curve.survives) {  // Window forgets at one age exactly
       const double k = as_number(budget);
       p.series.push_back({"exact window", {{1, 1}, {k, 1}, {k + 1, 0}, {std::max(most, k + 1), 0}}, 0, true, false});
     }
@@ -122,24 +90,71 @@ inline markup plots_by_budget(const report_json& report, const char* key, const 
   return "<div class=\"pair\">" + out + "</div><p class=\"caption\">" + dotted_lines(drawn) + caption + "</p>\n";
 }
 
-inline markup position_figure(const report_json& report) {
+}  // namespace
+
+line_plot cost_plot(const report_json& report) {
+  line_plot p{
+      .title = "What each policy costs, against the memory it takes",
+      .description = "Lines fall from left to right: more memory, less cost. The numbers are in the main table."};
+  const report_json& rows = list_at(report, "rows");
+  std::map<std::string, double> oracle;
+  for (const report_json& row : rows)
+    if (role_of(word_at(row, "policy")) == entry_role::oracle)
+      oracle[word_at(row, "budget")] = number_at(row, "nll_minus_full");
+  for (const report_json& name : distinct(rows, "policy")) {
+    const std::string policy = name.is_string() ? name.get<std::string>() : "";
+    const entry_role role = role_of(policy);
+    if (role == entry_role::full || role == entry_role::short_context) continue;
+    plot_series s{policy, {}, style_of(policy), is_reference(policy), !is_reference(policy)};
+    for (const report_json& row : rows) {
+      if (field(row, "policy") != name || field(row, "budget").is_null()) continue;
+      plot_point q{number_at(row, "bytes_allocated") / 1e3, number_at(row, "nll_minus_full")};
+      const auto ideal = oracle.find(word_at(row, "budget"));
+      if (role == entry_role::random && ideal != oracle.end())
+        q.low = ideal->second, q.high = q.y;
+      else if (!s.reference)
+        q.low = end_at(row, "interval", 0), q.high = end_at(row, "interval", 1);
+      if (std::isfinite(q.y) && q.x > 0) s.points.push_back(q);
+    }
+    std::sort(s.points.begin(), s.points.end(), [](const auto& a, const auto& b) { return a.x < b.x; });
+    if (!s.points.empty()) p.series.push_back(std::move(s));
+  }
+  fit(p, "allocated memory of one sequence, kB (log)", true, "nats per token above the unbounded cache", true);
+  return p;
+}
+
+markup cost_figure(const report_json& report) {
+  const line_plot p = cost_plot(report);
+  bool oracle = false, room = false, bands = false;
+  for (const plot_series& s : p.series) {
+    oracle = oracle || role_of(s.name) == entry_role::oracle;
+    for (const plot_point& q : s.points) (s.reference ? room : bands) |= std::isfinite(q.low) && std::isfinite(q.high);
+  }
+  return figure(to_svg(p),
+                "Lower is better, further left is smaller. " + dotted_lines({&p}) +
+                    (oracle ? "<code>oracle</code> knows the attention to come. " : "") +
+                    (room ? "Shaded between <code>random</code> and it is the room that choosing has. " : "") +
+                    (bands ? "Bands are 95 % intervals." : ""));
+}
+
+markup position_figure(const report_json& report) {
   const line_plot like{.title = "Cost against position",
                        .description = "One line a policy; zero is the unbounded cache.",
                        .x = {.title = "position in the window"},
                        .y = {.title = "nats above Full"}};
-  return plots_by_budget(report, "nll_by_position", "position", "difference", like, false,
+  return plots_by_budget(report, {"nll_by_position", "position", "difference"}, like, false,
                          "Until position k nothing is forgotten and all lines lie on zero.");
 }
 
-/// Time per token against position, its three parts stacked: Full and the rows of the budget nearest 64.
-inline markup time_figure(const report_json& report) {
+markup time_figure(const report_json& report) {
   constexpr std::array parts{std::pair{"rest", "rest_us"}, std::pair{"attention", "attention_us"},
                              std::pair{"policy", "policy_us"}};
   const report_json& rows = list_at(field(report, "time"), "rows");
-  const auto from_64 = [](const report_json& budget) { return std::abs(as_number(budget) - 64); };
-  report_json shown;
-  for (const report_json& budget : distinct(rows, "budget"))
-    if (shown.is_null() || from_64(budget) < from_64(shown)) shown = budget;
+  const report_json& traced = list_at(field(report, "trace"), "rows");
+  const auto budgets = distinct(rows, "budget");
+  report_json shown = traced.empty() ? report_json() : field(traced[0], "budget");
+  if (std::find(budgets.begin(), budgets.end(), shown) == budgets.end())
+    shown = budgets.empty() ? report_json() : budgets[0];
   std::vector<line_plot> plots;
   double most = 0;
   for (const report_json& row : rows) {
@@ -175,19 +190,17 @@ inline markup time_figure(const report_json& report) {
                            (shown.is_null() ? "" : "k = " + escaped(text_of(shown)) + " and ") + "Full.</p>\n";
 }
 
-inline markup survival_figure(const report_json& report) {
+markup survival_figure(const report_json& report) {
   const line_plot like{.title = "Share of states alive at an age",
                        .description = "Lines start at one and never rise; a plain window's falls at age k at once.",
                        .x = {.title = "age, tokens (log)"},
                        .y = {.title = "share alive"}};
-  return plots_by_budget(report, "survival", "age", "alive", like, true,
+  return plots_by_budget(report, {"survival", "age", "alive", true}, like, true,
                          "A long tail is a policy that keeps some states for good. States that are alive when their "
                          "window ends count up to there (Kaplan and Meier&#39;s estimate).");
 }
 
-/// Share of questions answered against distance / k, the question unseen while forgetting, one plot a number of facts
-/// and budget; Full and the floor (the fact removed) are dashed.
-inline markup recall_figure(const report_json& report) {
+markup recall_figure(const report_json& report) {
   const report_json& cells = list_at(field(report, "recall"), "cells");
   markup out;
   std::vector<line_plot> plots;
@@ -202,7 +215,7 @@ inline markup recall_figure(const report_json& report) {
         if (variant == "removed" && std::isfinite(share)) floor[x].first += share, ++floor[x].second;
         if (variant != "last" || is_true(c, "not_applicable")) continue;
         plot_series& s = lines[policy];
-        s.name = policy, s.style = style_of(report, policy), s.reference = is_reference(policy);
+        s.name = policy, s.style = style_of(policy), s.reference = is_reference(policy);
         s.marks = !s.reference;
         s.points.push_back({x, share, end_at(c, "interval", 0), end_at(c, "interval", 1)});
         if (const double f = number_at(c, "full_share"); std::isfinite(f)) full[x].first += f, ++full[x].second;
@@ -240,8 +253,7 @@ inline markup recall_figure(const report_json& report) {
          "The question comes last, unseen while forgetting. Bands: 95 % (Wilson).</p>\n";
 }
 
-/// Needle grids: share right by length and depth.
-inline markup needle_figure(const report_json& report) {
+markup needle_figure(const report_json& report) {
   const report_json& grid = list_at(field(report, "recall"), "grid");
   markup out;
   const auto lengths = distinct(grid, "length"), depths = distinct(grid, "depth");

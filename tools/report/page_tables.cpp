@@ -1,17 +1,26 @@
-#pragma once
+#include <tools/report/page_sections.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
-#include <tools/report/report_reading.hpp>
+#include <multistate/eval/lives.hpp>
+#include <tools/report/columns.hpp>
+#include <tools/terminal/flags.hpp>
 
-/// The tables of the page, each from the comparison's JSON to HTML.
 namespace multistate::tools {
+
+namespace {
 
 /// A table that scrolls inside itself on a narrow screen. Titles and cells are HTML; the first column names the row.
 class html_table {
  public:
-  html_table(const markup& caption, std::initializer_list<markup> titles, std::size_t words = 1)
+  html_table(const markup& caption, const std::vector<markup>& titles, std::size_t words = 1)
       : words_(words), columns_(titles.size()) {
     html_ = "<div class=\"table\" tabindex=\"0\" role=\"region\" aria-label=\"" + caption + "\"><table><caption>" +
             caption + "</caption><thead><tr>";
@@ -43,61 +52,125 @@ class html_table {
   std::size_t words_, columns_, rows_ = 0;
 };
 
-inline markup name_cell(const report_json& row) { return "<code>" + escaped(word_at(row, "policy")) + "</code>"; }
-inline markup interval_cell(const report_json& row, int digits) {
+}  // namespace
+
+markup cell_number(double x, int digits, double factor) {
+  const std::string text = fixed_number(x, digits, factor);
+  if (text.empty()) return "&#8211;";
+  return text[0] == '-' ? "&#8722;" + markup::as_is(std::string_view(text).substr(1)) : markup::as_is(text);
+}
+markup name_cell(const report_json& row) { return code(word_at(row, "policy")); }
+markup budget_cell(const report_json& row) { return escaped(cell_text(column_of("budget"), row)); }
+namespace {
+
+markup interval_cell(const report_json& row, int digits) {
   const double low = end_at(row, "interval", 0), high = end_at(row, "interval", 1);
   return std::isfinite(low) ? cell_number(low, digits) + " to " + cell_number(high, digits) : "&#8211;";
 }
 
-inline markup main_table(const report_json& report) {
-  html_table t("All rows", {"policy", "k", "NLL &#8722; Full, nats/token", "95 % interval", "alike", "recall %",
-                            "gap closed %", "mass kept %", "NLL", "perplexity", "bits/byte", "KL mean", "KL p99",
-                            "top-1 %", "states, mean", "states, most", "life, steps", "allocated, kB", "live, kB"});
-  report_json group;
-  for (const report_json& row : list_at(report, "rows")) {
-    const std::string mark = word_at(row, "mark"), skipped = word_at(row, "skipped");
-    const markup k = budget_cell(row);
-    const bool grey = mark == "k >= T/2", first = field(row, "budget") != group;
-    const markup kind = grey ? first ? "grey first" : "grey" : first ? "first" : "";
-    group = field(row, "budget");
-    if (!skipped.empty()) {
-      t.remark(name_cell(row), k, "skipped: " + escaped(skipped));
-      continue;
+/// Of the table of results.
+markup result_cell(const column& c, const report_json& row) {
+  switch (c.kind) {
+    case column_kind::policy:
+      return name_cell(row);
+    case column_kind::budget: {
+      const budget_mark mark = parse_mark(word_at(row, "mark"));
+      return budget_cell(row) + (mark == budget_mark::above_half      ? "&#8202;**"
+                                 : mark == budget_mark::above_quarter ? "&#8202;*"
+                                                                      : "");
     }
-    const auto n = [&](const char* key, int digits, double factor = 1) {
-      return cell_number(number_at(row, key), digits, factor);
-    };
-    t.row({name_cell(row),
-           k + (mark.empty() ? ""
-                : grey       ? "&#8202;**"
-                             : "&#8202;*"),
-           n("nll_minus_full", 4), interval_cell(row, 4), escaped(word_at(row, "letter")), n("recall", 1, 100),
-           n("gap_closed", 1, 100), n("kept_mass", 1, 100), n("nll", 4), n("perplexity", 2), n("bits_per_byte", 3),
-           n("kl_mean", 4), n("kl_p99", 3), n("top1_agreement", 1, 100), n("states_attended_mean", 1),
-           n("states_attended_max", 0), n("mean_life", 1), n("bytes_allocated", 0, 1e-3), n("bytes_live", 0, 1e-3)},
-          kind);
+    case column_kind::number:
+      return cell_number(number_at(row, c.key), c.digits, c.factor);
+    case column_kind::interval:
+      return interval_cell(row, c.digits);
+    default:
+      return escaped(word_at(row, c.key));
   }
-  return t.str() +
-         "<p class=\"caption\">Rows of one budget that share a letter under <i>alike</i> can't be told apart. * k &gt; "
-         "T/4: not much was forgotten; ** k &#8805; T/2: little or nothing was (T: the longest window). <i>Recall</i>: "
-         "facts told earlier, mean over distances; <i>gap closed</i>: how much of what <code>random</code> loses a "
-         "policy does not lose; <i>mass kept</i>: the share of Full's attention on states that the policy has; "
-         "<i>states</i>: attended by a query; <i>life</i>: queries that see a state; <i>allocated</i>: all memory of "
-         "one sequence, <i>live</i>: its keys and values.</p>\n";
 }
 
-inline markup pair_table(const report_json& report) {
+html_table result_table(const markup& caption, std::span<const std::string_view> keys, const report_json& rows) {
+  const std::vector<const column*> columns = filled_columns(keys, rows);
+  std::vector<markup> titles;
+  for (const column* c : columns)
+    titles.push_back(escaped(c->title) + (c->unit.empty() ? "" : ", " + escaped(c->unit)));
+  html_table t(caption, titles);
+  report_json group;
+  for (const report_json& row : rows) {
+    const std::string skipped = word_at(row, "skipped");
+    const bool grey = parse_mark(word_at(row, "mark")) == budget_mark::above_half,
+               first = field(row, "budget") != group;
+    group = field(row, "budget");
+    if (!skipped.empty()) {
+      t.remark(name_cell(row), budget_cell(row), "skipped: " + escaped(skipped));
+      continue;
+    }
+    std::vector<markup> cells;
+    for (const column* c : columns) cells.push_back(result_cell(*c, row));
+    t.row(cells, grey ? first ? "grey first" : "grey" : first ? "first" : "");
+  }
+  return t;
+}
+
+/// What the columns of a table mean, those that it has.
+markup column_words(std::span<const std::string_view> keys, const report_json& rows) {
+  struct words {
+    std::string_view key;
+    const char* text;
+  };
+  static constexpr std::array all{
+      words{"nll_minus_full", "<i>Cost</i>: nats per token above the unbounded cache&#39;s (NLL minus Full&#39;s). "},
+      words{"letter", "Policies of one budget that share a letter under <i>alike</i> can&#39;t be told apart. "},
+      words{"recall",
+            "<i>Recall</i>: questions about facts told earlier that are answered right, mean over distances. "},
+      words{"states_attended_mean", "<i>States</i>: attended by a query. "},
+      words{"bytes_allocated", "<i>Memory</i>: all that one sequence takes. "},
+      words{"nll", "<i>NLL</i>: negative log-likelihood of the text. "},
+      words{"kl_mean", "<i>KL</i>: divergence of the predictions from the unbounded cache&#39;s. "},
+      words{"top1_agreement", "<i>Top-1</i>: how often the likeliest token is the same. "},
+      words{"gap_closed", "<i>Gap closed</i>: how much of what <code>random</code> loses a policy does not lose. "},
+      words{"kept_mass",
+            "<i>Mass kept</i>: the share of the unbounded cache&#39;s attention that falls on states that "
+            "the policy has. "},
+      words{"mean_life", "<i>Life</i>: queries that see a state. "},
+      words{"bytes_live", "<i>Live</i>: its keys and values. "}};
+  markup out;
+  for (const column* c : filled_columns(keys, rows))
+    for (const words& w : all)
+      if (w.key == c->key) out += w.text;
+  return out;
+}
+
+}  // namespace
+
+markup main_tables(const report_json& report) {
+  const report_json& rows = list_at(report, "rows");
+  bool starred = false, greyed = false;
+  for (const report_json& row : rows) {
+    const budget_mark mark = parse_mark(word_at(row, "mark"));
+    starred = starred || mark == budget_mark::above_quarter;
+    greyed = greyed || mark == budget_mark::above_half;
+  }
+  return result_table("What each policy costs and keeps", page_columns(), rows).str() + "<p class=\"caption\">" +
+         column_words(page_columns(), rows) + (starred ? "* k &gt; T/4: not much was forgotten. " : "") +
+         (greyed ? "** k &#8805; T/2: little or nothing was forgotten. " : "") +
+         (starred || greyed ? "T: the longest window. " : "") +
+         "</p>\n<details><summary>More figures of each policy</summary>" +
+         result_table("More figures", more_columns(), rows).str() + "<p class=\"caption\">" +
+         column_words(more_columns(), rows) + "</p></details>\n";
+}
+
+markup pair_table(const report_json& report) {
   html_table t("Differences between policies, nats per token",
                {"first", "second", "k", "difference", "95 % interval", "p", "p (Holm)"}, 2);
   for (const report_json& p : list_at(report, "pairs"))
-    t.row({"<code>" + escaped(word_at(p, "a")) + "</code>", "<code>" + escaped(word_at(p, "b")) + "</code>",
-           escaped(word_at(p, "budget")), cell_number(number_at(p, "difference"), 4), interval_cell(p, 4),
-           cell_number(number_at(p, "p"), 4), cell_number(number_at(p, "p_holm"), 4)});
+    t.row({code(word_at(p, "a")), code(word_at(p, "b")), escaped(word_at(p, "budget")),
+           cell_number(number_at(p, "difference"), 4), interval_cell(p, 4), cell_number(number_at(p, "p"), 4),
+           cell_number(number_at(p, "p_holm"), 4)});
   if (t.empty()) return {};
   return "<details><summary>Every pair of policies</summary>" + t.str() + "</details>\n";
 }
 
-inline markup recall_table(const report_json& report) {
+markup recall_table(const report_json& report) {
   html_table t("Recall, percent right",
                {"policy", "question", "reading", "k", "facts", "distance", "right", "asked", "share", "95 % interval",
                 "where Full is right", "Full"},
@@ -123,17 +196,18 @@ inline markup recall_table(const report_json& report) {
   return t.empty() ? markup() : "<details><summary>Every recall cell</summary>" + t.str() + "</details>\n";
 }
 
-inline markup kind_table(const report_json& report) {
-  constexpr std::array kinds{"blank", "newline", "punctuation", "capital", "digit", "letter", "other"};
-  html_table t("Mean life by kind of character, steps",
-               {"policy", "k", "blank", "newline", "punctuation", "capital", "digit", "letter", "other"});
+markup kind_table(const report_json& report) {
+  std::vector<markup> titles{"policy", "k"};
+  titles.insert(titles.end(), character_kinds.begin(), character_kinds.end());
+  html_table t("Mean life by kind of character, steps", titles);
   bool shares = false;
   for (const report_json& row : list_at(report, "rows")) {
     const report_json& by = field(row, "life_by_kind");
     if (!by.is_object()) continue;
     const auto line = [&](markup name, markup k, const char* key, int digits, double factor) {
       std::vector<markup> cells{std::move(name), std::move(k)};
-      for (const char* kind : kinds) cells.push_back(cell_number(number_at(field(by, kind), key), digits, factor));
+      for (const char* kind : character_kinds)
+        cells.push_back(cell_number(number_at(field(by, kind), key), digits, factor));
       return cells;
     };
     if (!shares) t.row(line("<i>share of the text, %</i>", "", "share", 1, 100));
@@ -143,7 +217,7 @@ inline markup kind_table(const report_json& report) {
   return t.empty() ? markup() : t.str();
 }
 
-inline markup free_run_section(const report_json& report) {
+markup free_run_section(const report_json& report) {
   const report_json& run = field(report, "free_run");
   html_table t("Greedy continuations",
                {"policy", "k", "first token unlike Full's", "repeated 4-grams %", "NLL under Full"});
@@ -161,7 +235,7 @@ inline markup free_run_section(const report_json& report) {
          "</details>\n";
 }
 
-inline markup mode_table(const report_json& report) {
+markup mode_table(const report_json& report) {
   html_table t("How the prompt is read",
                {"policy", "reading", "k", "NLL &#8722; Full", "95 % interval", "recall %", "states, most"}, 2);
   for (const report_json& row : list_at(report, "prompt_modes"))
@@ -176,7 +250,7 @@ inline markup mode_table(const report_json& report) {
          "with.</p>\n";
 }
 
-inline markup agreement_table(const report_json& report) {
+markup agreement_table(const report_json& report) {
   const report_json& rows = list_at(report, "agreement");
   html_table t("States kept alike when they are stored in another format, percent",
                {"policy", "k", "f32", "f16", "bf16", "i8"});
@@ -199,8 +273,7 @@ inline markup agreement_table(const report_json& report) {
          "where keys are rounded or sums are added up in another order, and from there on runs part.</p>\n";
 }
 
-/// Time per token, its three parts as one bar beside the numbers.
-inline markup time_section(const report_json& report) {
+markup time_table(const report_json& report) {
   const report_json& rows = list_at(field(report, "time"), "rows");
   html_table t("Time per token, microseconds",
                {"policy", "k", "tokens/s", "from", "to", "attention", "policy", "rest", "parts"});
@@ -231,6 +304,50 @@ inline markup time_section(const report_json& report) {
                    : t.str() +
                          "<p class=\"caption\">Bars from the left: attention (filled), policy (dark), rest "
                          "(pale). Median of separate runs, with the lowest and highest.</p>\n";
+}
+
+markup how_to_repeat(const report_json& report) {
+  std::vector<std::string> command;
+  for (const report_json& word : list_at(report, "command_line"))
+    if (word.is_string()) command.push_back(word.get<std::string>());
+  const report_json& model = field(report, "model");
+  html_table t("Under these conditions", {"what", "value"}, 2);
+  const auto line = [&](const char* name, const std::string& value) {
+    if (!value.empty()) t.row({name, escaped(value)});
+  };
+  line("version", word_at(report, "version"));
+  line("commit", word_at(report, "commit"));
+  line("model", word_at(model, "path"));
+  line("model hash", word_at(model, "hash"));
+  line("trained context", word_at(model, "trained_context"));
+  for (const report_json& text : list_at(report, "texts"))
+    line("text", word_at(text, "path") + ", hash " + word_at(text, "hash") + ", " + word_at(text, "tokens_used") +
+                     " of " + word_at(text, "tokens") + " tokens");
+  if (field(report, "window").is_number())
+    line("windows", std::to_string(list_at(report, "windows").size()) + " of T = " + word_at(report, "window") +
+                        ", stride " + word_at(report, "stride"));
+  if (field(report, "scored_tokens").is_number())
+    line("scored", word_at(report, "scored_tokens") + " tokens (" + word_at(report, "score") + ")");
+  line("BOS", word_at(report, "bos_rule"));
+  line("chunk", word_at(report, "chunk"));
+  line("format of states", word_at(report, "format"));
+  line("SIMD target", word_at(report, "simd_target"));
+  line("threads", word_at(report, "threads"));
+  const report_json& boot = field(report, "bootstrap");
+  if (boot.is_object())
+    line("intervals", "block bootstrap, " + word_at(boot, "resamples") + " resamples, seed " + word_at(boot, "seed") +
+                          ", blocks of " + word_at(boot, "block_windows") + " windows, over " + word_at(boot, "over") +
+                          (is_true(boot, "this_text_only") ? "; this text only" : ""));
+  const report_json& recall = field(report, "recall");
+  if (recall.is_object())
+    line("recall", word_at(recall, "questions") + " questions a cell, seed " + word_at(recall, "seed"));
+  for (const report_json& row : list_at(report, "rows"))
+    if (!list_at(row, "seeds").empty()) {
+      line("seeds of random", list_at(row, "seeds").dump());
+      break;
+    }
+  return (command.empty() ? markup() : "<pre>" + escaped(command_text(command)) + "</pre>\n") +
+         (t.empty() ? markup() : t.str());
 }
 
 }  // namespace multistate::tools
