@@ -26,7 +26,11 @@ endif()
 
 configure_package_config_file(cmake/multistate-config.cmake.in multistate-config.cmake INSTALL_DESTINATION ${package_dir}
   NO_SET_AND_CHECK_MACRO)
-write_basic_package_version_file(multistate-config-version.cmake COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
+set(any_architecture ARCH_INDEPENDENT)
+if(TARGET multistate_tools) # a compiled library
+  set(any_architecture "")
+endif()
+write_basic_package_version_file(multistate-config-version.cmake COMPATIBILITY SameMinorVersion ${any_architecture})
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/multistate-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/multistate-config-version.cmake
   DESTINATION ${package_dir} COMPONENT development)
 

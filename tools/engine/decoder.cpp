@@ -32,9 +32,8 @@ class decoder_of_target final : public tools::target_decoder {
 };
 
 // HWY_EXPORT needs a name of its own for each function.
-result<std::unique_ptr<tools::target_decoder>> make_decoder_of_target(const model_weights& weights,
-                                                                                 int most_tokens,
-                                                                                 tools::tool_executor& exec) {
+result<std::unique_ptr<tools::target_decoder>> make_decoder_of_target(const model_weights& weights, int most_tokens,
+                                                                      tools::tool_executor& exec) {
   auto made = decoder<tools::tool_executor>::make(weights, most_tokens, exec);
   if (!made) return made.reason();
   return std::unique_ptr<tools::target_decoder>(std::make_unique<decoder_of_target>(std::move(*made)));

@@ -37,7 +37,8 @@ class target_decoder {
 /// The reference decoder on the best SIMD target: the calls of decoder<E>.
 class any_decoder {
  public:
-  /// `weights` and `exec` must outlive it; `most_tokens` is the most that one forward() takes. Errors as decoder::make().
+  /// `weights` and `exec` must outlive it; `most_tokens` is the most that one forward() takes. Errors as
+  /// decoder::make().
   static result<any_decoder> make(const model_weights& weights, int most_tokens, tool_executor& exec);
 
   const model_config& config() const noexcept { return of_->config(); }

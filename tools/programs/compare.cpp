@@ -146,7 +146,8 @@ class compare_run {
       throw usage_error("--threads must be 1: this program was built without OpenMP");
     for (const int k : a_.budgets)
       if (std::find(budgets_.begin(), budgets_.end(), k) == budgets_.end()) budgets_.push_back(k);
-    for (const std::string& item : split_policies(a_.policies)) items_.push_back(value_or_usage(known_.parse_run(item)));
+    for (const std::string& item : split_policies(a_.policies))
+      items_.push_back(value_or_usage(known_.parse_run(item)));
   }
 
   /// Refuses outputs that can't be written, or that lie where something is read, before anything is done.
@@ -159,9 +160,7 @@ class compare_run {
     inputs.push_back({"--against", a_.against});
     check_outputs(outputs(), inputs);
   }
-  std::vector<named_file> outputs() const {
-    return {{"--json", a_.json}, {"--csv", a_.csv}, {"--html", a_.html}};
-  }
+  std::vector<named_file> outputs() const { return {{"--json", a_.json}, {"--csv", a_.csv}, {"--html", a_.html}}; }
 
   void open_files() {
     model_.emplace(open_model(r_.model, a_.tokenizer));
@@ -469,8 +468,8 @@ class compare_run {
         written.push_back(to);
       }
     if (shown)
-      write_out(report_text(
-          r_, out, {.width = static_cast<int>(terminal_width()), .colour = shows_colours()}, written));
+      write_out(
+          report_text(r_, out, {.width = static_cast<int>(terminal_width()), .colour = shows_colours()}, written));
   }
 
   static constexpr int most_threads = 1024;
@@ -505,20 +504,23 @@ void add_flags(CLI::App& app, compare_arguments& a) {
     return names;
   }();
   CLI::Option_group& files = *app.add_option_group("Model and text", "What is read.");
-  files.add_option("--model", a.model,
-                   "A Hugging Face folder or .safetensors file, or a llama2.c checkpoint; the demo model unless given.");
+  files.add_option(
+      "--model", a.model,
+      "A Hugging Face folder or .safetensors file, or a llama2.c checkpoint; the demo model unless given.");
   files
       .add_option("--text", a.texts,
                   "A text file, or F.tokens with int32 ids; may be given again. The demo text unless given.")
       ->take_all()
       ->expected(1);
   files.add_option("--tokenizer", a.tokenizer, "A llama2.c tokenizer; unless given, one that lies beside the model.");
-  files.add_option("--tokens", a.tokens, "Only the first N tokens of each text.")->check(whole_number(2))->type_name("N");
+  files.add_option("--tokens", a.tokens, "Only the first N tokens of each text.")
+      ->check(whole_number(2))
+      ->type_name("N");
 
   CLI::Option_group& compared = *app.add_option_group("Policies", "What is compared.");
   compared.add_option("--policies", a.policies,
-                  "Policies with commas between them, instead of the usual ones. One is "
-                  "name[+i][:k][,key=value]...[@incache|@log]; oracle and short are possible too.");
+                      "Policies with commas between them, instead of the usual ones. One is "
+                      "name[+i][:k][,key=value]...[@incache|@log]; oracle and short are possible too.");
   compared.add_option("--budgets", a.budgets, "States a layer keeps, of policies without ':k'.")
       ->delimiter(',')
       ->expected(1)
@@ -530,7 +532,9 @@ void add_flags(CLI::App& app, compare_arguments& a) {
       ->capture_default_str();
 
   CLI::Option_group& reading = *app.add_option_group("Reading", "How the text is read and scored.");
-  reading.add_option("--window", a.window, "Tokens a window; the context the model was trained on unless given, at most 1024.")
+  reading
+      .add_option("--window", a.window,
+                  "Tokens a window; the context the model was trained on unless given, at most 1024.")
       ->check(whole_number(2))
       ->type_name("T");
   reading.add_option("--chunk", a.chunk, "Tokens read together, at most T/2.")
@@ -540,9 +544,10 @@ void add_flags(CLI::App& app, compare_arguments& a) {
   reading.add_option("--score", a.score, "Which tokens are scored: tail, the second half of each window, or all.")
       ->check(one_of({"tail", "all"}))
       ->capture_default_str();
-  reading.add_flag("--full", a.full,
-                   "All of the demo text, and more of everything: contexts cut to k tokens (short), recall of one and of "
-                   "eight facts, prompts read in four ways, greedy text, states in other formats. Half an hour.");
+  reading.add_flag(
+      "--full", a.full,
+      "All of the demo text, and more of everything: contexts cut to k tokens (short), recall of one and of "
+      "eight facts, prompts read in four ways, greedy text, states in other formats. Half an hour.");
   reading.add_flag("--time", a.time, "Time a token too, of each policy by itself.");
   reading.add_option("--threads", a.threads, "Threads; one for each core unless given.")
       ->check(whole_number(1, most_threads))
@@ -567,8 +572,10 @@ int run_compare(int argc, char** argv, std::vector<policy_entry> own) {
     compare_arguments a;
     add_flags(app, a);
     app.footer(
-        "Ctrl-C ends with what is done: in OUTPUT.part.EXT in the place of OUTPUT.EXT, and the same command goes on from "
-        "there.\nExit status: 0 done, 2 bad usage or input, or output that could not be written, 3 interrupted: a part.");
+        "Ctrl-C ends with what is done: in OUTPUT.part.EXT in the place of OUTPUT.EXT, and the same command goes on "
+        "from "
+        "there.\nExit status: 0 done, 2 bad usage or input, or output that could not be written, 3 interrupted: a "
+        "part.");
     app.set_version_flag("--version", "compare " MULTISTATE_VERSION);
     if (const auto status = parse_flags(app, argc, argv)) return *status;
     return compare_run(a, std::vector<std::string>(argv, argv + argc), std::move(own))();

@@ -172,7 +172,8 @@ class generate_run {
         make_memory(weight_format::f32, policy, setup_for(config_, {.chunk = prompt_chunk}, choice_.positions)));
   }
   int threads() const {
-    constexpr std::size_t worth_sharing = std::size_t{1} << 24;  // multiplications a token, below which threads only wait
+    constexpr std::size_t worth_sharing = std::size_t{1}
+                                          << 24;  // multiplications a token, below which threads only wait
     if (a_.threads) return *a_.threads;
     const bool small = to_size(config_.layers) * layer_floats(config_) < worth_sharing;
     return small ? 1 : tool_executor::most_useful();
@@ -284,7 +285,7 @@ class generate_run {
   std::vector<float> logits_;  ///< [vocab]
 
   token_record record_;
-  int before_ = 0;           ///< the newest token
+  int before_ = 0;  ///< the newest token
   std::int64_t made_ = 0;
   std::string text_;         ///< only where there is an end, for --json
   std::vector<int> tokens_;  ///< the same
@@ -292,8 +293,9 @@ class generate_run {
 
 void add_flags(CLI::App& app, generate_arguments& a) {
   CLI::Option_group& files = *app.add_option_group("Model and text", "What is read.");
-  files.add_option("--model", a.model,
-                   "A Hugging Face folder or .safetensors file, or a llama2.c checkpoint; the demo model unless given.");
+  files.add_option(
+      "--model", a.model,
+      "A Hugging Face folder or .safetensors file, or a llama2.c checkpoint; the demo model unless given.");
   files.add_option("--tokenizer", a.tokenizer, "A llama2.c tokenizer; unless given, one that lies beside the model.");
   files.add_option("--prompt", a.prompt, "Text to go on from.");
 
@@ -305,7 +307,10 @@ void add_flags(CLI::App& app, generate_arguments& a) {
   writing.add_option("--tokens", a.tokens, "How many to make; without it, until Ctrl-C.")
       ->check(whole_number(1))
       ->type_name("N");
-  writing.add_option("--seed", a.seed, "Of the draws.")->check(whole_number(0, 0x7fffffff))->type_name("N")->capture_default_str();
+  writing.add_option("--seed", a.seed, "Of the draws.")
+      ->check(whole_number(0, 0x7fffffff))
+      ->type_name("N")
+      ->capture_default_str();
   writing.add_option("--temperature", a.temperature, "How freely tokens are drawn; 0: always the likeliest.")
       ->check(real_number(0, 100))
       ->type_name("X")

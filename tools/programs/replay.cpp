@@ -171,7 +171,7 @@ class replayed_layer {
                     .v = r_.v.data() + at * values,
                     .out = outcome_.out.data() + at * to_size(r_.dims.heads) * to_size(r_.dims.dv),
                     .c = c,
-                    .when = !in_prompt                 ? phase::decode
+                    .when = !in_prompt             ? phase::decode
                             : t + c == feed.prompt ? phase::prompt_end
                                                    : phase::prompt,
                     .unrotated = false,
@@ -291,8 +291,7 @@ int replay(const replay_arguments& a, const policy_list& known) {
       {"tokens", recorded.tokens},
       {"reductions", done.ends.size()},
       {"kept_mismatches", d.kept_mismatches ? json(*d.kept_mismatches) : json(nullptr)},
-      {"max_abs_error",
-       d.max_abs_error && std::isfinite(*d.max_abs_error) ? json(*d.max_abs_error) : json(nullptr)},
+      {"max_abs_error", d.max_abs_error && std::isfinite(*d.max_abs_error) ? json(*d.max_abs_error) : json(nullptr)},
       {"same", a.expect.empty() ? json(nullptr) : json(!differs)}};
   write_output(a.json, figures.dump(2) + "\n");
   if (!is_standard_output(a.json)) {
@@ -326,7 +325,8 @@ void add_flags(CLI::App& app, replay_arguments& a) {
       ->capture_default_str();
 
   CLI::Option_group& reading = *app.add_option_group("Reading", "How the tokens are fed.");
-  reading.add_option("--prompt", a.prompt, "The first L tokens in one call (with --chunk: in chunks), then one by one.")
+  reading
+      .add_option("--prompt", a.prompt, "The first L tokens in one call (with --chunk: in chunks), then one by one.")
       ->check(whole_number(1))
       ->type_name("L");
   reading.add_option("--chunk", a.chunk, "Tokens a call.")->check(whole_number(1))->type_name("C");
@@ -351,7 +351,8 @@ int run_replay(int argc, char** argv, std::vector<policy_entry> own) {
     replay_arguments a;
     add_flags(app, a);
     app.footer(
-        "Exit status: 0 done, 1 something differs from what was expected, 2 bad usage or input, or output that could not "
+        "Exit status: 0 done, 1 something differs from what was expected, 2 bad usage or input, or output that could "
+        "not "
         "be written,\n3 interrupted: nothing was written.");
     app.set_version_flag("--version", "replay " MULTISTATE_VERSION);
     if (const auto status = parse_flags(app, argc, argv)) return *status;

@@ -61,7 +61,7 @@ std::string fixed_number(double x, int digits, double factor) {
   std::string out = fmt::format("{:.{}f}", x * factor, digits);
   if (out.find_first_not_of("-0.") == out.npos && out[0] == '-') out.erase(0, 1);
   const std::size_t point = std::min(out.find('.'), out.size()), first = out[0] == '-' ? 1 : 0;
-  for (std::size_t at = point; at > first + 3; at -= 3) out.insert(at - 3, ",");
+  for (std::size_t at = point; at > first + 3; at -= 3) out.insert(at - 3, 1, ',');
   return out;
 }
 

@@ -30,8 +30,8 @@ class recall_run {
   static constexpr double applicable = 0.9;  //< share that Full must answer
 
  public:
-  recall_run(const model_weights& weights, const tokenizer& words, std::span<const int> filler, tool_executor& exec, journal& done,
-             recall_settings settings)
+  recall_run(const model_weights& weights, const tokenizer& words, std::span<const int> filler, tool_executor& exec,
+             journal& done, recall_settings settings)
       : weights_(weights),
         exec_(exec),
         journal_(done),
@@ -78,8 +78,8 @@ class recall_run {
 
   std::vector<policy_run> take_rows(reading_mode mode) const {
     return solo_runs_of(weights_.config, s_.runs,
-                                {.chunk = mode == reading_mode::chunked ? s_.chunk : 1,
-                                 .prompt = mode == reading_mode::one_shot ? s_.runs.window : 0});
+                        {.chunk = mode == reading_mode::chunked ? s_.chunk : 1,
+                         .prompt = mode == reading_mode::one_shot ? s_.runs.window : 0});
   }
   void make_workers(reading_mode mode) {
     workers_.clear();
@@ -181,8 +181,7 @@ class recall_run {
       const std::vector<int> mine = row.budget ? wanted(row) : layout.distances;
       asked.emplace_back();
       for (const int d : layout.distances)
-        asked.back().push_back((!row.budget || !full_only) &&
-                               std::find(mine.begin(), mine.end(), d) != mine.end());
+        asked.back().push_back((!row.budget || !full_only) && std::find(mine.begin(), mine.end(), d) != mine.end());
     }
     share_ = 1;
     constexpr std::array variants{"last", "first_too", "removed"};
@@ -266,7 +265,6 @@ class recall_run {
   recall_report out_;
   double parts_ = 1, done_ = 0, share_ = 1;
 };
-
 
 }  // namespace
 

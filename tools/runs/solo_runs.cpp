@@ -100,8 +100,8 @@ class solo_runs {
     for (std::size_t m = 0; m < reading_modes.size() && !interrupted_; ++m) {
       const auto mode = static_cast<reading_mode>(m);
       const bool whole = mode == reading_mode::one_shot;
-      auto rows = solo_runs_of(
-          weights_.config, request_, {.chunk = mode == reading_mode::chunked ? chunk : 1, .prompt = whole ? third : 0});
+      auto rows = solo_runs_of(weights_.config, request_,
+                               {.chunk = mode == reading_mode::chunked ? chunk : 1, .prompt = whole ? third : 0});
       take_models(std::max(pieces, whole ? third : chunk));
       const auto scores = each(
           reading_modes[m], rows,
@@ -168,7 +168,8 @@ class solo_runs {
           std::deque<lives> seen;
           json out = json::object();
           for (std::size_t f = 0; f < formats.size(); ++f) {
-            if (rows[f][r].memories.empty()) return error(errc::out_of_memory, "no memory for states in ", name_of(formats[f]));
+            if (rows[f][r].memories.empty())
+              return error(errc::out_of_memory, "no memory for states in ", name_of(formats[f]));
             sequence_memory& memory = rows[f][r].memories[0];
             lives& one = seen.emplace_back(memory, queries);
             one.begin(queries);
@@ -176,14 +177,16 @@ class solo_runs {
             const scoped_observer watched(memory, one);
             const error e = models_[worker].prompt(memory, tokens, prompt_mode::sequential, 1);
             if (e && (f == 0 || e.code() != errc::overflow)) return e;
-            if (f > 0) out[std::string(name_of(formats[f]))] = !e ? json(seen_in_both(seen[0], one, queries / 2)) : json();
+            if (f > 0)
+              out[std::string(name_of(formats[f]))] = !e ? json(seen_in_both(seen[0], one, queries / 2)) : json();
           }
           return out;
         },
         [&](const json& kept) {
           if (kept.size() + 1 != formats.size()) throw bad_record("formats that were not asked for");
           for (std::size_t f = 1; f < formats.size(); ++f)
-            if (!kept.at(std::string(name_of(formats[f]))).is_null()) real_of(kept.at(std::string(name_of(formats[f]))), 0, 1);
+            if (!kept.at(std::string(name_of(formats[f]))).is_null())
+              real_of(kept.at(std::string(name_of(formats[f]))), 0, 1);
         });
     json out = json::array();
     for (std::size_t r = 0; r < rows[0].size(); ++r)
@@ -349,7 +352,6 @@ class solo_runs {
   std::vector<any_decoder> models_;  //< [workers]
   bool interrupted_ = false;
 };
-
 
 }  // namespace
 

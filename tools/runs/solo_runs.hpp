@@ -32,7 +32,8 @@ struct solo_outcome {
 
 /// Greedy text after the first half of the first window.
 solo_outcome run_freely(const solo_setup& setup);
-/// A third of each of some windows is the prompt, read in each way; the next third is scored. `chunk`: of reading in chunks.
+/// A third of each of some windows is the prompt, read in each way; the next third is scored. `chunk`: of reading in
+/// chunks.
 solo_outcome read_prompts(const solo_setup& setup, int chunk);
 /// Share of the states seen in the second half of the first window that are seen too when they are stored in another
 /// format: near ties fall otherwise, and then runs part. Null where states overflow in it.

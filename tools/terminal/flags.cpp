@@ -44,8 +44,7 @@ CLI::Validator real_number(double least, double most) {
 
 CLI::Validator one_of(std::vector<std::string> words) {
   std::string list = words.back();
-  if (words.size() > 1)
-    list = fmt::format("{} or {}", fmt::join(words.begin(), words.end() - 1, ", "), words.back());
+  if (words.size() > 1) list = fmt::format("{} or {}", fmt::join(words.begin(), words.end() - 1, ", "), words.back());
   return {[words = std::move(words), list](std::string& text) -> std::string {
             if (std::find(words.begin(), words.end(), text) != words.end()) return {};
             return fmt::format("must be {}; got '{}'", list, text);

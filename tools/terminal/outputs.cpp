@@ -76,8 +76,7 @@ std::vector<named_file> files_of_model(const std::string& model, const std::stri
   return files;
 }
 
-void check_outputs(const std::vector<named_file>& outputs, const std::vector<named_file>& inputs,
-                          bool parts) {
+void check_outputs(const std::vector<named_file>& outputs, const std::vector<named_file>& inputs, bool parts) {
   struct taken {
     std::string flag;
     file_identity file;

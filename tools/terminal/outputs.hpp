@@ -29,7 +29,6 @@ std::vector<named_file> files_of_model(const std::string& model, const std::stri
 /// Before any work, and without touching a file: every output can be written, none is written twice, and none lies
 /// where something is read. `parts`: the run may be interrupted and then writes part_of(output). Errors end the
 /// program.
-void check_outputs(const std::vector<named_file>& outputs, const std::vector<named_file>& inputs,
-                          bool parts = true);
+void check_outputs(const std::vector<named_file>& outputs, const std::vector<named_file>& inputs, bool parts = true);
 
 }  // namespace multistate::tools

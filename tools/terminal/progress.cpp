@@ -24,9 +24,8 @@ void progress_bar::operator()(double done) {
   constexpr int width = 40;
   const int full = static_cast<int>(done * width);
   const double seconds = std::chrono::duration<double>(now - begun_).count();
-  const std::string line =
-      fmt::format("\r\033[K[{:#<{}}{:.<{}}] {:3.0f} %  {:4.0f} s left  {}", "", full, "", width - full, 100 * done,
-                  done > 0 ? seconds * (1 - done) / done : 0.0, phase_);
+  const std::string line = fmt::format("\r\033[K[{:#<{}}{:.<{}}] {:3.0f} %  {:4.0f} s left  {}", "", full, "",
+                                       width - full, 100 * done, done > 0 ? seconds * (1 - done) / done : 0.0, phase_);
   std::fputs(line.c_str(), stderr);
 }
 

@@ -5,7 +5,8 @@
 
 namespace multistate::tools {
 
-/// One line on the terminal that is written over and taken away at the end; nothing where standard error is no terminal.
+/// One line on the terminal that is written over and taken away at the end; nothing where standard error is no
+/// terminal.
 class progress_bar {
   using clock = std::chrono::steady_clock;
 

@@ -38,14 +38,14 @@ constexpr std::string_view name_of(run_kind kind) noexcept {
 
 /// One entry of a comparison and what runs it.
 struct policy_run {
-  std::string policy;                     ///< canonical, without budget; position mode behind '@'
+  std::string policy;  ///< canonical, without budget; position mode behind '@'
   run_kind kind = run_kind::policy;
   position_mode positions = position_mode::original;
   bool drawn = false;  ///< draws at random, and is the mean over several seeds: what it loses is what choosing can win
   std::optional<int> budget;              ///< none: keeps everything
   std::vector<std::uint64_t> seeds;       ///< of its memories, where there are several
   std::vector<sequence_memory> memories;  ///< of sequences that run beside each other; empty: see `skipped`
-  std::string skipped;  ///< why it is not run
+  std::string skipped;                    ///< why it is not run
   std::optional<figures> measured;
 
   /// Whether each query starts anew: `budget` tokens in all, from position 0. `memories` then hold everything, and are

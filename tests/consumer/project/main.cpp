@@ -4,6 +4,9 @@
 
 #if defined(USE_core)
 #include <multistate/policies.hpp>
+#elif defined(USE_tools)
+#include <multistate/policies.hpp>
+#include <multistate/tools/programs.hpp>
 #elif defined(USE_dispatch)
 #include <multistate/attention/dispatched.hpp>
 #include <multistate/policies.hpp>
@@ -13,14 +16,19 @@
 #include <multistate/version.hpp>
 
 #if (defined(WAY_subprojects) || defined(WAY_package_and_subprojects)) && \
-    !(defined(FROM_hwy) && defined(FROM_nlohmann_json) && defined(FROM_CLI11))
+    !(defined(FROM_hwy) && defined(FROM_nlohmann_json))
 #error "a subproject's own target was not used"
 #endif
 
 int main() {
   auto made = multistate::decider<multistate::tova>::make({.budget = 4}, {.kv_heads = 1}, {});
   if (!made) return 1;
-#if defined(USE_core)
+#if defined(USE_tools)
+  char name[] = "compare", flag[] = "--version";
+  char* arguments[] = {name, flag, nullptr};
+  return multistate::compare_main<>(2, arguments);
+#endif
+#if defined(USE_core) || defined(USE_tools)
   const std::string_view target = "none";
 #elif defined(USE_dispatch)
   const std::string_view target = multistate::dispatched_attention_target();

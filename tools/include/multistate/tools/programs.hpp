@@ -34,8 +34,8 @@ int compare_main(int argc, char** argv) {
   return tools::run_compare(argc, argv, tools::entries<Mine...>());
 }
 
-/// The program `generate`: text from a model under a policy, without end. Exit status: 0 done, 2 as above, 3 interrupted
-/// before all tokens were made.
+/// The program `generate`: text from a model under a policy, without end. Exit status: 0 done, 2 as above, 3
+/// interrupted before all tokens were made.
 template <class... Mine>
 int generate_main(int argc, char** argv) {
   return tools::run_generate(argc, argv, tools::entries<Mine...>());
