@@ -68,12 +68,13 @@ matrix<Scalar> head_weights(const Eigen::Ref<const matrix<Scalar>>& q, const Eig
   if (const Scalar cap = options.softcap; cap > 0) logits = cap * (logits.array() / cap).tanh();
   if (!options.alibi.empty()) logits -= Scalar{options.alibi[to_size(head)]} * distance;
 
-  const Scalar reach = options.window > 0 ? static_cast<Scalar>(options.window) : std::numeric_limits<Scalar>::max();
+  constexpr Scalar infinity = std::numeric_limits<Scalar>::infinity();
+  const Scalar reach = options.window > 0 ? static_cast<Scalar>(options.window) : infinity;
   const Eigen::Array<bool, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> visible =
       distance.array() >= 0 && distance.array() < reach;
-  logits = visible.select(logits, -std::numeric_limits<Scalar>::infinity());
+  logits = visible.select(logits, -infinity);
   Eigen::Array<Scalar, Eigen::Dynamic, 1> largest = logits.rowwise().maxCoeff();
-  if (!options.sink_logits.empty()) largest = largest.max(Scalar{options.sink_logits[to_size(head)]});
+  if (!options.sink_logits.empty()) largest = (largest.max)(Scalar{options.sink_logits[to_size(head)]});
   matrix<Scalar> p = visible.select((logits.array().colwise() - largest).exp(), Scalar{0});
   Eigen::Array<Scalar, Eigen::Dynamic, 1> sum = p.rowwise().sum();
   if (!options.sink_logits.empty()) sum += (Scalar{options.sink_logits[to_size(head)]} - largest).exp();
