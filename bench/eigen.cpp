@@ -1,15 +1,13 @@
 #include <bench/eigen.hpp>
 
 #define EIGEN_DONT_PARALLELIZE  // compared with one thread of ours
-#include <Eigen/Core>
+#include <multistate/eigen/maps.hpp>
 
 #include <cmath>
 
 namespace bench {
 
-namespace {
-using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-}
+using matrix = multistate::eigen::matrix<float>;
 
 struct eigen_attention::workspace {
   matrix weights;  ///< [group][n]

@@ -9,7 +9,7 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_DATADIR}/cmake/multistate)
 
-foreach(part IN ITEMS core multistate dispatch model tools native)
+foreach(part IN ITEMS core multistate dispatch model tools eigen native)
   if(TARGET multistate_${part})
     if(part STREQUAL native OR part STREQUAL dispatch)
       install(TARGETS multistate_${part} EXPORT multistate-${part} COMPONENT development)

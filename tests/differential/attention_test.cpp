@@ -4,6 +4,7 @@
 #include <multistate/attention/attention.hpp>
 #include <multistate/util/executor.hpp>
 #include <multistate/attention/scalar.hpp>
+#include <multistate/eigen/attention.hpp>
 #include <multistate/rope/angle_table.hpp>
 #include <multistate/util/bytes.hpp>
 
@@ -19,12 +20,10 @@
 #include <string>
 #include <vector>
 
-#include <support/eigen.hpp>
-
 namespace {
 
 using namespace multistate;
-using support::matrix;
+using matrix = eigen::matrix<double>;
 
 constexpr float nan = std::numeric_limits<float>::quiet_NaN();
 constexpr double epsilon = std::numeric_limits<float>::epsilon();
@@ -106,63 +105,20 @@ class problem {
   answer expected(int kv_head, needs rows) const {
     const auto h = static_cast<std::size_t>(kv_head);
     const attention_task& task = tasks_[h];
-    const std::vector<position>& positions = positions_[h];
-    const Eigen::Index n = s_.n, queries = s_.queries, dk = s_.dims.dk, dv = s_.dims.dv, group = s_.dims.group();
-    const auto query = [&](Eigen::Index j) { return task.first + j; };
-    std::vector<position> by_age = positions;
-    std::sort(by_age.begin(), by_age.end());
-    std::vector<double> places(by_age.size(), 0.0);
-    for (std::size_t r = 1; r < by_age.size(); ++r) {
-      const auto gap = static_cast<double>(by_age[r] - by_age[r - 1]);
-      places[r] = places[r - 1] + (s_.in_cache ? 1 : gap > 10 ? std::log(std::log(gap)) : gap);
-    }
-    const auto place = [&](position p) {
-      return places[static_cast<std::size_t>(std::lower_bound(by_age.begin(), by_age.end(), p) - by_age.begin())];
-    };
-    const auto rotated = [&](matrix x, const auto& position_of_row) {
-      if (options_.rotation() != nullptr)
-        support::rotate(x, rope_.dim, rope_.theta, rope_.pairing == rope_pairing::halves,
-                        [&](Eigen::Index r) { return place(position_of_row(r)); });
-      return x;
-    };
-    matrix visible(queries, n), distance(queries, n);
-    for (Eigen::Index j = 0; j < queries; ++j)
-      for (Eigen::Index i = 0; i < n; ++i) {
-        distance(j, i) = static_cast<double>(query(j) - positions[u(i)]);
-        visible(j, i) = distance(j, i) >= 0 && (options_.window == 0 || distance(j, i) < options_.window) ? 1 : 0;
-      }
-
+    const Eigen::Index queries = s_.queries;
+    const auto stride = [](std::size_t elements) { return Eigen::OuterStride<>(static_cast<Eigen::Index>(elements)); };
+    const eigen::matrix_map q(task.q, queries, s_.dims.group() * s_.dims.dk, stride(task.q_stride));
+    const auto exact =
+        eigen::attend<double>(q.cast<double>(), keys_[h], values_[h], positions_[h], task.first, options_, kv_head);
     answer a{std::vector<double>(outs_[h].size(), double{untouched}),
              std::vector<double>(rows_[h].size(), double{untouched})};
-    const double scale = options_.scale != 0 ? double{options_.scale} : 1 / std::sqrt(static_cast<double>(dk));
-    const matrix keys = rotated(keys_[h], [&](Eigen::Index i) { return positions[u(i)]; });
-    matrix weights = matrix::Zero(queries, n);  // of all query heads of the group
-    for (Eigen::Index g = 0; g < group; ++g) {
-      const auto head = u(kv_head * group + g);
-      matrix q(queries, dk);
-      for (Eigen::Index j = 0; j < queries; ++j)
-        for (Eigen::Index i = 0; i < dk; ++i) q(j, i) = double{task.q[u(j) * task.q_stride + u(g * dk + i)]};
-      matrix logits = rotated(q, query) * keys.transpose() * scale;
-      if (options_.softcap > 0) logits = double{options_.softcap} * (logits / double{options_.softcap}).array().tanh();
-      if (!options_.alibi.empty()) logits -= double{options_.alibi[head]} * distance;
-      logits = (visible.array() > 0).select(logits, -std::numeric_limits<double>::infinity());
-      Eigen::VectorXd largest = logits.rowwise().maxCoeff(), sink = Eigen::VectorXd::Zero(queries);
-      if (!options_.sink_logits.empty()) {
-        largest = largest.cwiseMax(double{options_.sink_logits[head]});
-        sink = (double{options_.sink_logits[head]} - largest.array()).exp();
-      }
-      matrix p = (logits.colwise() - largest).array().exp();
-      p.array().colwise() /= (p.rowwise().sum() + sink).array();
-      const matrix out = p * values_[h];
-      for (Eigen::Index j = 0; j < queries; ++j)
-        for (Eigen::Index i = 0; i < dv; ++i) a.out[u(j) * task.out_stride + u(g * dv + i)] = out(j, i);
-      weights += p;
-    }
-    if (rows == needs::last_row) weights = weights.bottomRows(1).eval();
-    if (rows == needs::row_sum) weights = weights.colwise().sum().eval();
-    if (rows != needs::nothing)
-      for (Eigen::Index j = 0; j < weights.rows(); ++j)
-        for (Eigen::Index i = 0; i < n; ++i) a.row[u(j) * task.row_stride + u(i)] = weights(j, i);
+    using memory = Eigen::Map<matrix, Eigen::Unaligned, Eigen::OuterStride<>>;
+    memory(a.out.data(), queries, exact.out.cols(), stride(task.out_stride)) = exact.out;
+    if (rows == needs::nothing) return a;
+    const matrix given = exact.given(rows == needs::last_row  ? rows_kind::last
+                                     : rows == needs::row_sum ? rows_kind::sum
+                                                              : rows_kind::each);
+    memory(a.row.data(), given.rows(), given.cols(), stride(task.row_stride)) = given;
     return a;
   }
 

@@ -1,5 +1,7 @@
 // The whole decoder against the transformer's formulas in Eigen's double matrices.
 
+#include <multistate/eigen/attention.hpp>
+#include <multistate/eigen/weights.hpp>
 #include <multistate/model/decoder.hpp>
 #include <multistate/memory/memory.hpp>
 #include <multistate/policies.hpp>
@@ -11,31 +13,30 @@
 #include <memory>
 #include <vector>
 
-#include <support/eigen.hpp>
 #include <unit/model/models.hpp>
 
 namespace {
 
 using namespace multistate;
+using matrix = eigen::matrix<double>;
 using support::feed;
 using support::furthest;
-using support::matrix;
 using support::random_ids;
 using support::random_model;
 
 /// What a query sees of its sequence, and where it stands there.
 struct sight {
-  Eigen::Index first = 0, reach = 1000;  ///< the first tokens, those of its chunk up to itself, and `reach` before it
-  Eigen::Index chunk = 1;
+  position first = 0, reach = 1000;  ///< the first tokens, those of its chunk up to itself, and `reach` before it
+  position chunk = 1;
   bool log = false;
 
-  std::vector<Eigen::Index> seen_from(Eigen::Index t) const {
-    std::vector<Eigen::Index> seen;
-    for (Eigen::Index i = 0; i <= t; ++i)
+  std::vector<position> seen_from(position t) const {
+    std::vector<position> seen;
+    for (position i = 0; i <= t; ++i)
       if (i < first || i >= t / chunk * chunk - reach) seen.push_back(i);
     return seen;
   }
-  std::vector<double> places(const std::vector<Eigen::Index>& seen) const {
+  std::vector<double> places(const std::vector<position>& seen) const {
     std::vector<double> all;
     for (std::size_t i = 0; i < seen.size(); ++i) {
       const auto gap = static_cast<double>(i == 0 ? 0 : seen[i] - seen[i - 1]);
@@ -48,53 +49,47 @@ struct sight {
 
 /// The transformer from its formulas, in double.
 std::vector<double> reference(const model_weights& m, const std::vector<int>& ids, const std::vector<sight>& sights) {
-  const auto mapped = [](const std::vector<float>& w, Eigen::Index rows) -> matrix {
-    using stored = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-    return Eigen::Map<const stored>(w.data(), rows, static_cast<Eigen::Index>(w.size()) / rows).cast<double>();
-  };
-  const auto norm = [&](const matrix& x, const std::vector<float>& w) -> matrix {
-    matrix y = x;
-    for (Eigen::Index t = 0; t < x.rows(); ++t)
-      y.row(t) =
-          (x.row(t) / std::sqrt(x.row(t).squaredNorm() / static_cast<double>(x.cols()) + double{m.config.norm_eps}))
-              .cwiseProduct(mapped(w, 1));
-    return y;
-  };
   const model_config& c = m.config;
-  const Eigen::Index T = static_cast<Eigen::Index>(ids.size()), d = c.head_dim;
-  const auto rotated = [&](matrix x, const std::vector<double>& places) {  // [places][d]
-    support::rotate(x, c.rope.dim, c.rope.theta, c.rope.pairing == rope_pairing::halves,
-                    [&](Eigen::Index r) { return places[static_cast<std::size_t>(r)]; });
-    return x;
+  const eigen::model_matrices maps = eigen::matrices_of(m);
+  const Eigen::Index T = static_cast<Eigen::Index>(ids.size()), d = c.head_dim, group = c.heads / c.kv_heads;
+  const auto norm = [&](const matrix& x, const eigen::vector_map& w) -> matrix {
+    const Eigen::ArrayXd rms = (x.rowwise().squaredNorm() / double(x.cols())).array() + double{c.norm_eps};
+    return (x.array().colwise() / rms.sqrt()).rowwise() * w.cast<double>().array();
+  };
+  const auto product = [](const matrix& x, const eigen::matrix_map& w) -> matrix {
+    return x * w.cast<double>().transpose();
+  };
+  const Eigen::ArrayXd frequencies =
+      Eigen::pow(c.rope.theta, -2.0 / c.rope.dim * Eigen::ArrayXd::LinSpaced(c.rope.dim / 2, 0, c.rope.dim / 2 - 1));
+  const auto rotated = [&](const matrix& x, const std::vector<double>& places) -> matrix {  // [places][d]
+    const Eigen::Map<const Eigen::ArrayXd> at(places.data(), static_cast<Eigen::Index>(places.size()));
+    return eigen::rotated<double>(x, at, frequencies, c.rope.pairing);
   };
   matrix x(T, c.hidden);
-  const matrix embedding = mapped(m.embedding, c.vocab);
-  for (Eigen::Index t = 0; t < T; ++t) x.row(t) = embedding.row(ids[static_cast<std::size_t>(t)]);
-  for (int layer = 0; layer < c.layers; ++layer) {
-    const layer_weights& w = m.layers[multistate::to_size(layer)];
+  for (Eigen::Index t = 0; t < T; ++t) x.row(t) = maps.embedding.row(ids[static_cast<std::size_t>(t)]).cast<double>();
+  for (std::size_t layer = 0; layer < maps.layers.size(); ++layer) {
+    const eigen::layer_matrices& w = maps.layers[layer];
     const matrix h = norm(x, w.attention_norm);
-    const matrix q = h * mapped(w.q, c.heads * d).transpose();
-    const matrix k = h * mapped(w.k, c.kv_heads * d).transpose();
-    const matrix v = h * mapped(w.v, c.kv_heads * d).transpose();
-    matrix out = matrix::Zero(T, c.heads * d);
+    const matrix q = product(h, w.q), k = product(h, w.k), v = product(h, w.v);
+    matrix out(T, c.heads * d);
     for (Eigen::Index t = 0; t < T; ++t) {
-      const std::vector<Eigen::Index> seen = sights[multistate::to_size(layer)].seen_from(t);
-      const std::vector<double> places = sights[multistate::to_size(layer)].places(seen);
-      for (int head = 0; head < c.heads; ++head) {
-        const auto kv = Eigen::seqN(head / (c.heads / c.kv_heads) * d, d);
-        Eigen::VectorXd a = rotated(k(seen, kv), places) *
-                            rotated(q.block(t, head * d, 1, d), {places.back()}).transpose() /
-                            std::sqrt(static_cast<double>(d));
-        a = (a.array() - a.maxCoeff()).exp();
-        out.block(t, head * d, 1, d) = (a / a.sum()).transpose() * v(seen, kv);
+      const std::vector<position> seen = sights[layer].seen_from(t);
+      const std::vector<double> places = sights[layer].places(seen);
+      for (int kv = 0; kv < c.kv_heads; ++kv) {
+        const auto columns = Eigen::seqN(kv * d, d);
+        matrix own(1, group * d);
+        for (Eigen::Index g = 0; g < group; ++g)
+          own.middleCols(g * d, d) = rotated(q.block(t, (kv * group + g) * d, 1, d), {places.back()});
+        out.block(t, kv * group * d, 1, group * d) =
+            eigen::attend<double>(own, rotated(k(seen, columns), places), v(seen, columns), seen, t).out;
       }
     }
-    x += out * mapped(w.o, c.hidden).transpose();
+    x += product(out, w.o);
     const matrix f = norm(x, w.ffn_norm);
-    const matrix gate = f * mapped(w.gate, c.ffn).transpose(), up = f * mapped(w.up, c.ffn).transpose();
-    x += (gate.array() / (1.0 + (-gate.array()).exp()) * up.array()).matrix() * mapped(w.down, c.hidden).transpose();
+    const matrix gate = product(f, w.gate), up = product(f, w.up);
+    x += product((gate.array() / (1.0 + (-gate.array()).exp()) * up.array()).matrix(), w.down);
   }
-  const matrix logits = norm(x, m.final_norm) * mapped(m.output_matrix(), c.vocab).transpose();
+  const matrix logits = product(norm(x, maps.final_norm), maps.head);
   return {logits.data(), logits.data() + logits.size()};
 }
 

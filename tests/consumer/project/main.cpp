@@ -13,6 +13,9 @@
 #else
 #include <multistate/multistate.hpp>
 #endif
+#if defined(USE_eigen)
+#include <multistate/eigen/attention.hpp>
+#endif
 #include <multistate/version.hpp>
 
 #if (defined(WAY_subprojects) || defined(WAY_package_and_subprojects)) && \
