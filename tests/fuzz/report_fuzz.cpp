@@ -9,6 +9,8 @@
 
 #include <tools/report/html_report.hpp>
 #include <tools/report/report.hpp>
+#include <tools/report/text.hpp>
+#include <tools/report/trace.hpp>
 
 namespace {
 
@@ -51,6 +53,11 @@ void look(const report_json& j) {
     promise(report_json::accept(page.substr(from, page.find("</script", from) - from)));
   }
   to_csv(j);
+  for (const std::string& text :
+       {table_text(j), recall_text(field(j, "recall")), prompt_modes_text(list_at(j, "prompt_modes")),
+        free_run_text(field(j, "free_run")), time_text(field(j, "time")), against_text(field(j, "against")),
+        notes_text(j), finding_text(j)})
+    promise(text.find('\033') == text.npos);
   for (const report_json* theirs : {&j, &ours()})
     for (const report_json* mine : {&j, &ours()})
       for (const report_json& row : alike_in_both(*mine, *theirs)) {

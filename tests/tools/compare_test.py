@@ -361,16 +361,16 @@ def little(compare, folder):
 
 def long_path(compare, folder):
     """Lines of the report that hold a path end as others do."""
-    demo = pathlib.Path(works(compare, "--tokens", 64, "--policies", "full").stdout.split("\nmodel    ")[1].split("   ")[0])
+    demo = pathlib.Path(works(compare, "--tokens", 64, "--policies", "full").stdout.split("\nmodel    ")[1].split()[0])
     deep = folder.joinpath(*["a_folder_with_a_long_name"] * 11)
     deep.mkdir(parents=True)
     (deep / "model").symlink_to(demo)
     text = deep / "text.txt"
     text.write_text("It was a dark night, and the two of them went home. " * 12)
     lines = works(compare, "--model", deep / "model", "--text", text, "--window", 256, "--policies", "window:16").stdout.splitlines()
-    model, read = (next(line for line in lines if line.startswith(start)) for start in ("model", "text"))
-    check(model.startswith(f"model    {deep / 'model'}   ") and model.endswith("   trained context 1024"), f"the model's line: {model}")
-    check(read.startswith(f"text     {text}   ") and read.endswith(" tokens"), f"the text's line: {read}")
+    model, read = (next(i for i, line in enumerate(lines) if line.startswith(start)) for start in ("model", "text"))
+    check(lines[model] == f"model    {deep / 'model'}" and lines[model + 1].endswith("   trained context 1024"), f"the model's lines: {lines[model : model + 2]}")
+    check(lines[read] == f"text     {text}" and lines[read + 1].endswith(" tokens"), f"the text's lines: {lines[read : read + 2]}")
 
 
 def commas(compare, folder):

@@ -52,7 +52,7 @@ def well_formed(page, name):
     check(tags.open == [], f"{name}: left open {tags.open}")
     check(len(tags.ids) == len(set(tags.ids)), f"{name}: an id twice")
     for link in tags.links:
-        check(link == "data:," or link[0] == "#" and link[1:] in tags.ids, f"{name}: leads outside or nowhere: {link}")
+        check(link == "data:," or link[0] == "#" and link[1:] in tags.ids or link.startswith("https://arxiv.org/abs/"), f"{name}: leads outside or nowhere: {link}")
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page).group(1)
     for kind in ("style", "script"):  # those of the page are named by their hash
         inside = re.search(rf"<{kind}>(.*?)</{kind}>", page, re.S).group(1)
@@ -84,6 +84,9 @@ def tried(b, url, pictures):
     check(b.run("getComputedStyle(document.querySelector('.js')).display") == "flex", "controls are shown")
     first_screen = b.run("document.querySelector('svg.plot').getBoundingClientRect().bottom")
     check(first_screen <= 900, f"sentence and plot are on the first screen, to {first_screen}")
+    b.size(1280, 900)
+    check(b.run("(() => { const t = document.querySelector('#numbers .table'); return t.scrollWidth <= t.clientWidth; })()"), "the main table needs no scrolling at 1280 px")
+    b.size(1200, 900)
     ink = "(() => { const c = document.querySelector('#lives canvas'), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let s = 0; for (let i = 0; i < d.length; i += 4) s = (s * 31 + d[i] + d[i + 3]) % 1000003; return s; })()"
     shades = "[...document.querySelectorAll('#text span')].map(s => s.style.getPropertyValue('--s')).join()"
     before = b.run(ink), b.run(shades)

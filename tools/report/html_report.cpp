@@ -80,9 +80,10 @@ markup notes_list(const report_json& report) {
 markup left_out(const std::vector<page_section>& all) {
   markup out;
   for (std::size_t i = 0; i < all.size(); ++i) {
-    if (!all[i].body.empty()) continue;
+    const auto absent = [](const page_section& s) { return s.body.empty() && !s.filled_by.empty(); };
+    if (!absent(all[i])) continue;
     std::size_t next = i + 1;
-    while (next < all.size() && !all[next].body.empty()) ++next;
+    while (next < all.size() && !absent(all[next])) ++next;
     const bool more = next < all.size() && all[next].filled_by == all[i].filled_by;
     out +=
         escaped(all[i].title) + (more ? ", " : " (needs " + all[i].filled_by + ")" + (next < all.size() ? "; " : ""));

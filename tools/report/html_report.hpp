@@ -12,7 +12,7 @@ namespace multistate::tools {
 struct page_section {
   std::string id;
   std::string title;
-  markup filled_by;  ///< what measures it
+  markup filled_by;  ///< what measures it; empty: nothing has to
   markup body;       ///< empty: the section is left out, and a line at the end says what would fill it
 };
 

@@ -125,7 +125,8 @@ std::string wrapped(std::string_view text, int width, int indent) {
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t word = std::min(text.find_first_not_of(' ', at), text.size());
     const std::size_t end = std::min(text.find(' ', word), text.size());
-    if (begun && line.size() + (end - at) > room) {
+    const bool fits = margin.size() + (end - word) <= room;  // what fits in no line stays where it is
+    if (begun && fits && line.size() + (end - at) > room) {
       out += line + "\n";
       line = margin;
       at = word;
@@ -208,7 +209,7 @@ std::string table_text(const report_json& json, const text_style& style) {
     if (group == nullptr || *group != field(entry, "budget")) table.gap();
     group = &field(entry, "budget");
     const std::string skipped = word_at(entry, "skipped");
-    const bool measured = skipped.empty() && !field(entry, "nll").is_null();
+    const bool measured = skipped.empty() && !field(entry, "states_attended_max").is_null();
     std::vector<std::string> cells;
     for (const column* c : columns) {
       std::string cell = printable(cell_text(*c, entry));
@@ -217,7 +218,7 @@ std::string table_text(const report_json& json, const text_style& style) {
       cells.push_back(std::move(cell));
       if (!measured && c->kind == column_kind::budget) break;
     }
-    if (measured || (skipped.empty() && !field(entry, "states_attended_mean").is_null()))
+    if (measured)
       table.line(std::move(cells), grey);
     else
       table.remark(std::move(cells), skipped.empty() ? "not run" : "skipped: " + printable(skipped));

@@ -194,15 +194,17 @@ sentence recall_sentence(const report_json& report) {
   sentence out;
   if (best->second.share() <= lost || worst->second.share() >= remembered) {
     const bool gone = best->second.share() <= lost;
+    constexpr double tiny = 1e-9;  // percent: what rounding leaves of a whole number
+    const double bound = gone ? std::ceil(100 * best->second.share() - tiny) / 100
+                              : std::floor(100 * worst->second.share() + tiny) / 100;
     out = {words(std::string("Facts told further back than the last k tokens are ") + (gone ? "lost" : "remembered") +
                  " under ")};
     out.push_back(far.size() == 1 ? name(best->first) : words("every policy"));
     if (gone && best->second.right < 0.5)
       out.push_back(words(": no question about them is answered right"));
     else
-      add(out,
-          {words(gone ? ": at most " : ": at least "), percent(gone ? best->second.share() : worst->second.share()),
-           words(" % of the questions about them are answered right")});
+      add(out, {words(gone ? ": at most " : ": at least "), percent(bound),
+                words(" % of the questions about them are answered right")});
   } else if (far.size() == 1) {
     out = {words("Of questions about facts told further back than the last k tokens "), name(best->first),
            words(" answers "), percent(best->second.share()), words(" %")};

@@ -2,9 +2,20 @@
 
 #include <cmath>
 #include <fstream>
+#include <map>
 #include <set>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
 
 #include <tools/report/html_report.hpp>
+#include <tools/report/page_files.hpp>
+#include <tools/report/page_sections.hpp>
+#include <tools/report/policy_names.hpp>
+#include <tools/report/sha256.hpp>
+#include <tools/report/trace.hpp>
+#include <tools/report/verdict.hpp>
 
 namespace {
 
@@ -37,37 +48,98 @@ report_json small(int windows) {
   return j;
 }
 
+std::string finding(const report_json& report) { return plain(verdict_of(report).cost); }
+
 TEST(HtmlReport, UnderThirtyWindowsNothingIsRanked) {
-  EXPECT_EQ(finding(small(29)),
-            "With k = 64 states a layer (64 kB, 25 % of the unbounded cache), forgetting costs from 0.020 to 0.50 nats "
-            "per token, depending on the policy; 29 windows are too few to rank them.");
-  EXPECT_NE(finding(small(1)).str().find("; 1 window is too few"), std::string::npos);
+  EXPECT_EQ(
+      finding(small(29)),
+      "With k = 64 states a layer (64 kB, 25 % of the unbounded cache), tova loses least, 0.020 nats per token "
+      "(2.0 % higher perplexity); window loses most, 0.50 (65 % higher perplexity); 29 windows are too few to rank "
+      "them.");
+  EXPECT_NE(finding(small(1)).find("; 1 window is too few to rank them."), std::string::npos);
 }
 
 TEST(HtmlReport, WhoCannotBeToldApartIsNamedTogether) {
   EXPECT_EQ(
       finding(small(30)),
-      "With k = 64 states a layer (64 kB, 25 % of the unbounded cache), <code>tova</code> and <code>h2o</code> "
-      "can't be told apart and cost least, 0.020 to 0.030 nats per token; the dearest, <code>window</code>, costs "
-      "0.50 nats per token.");
+      "With k = 64 states a layer (64 kB, 25 % of the unbounded cache), tova and h2o lose least and can't be told "
+      "apart, 0.020 to 0.030 nats per token (at most 3.0 % higher perplexity); window loses most, 0.50 (65 % higher "
+      "perplexity).");
   report_json alone = small(30);
   alone["rows"][3]["letter"] = "b";
-  EXPECT_NE(finding(alone).str().find("<code>tova</code> costs least, 0.020 nats"), std::string::npos);
+  EXPECT_NE(finding(alone).find("tova loses least, 0.020 nats"), std::string::npos);
   report_json plain = small(30);
   for (auto& r : plain["rows"]) r["letter"] = nullptr;
-  EXPECT_NE(finding(plain).str().find("without intervals they are not ranked"), std::string::npos);
+  EXPECT_NE(finding(plain).find("without intervals they are not ranked"), std::string::npos);
+  report_json same = small(30);
+  for (auto& r : same["rows"]) r["letter"] = "a";
+  EXPECT_EQ(finding(same).find("loses most"), std::string::npos) << "nobody is worse than the best";
+}
+
+TEST(HtmlReport, TheVerdictSaysWhatCostsMeanForThePerplexity) {
+  const auto with = [](double cost) {
+    report_json j = small(8);
+    for (auto& r : j["rows"]) r["nll_minus_full"] = cost;
+    return finding(j);
+  };
+  EXPECT_NE(with(0.1).find("(11 % higher perplexity)"), std::string::npos) << with(0.1);
+  EXPECT_NE(with(0).find("(the same perplexity)"), std::string::npos);
+  EXPECT_NE(with(-0.002).find("-0.002 nats per token (0.2 % lower perplexity)"), std::string::npos) << with(-0.002);
+  EXPECT_NE(with(3).find("(20 times the perplexity)"), std::string::npos) << with(3);
+  EXPECT_NE(to_markup(verdict_of(small(8)).cost).str().find("<code>tova</code> loses least"), std::string::npos);
+  EXPECT_EQ(to_markup({{phrase::kind::number, "-0.5"}, {phrase::kind::words, " <"}}), "&#8722;0.5 &lt;");
+}
+
+/// Cells of one fact, asked at a distance of `times` budgets.
+report_json recalled(report_json j, const std::vector<std::tuple<const char*, double, double>>& cells) {
+  j["recall"]["cells"] = report_json::array();
+  for (const auto& [policy, times, share] : cells)
+    j["recall"]["cells"].push_back({{"policy", policy},
+                                    {"budget", 64},
+                                    {"facts", 1},
+                                    {"variant", "last"},
+                                    {"mode", "sequential"},
+                                    {"distance", 64 * times},
+                                    {"asked", 40},
+                                    {"share", share},
+                                    {"full_share", 1},
+                                    {"not_applicable", false}});
+  return j;
+}
+
+TEST(HtmlReport, TheVerdictSaysWhetherFactsBeyondTheBudgetAreLost) {
+  const auto say = [](const std::vector<std::tuple<const char*, double, double>>& cells) {
+    return plain(verdict_of(recalled(small(8), cells)).recall);
+  };
+  EXPECT_EQ(plain(verdict_of(small(8)).recall), "");
+  EXPECT_EQ(say({{"tova", 1, 1}, {"window", 1, 1}}), "") << "nothing further back was asked";
+  EXPECT_EQ(say({{"tova", 1, 1}, {"tova", 2, 0}, {"window", 2, 0}, {"random", 2, 0.5}}),
+            "Facts told further back than the last k tokens are lost under every policy: no question about them is "
+            "answered right; the unbounded cache answers 100 %.");
+  EXPECT_EQ(say({{"tova", 2, 0.05}, {"tova", 4, 0}, {"window", 2, 0}}),
+            "Facts told further back than the last k tokens are lost under every policy: at most 3 % of the questions "
+            "about them are answered right; the unbounded cache answers 100 %.");
+  EXPECT_EQ(say({{"tova", 2, 0.5}, {"window", 2, 0}}),
+            "Of questions about facts told further back than the last k tokens tova answers most, 50 %, and window "
+            "fewest, 0 %; the unbounded cache answers 100 %.");
+  EXPECT_EQ(say({{"tova", 2, 0.95}}),
+            "Facts told further back than the last k tokens are remembered under tova: at least 95 % of the questions "
+            "about them are answered right; the unbounded cache answers 100 %.");
+  report_json none = recalled(small(8), {{"tova", 2, 0}});
+  none["recall"]["cells"][0]["not_applicable"] = true;
+  EXPECT_EQ(plain(verdict_of(none).recall), "");
 }
 
 TEST(HtmlReport, TheSentenceIsAboutTheSmallestBudgetThatServes) {
   report_json j = small(8);
   j["rows"].push_back(row("tova", 256, 0.001, "a"));
-  EXPECT_EQ(finding(j).str().find("With k = 64 "), 0u);
+  EXPECT_EQ(finding(j).find("With k = 64 "), 0u);
   j["rows"].push_back(row("tova", 16, 0.8, "a"));
-  EXPECT_EQ(finding(j).str().find("With k = 64 "), 0u);
+  EXPECT_EQ(finding(j).find("With k = 64 "), 0u);
   report_json dear = small(8);
   for (auto& r : dear["rows"]) r["nll_minus_full"] = 0.7;
   dear["rows"].push_back(row("tova", 256, 0.6, "a"));
-  EXPECT_EQ(finding(dear).str().find("With k = 256 "), 0u);
+  EXPECT_EQ(finding(dear).find("With k = 256 "), 0u);
   EXPECT_EQ(finding(report_json::object()), "No policy with a budget was measured in this run.");
 }
 
@@ -75,22 +147,67 @@ TEST(HtmlReport, WhatIsAbsentIsSaidWithItsFlag) {
   for (const report_json& j : {small(8), report_json::object(), report_json(nullptr)}) {
     const std::string page = to_html(j);
     EXPECT_NE(
-        page.find("Not measured in this run: What was kept, Cost by position, Survival (needs a policy with a budget "
-                  "below the window); Life by kind of character (needs a model of bytes); Recall (needs a tokenizer, "
-                  "and windows within the trained context); Reading the prompt at once, Free running (needs "
-                  "<code>--full</code>); The same decisions in other formats and builds (needs <code>--full</code> or "
-                  "<code>--against</code>); Time (needs <code>--time</code>).</p>"),
+        page.find(
+            "Not measured in this run: Recall (needs a tokenizer, and windows within the trained context); What was "
+            "kept, Cost by position, Survival (needs a policy with a budget below the window); Life by kind of "
+            "character (needs a model of bytes); Reading the prompt at once, Free running (needs "
+            "<code>--full</code>); The same decisions in other formats and builds (needs <code>--full</code> or "
+            "<code>--against</code>); Time (needs <code>--time</code>).</p>"),
         page.npos);
     EXPECT_EQ(page.find("<h2>Recall"), page.npos);
     EXPECT_EQ(page.find("id=\"data\""), page.npos);
   }
   const std::string whole_page = to_html(synthetic());
   EXPECT_EQ(whole_page.find("Not measured in this run"), std::string::npos);
-  for (const char* id :
-       {"numbers", "kept", "position", "survival", "kinds", "recall", "modes", "free", "agreement", "time"}) {
-    EXPECT_NE(whole_page.find("<a href=\"#" + std::string(id) + "\">"), std::string::npos) << id;
-    EXPECT_NE(whole_page.find("<section id=\"" + std::string(id) + "\">"), std::string::npos) << id;
+}
+
+/// What comes between two texts, each time that they stand in the page.
+std::vector<std::string> between(const std::string& page, const std::string& before, const std::string& after) {
+  std::vector<std::string> out;
+  for (std::size_t at = 0; (at = page.find(before, at)) != page.npos;) {
+    at += before.size();
+    out.push_back(page.substr(at, page.find(after, at) - at));
   }
+  return out;
+}
+
+TEST(HtmlReport, TheNavigationLeadsToEverySectionThatThereIs) {
+  for (const report_json& j : {synthetic(), small(8), report_json(nullptr)}) {
+    const std::string page = to_html(j);
+    const std::string nav = between(page, "<nav", "</nav>")[0];
+    const auto links = between(nav, "href=\"#", "\""), sections = between(page, "<section id=\"", "\"");
+    EXPECT_EQ(links, sections);
+    std::vector<std::string> filled;
+    for (const page_section& s : page_sections(j))
+      if (!s.body.empty()) filled.push_back(s.id);
+    EXPECT_EQ(sections, filled);
+  }
+  EXPECT_EQ(page_sections(synthetic()).size(), between(to_html(synthetic()), "<section id=\"", "\"").size());
+}
+
+TEST(HtmlReport, WhatIsNotKnownIsLeftOut) {
+  report_json j = synthetic();
+  EXPECT_NE(to_html(j).find("<th scope=\"row\">commit</th>"), std::string::npos);
+  j["commit"] = nullptr;
+  const std::string page = to_html(j);
+  EXPECT_EQ(page.find("commit</th>"), page.npos);
+  EXPECT_EQ(page.find("unknown"), page.npos);
+}
+
+TEST(HtmlReport, ThePoliciesOfTheReportAreExplained) {
+  const std::string page = to_html(small(8));
+  EXPECT_NE(page.find("https://arxiv.org/abs/2401.06104\">TOVA</a>"), page.npos);
+  EXPECT_NE(page.find("https://arxiv.org/abs/2306.14048\">H2O</a>"), page.npos);
+  EXPECT_EQ(page.find("StreamingLLM"), page.npos) << "no sinks in this report";
+  EXPECT_EQ(page.find("@incache"), page.npos);
+  EXPECT_NE(page.find("0.1 nats per token is a perplexity 10 % higher"), page.npos);
+  EXPECT_NE(to_html(synthetic()).find("https://arxiv.org/abs/2309.17453\">StreamingLLM</a>"), page.npos);
+  EXPECT_EQ(words_of("window+4@incache")->arxiv, "2309.17453");
+  EXPECT_EQ(words_of("window")->arxiv, "");
+  EXPECT_EQ(words_of("tova,scope=head")->base, "tova");
+  EXPECT_EQ(words_of("mine"), nullptr);
+  EXPECT_TRUE(is_reference("random,seed=3") && is_reference("short") && is_reference("full"));
+  EXPECT_FALSE(is_reference("randomised") || is_reference("window"));
 }
 
 TEST(HtmlReport, FieldsOfAnotherKindCountAsAbsent) {
@@ -143,10 +260,9 @@ TEST(HtmlReport, DataCannotBecomeMarkup) {
 
 TEST(HtmlReport, ThePageLetsNothingInThatIsNotItsOwn) {
   const std::string page = to_html(synthetic());
-  EXPECT_NE(
-      page.find("content=\"default-src 'none'; img-src data:; style-src 'sha256-" + sha256_base64(report_style) +
-                "'; script-src 'sha256-" + sha256_base64(report_script) + "'; base-uri 'none'; form-action 'none'\""),
-      page.npos);
+  EXPECT_NE(page.find("content=\"default-src 'none'; img-src data:; style-src 'sha256-" + sha256_base64(page_css()) +
+                      "'; script-src 'sha256-" + sha256_base64(page_js()) + "'; base-uri 'none'; form-action 'none'\""),
+            page.npos);
   EXPECT_EQ(page.find(" style=\""), page.npos);  // the policy would not let it in
   EXPECT_LT(page.find("Content-Security-Policy"), page.find("<link"));
 }
@@ -212,16 +328,16 @@ TEST(HtmlReport, NothingForgottenCostsNothing) {
   j["windows"] = {{{"queries", 60}}};
   EXPECT_EQ(finding(j), "Nothing was forgotten in this run: every budget holds the longest window, 60 tokens.");
   j["windows"] = {{{"queries", 65}}};  // the last query sees k + 1
-  EXPECT_EQ(finding(j).str().find("Nothing was forgotten"), 0u);
+  EXPECT_EQ(finding(j).find("Nothing was forgotten"), 0u);
   j["windows"] = {{{"queries", 66}}};
-  EXPECT_EQ(finding(j).str().find("With k = 64 "), 0u);
+  EXPECT_EQ(finding(j).find("With k = 64 "), 0u);
   j["chunk"] = 33;  // the second chunk sees k and itself
-  EXPECT_EQ(finding(j).str().find("Nothing was forgotten"), 0u);
+  EXPECT_EQ(finding(j).find("Nothing was forgotten"), 0u);
   j["rows"].push_back(row("tova", 16, 0.3, ""));
   EXPECT_EQ(
       finding(j),
       "With k = 16 states a layer (16 kB, 6.2 % of the unbounded cache), forgetting costs 0.30 nats per token under "
-      "<code>tova</code>; 1 window is too few to rank them.");
+      "tova (35 % higher perplexity); 1 window is too few to rank them.");
 }
 
 TEST(HtmlReport, AnInterruptedRunSaysSo) {
@@ -229,6 +345,13 @@ TEST(HtmlReport, AnInterruptedRunSaysSo) {
   EXPECT_EQ(to_html(j).find("Interrupted:"), std::string::npos);
   j["interrupted"] = true;
   EXPECT_NE(to_html(j).find("Interrupted:"), std::string::npos);
+  EXPECT_EQ(
+      plain(verdict_of(j).interrupted),
+      "The run was interrupted: the figures are of the 8 windows that it finished, and may change when it goes on.");
+  j = small(1);
+  j["interrupted"] = true;
+  EXPECT_NE(plain(verdict_of(j).interrupted).find("of the one window that it finished"), std::string::npos);
+  EXPECT_TRUE(verdict_of(small(8)).interrupted.empty());
 }
 
 TEST(HtmlReport, LivesArePackedInTwoCharacters) {
@@ -251,22 +374,37 @@ TEST(HtmlReport, NumbersAreReadable) {
 }
 
 TEST(HtmlReport, APolicyLooksTheSameInEveryReport) {
-  report_json j = small(8);
-  EXPECT_EQ(style_of(j, "window"), 0);
-  EXPECT_EQ(style_of(j, "h2o"), 3);
-  EXPECT_EQ(style_of(j, "tova"), 5);
-  const int mine = style_of(j, "mine");
-  EXPECT_GE(mine, static_cast<int>(known_styles.size()));
-  j["rows"].insert(j["rows"].begin() + 1, row("mine", 64, 0.1, ""));
-  EXPECT_EQ(style_of(j, "tova"), 5);
-  EXPECT_EQ(style_of(j, "mine"), mine);
-  std::set<int> styles;
-  for (int i = 0; i < plot_styles - static_cast<int>(known_styles.size()) - 1; ++i)
-    j["rows"].push_back(row(("other" + std::to_string(i)).c_str(), 64, 0.1, ""));
-  for (const auto& r : j["rows"])
-    if (!is_reference(word_at(r, "policy"))) styles.insert(style_of(j, word_at(r, "policy")));
-  EXPECT_EQ(styles.size(), 3 + static_cast<std::size_t>(plot_styles) - known_styles.size());  // each has its own
-  EXPECT_LT(*styles.rbegin(), plot_styles);
+  EXPECT_EQ(style_of("window"), 0);
+  EXPECT_EQ(style_of("h2o"), 3);
+  EXPECT_EQ(style_of("tova"), 5);
+  // In reports with other policies beside it, whatever their order.
+  report_json a = small(8), b = small(8);
+  b["rows"].insert(b["rows"].begin() + 1, row("mine", 64, 0.1, ""));
+  a["rows"].push_back(row("mine", 64, 0.1, ""));
+  a["rows"].push_back(row("another", 64, 0.2, ""));
+  const auto styles = [](const report_json& j) {
+    std::map<std::string, std::pair<int, bool>> out;
+    for (const plot_series& s : cost_plot(j).series) out[s.name] = {s.style, s.reference};
+    return out;
+  };
+  const auto in_a = styles(a), in_b = styles(b);
+  for (const char* name : {"window", "tova", "h2o", "random", "oracle", "mine"})
+    EXPECT_EQ(in_a.at(name), in_b.at(name));
+  std::set<int> known;
+  for (const char* name : {"window", "window+4", "window+4@incache", "h2o", "h2o,scope=layer", "tova",
+                           "tova,scope=head", "knorm", "window+4@log", "window+1", "tova@incache", "tova@log"})
+    known.insert(style_of(name));
+  EXPECT_EQ(known.size(), 12u);
+  for (int i = 0; i < 100; ++i) {
+    const int mine = style_of("other" + std::to_string(i));
+    EXPECT_TRUE(mine >= 12 && mine < plot_styles && !known.contains(mine)) << mine;
+  }
+}
+
+TEST(HtmlReport, NoTwoStylesAreAlike) {
+  std::set<std::pair<int, std::string>> seen;
+  for (int style = 0; style < plot_styles; ++style) seen.emplace(style % plot_colours, plot_mark(style, 0, 0).str());
+  EXPECT_EQ(seen.size(), static_cast<std::size_t>(plot_styles));
 }
 
 TEST(HtmlReport, TheCostPlotHasTheRoomForChoosing) {
