@@ -469,7 +469,7 @@ def interrupt(compare, folder):
         report = json.loads((here / "x.part.json").read_text())
         check(report["interrupted"] and 0 < len(report["windows"]) < len(before["windows"]), "a part says that it is one")
         check(len(report["rows"][1]["window_differences"]) == len(report["windows"]), "and has whole windows")
-        check("<strong>A part:</strong>" in (here / "x.part").read_text().split("</p>")[0], "the page says so first")
+        check("<strong>Interrupted:</strong>" in (here / "x.part").read_text().split("</p>")[0], "the page says so first")
         again = run(*command)
         check(again.returncode == 0 and numbers(out) == before, "the same command goes on to the same numbers")
         leaves(here, *names)
@@ -484,7 +484,7 @@ def interrupt(compare, folder):
     (here / "x.part.csv").unlink(missing_ok=True)
     table = [w for w in command if w != "--quiet"]
     shown = when_kept(table, here, 12, [signal.SIGINT])
-    check(shown.returncode == 3 and "interrupted: this is a part" in shown.out.splitlines()[-1], f"the table's last line says so: {shown.out[-200:]}")
+    check(shown.returncode == 3 and "The run was interrupted" in shown.out.split("\n\n")[-2] and shown.out.splitlines()[-1].startswith("wrote "), f"the finding says so: {shown.out[-600:]}")
     run(*command)
     leaves(here, *names)
     other = here / "other.json"

@@ -53,19 +53,19 @@ struct listed_curve {
 /// One small plot a budget of such curves.
 markup plots_by_budget(const report_json& report, const listed_curve& curve, const line_plot& like, bool x_log,
                        const markup& caption) {
-  const report_json& rows = list_at(report, "rows");
+  const report_json& entries = list_at(report, "rows");
   markup out;
   std::vector<line_plot> plots;
-  for (const report_json& budget : distinct(rows, "budget")) {
+  for (const report_json& budget : distinct(entries, "budget")) {
     line_plot p = like;
     p.width = 560, p.height = 330;
     p.title += " at k = " + text_of(budget);
     double most = 0;
-    for (const report_json& row : rows) {
-      if (field(row, "budget") != budget) continue;
-      const std::string policy = word_at(row, "policy");
+    for (const report_json& entry : entries) {
+      if (field(entry, "budget") != budget) continue;
+      const std::string policy = word_at(entry, "policy");
       plot_series s{policy, {}, style_of(policy), is_reference(policy), false};
-      for (const report_json& q : list_at(row, curve.key))
+      for (const report_json& q : list_at(entry, curve.key))
         s.points.push_back({number_at(q, curve.x), number_at(q, curve.y)});
       for (std::size_t i = 1; curve.survives && i < s.points.size();
            ++i)  // older results counted other states at each age
@@ -96,24 +96,24 @@ line_plot cost_plot(const report_json& report) {
   line_plot p{
       .title = "What each policy costs, against the memory it takes",
       .description = "Lines fall from left to right: more memory, less cost. The numbers are in the main table."};
-  const report_json& rows = list_at(report, "rows");
+  const report_json& entries = list_at(report, "rows");
   std::map<std::string, double> oracle;
-  for (const report_json& row : rows)
-    if (role_of(word_at(row, "policy")) == entry_role::oracle)
-      oracle[word_at(row, "budget")] = number_at(row, "nll_minus_full");
-  for (const report_json& name : distinct(rows, "policy")) {
+  for (const report_json& entry : entries)
+    if (role_of(word_at(entry, "policy")) == entry_role::oracle)
+      oracle[word_at(entry, "budget")] = number_at(entry, "nll_minus_full");
+  for (const report_json& name : distinct(entries, "policy")) {
     const std::string policy = name.is_string() ? name.get<std::string>() : "";
     const entry_role role = role_of(policy);
     if (role == entry_role::full || role == entry_role::short_context) continue;
     plot_series s{policy, {}, style_of(policy), is_reference(policy), !is_reference(policy)};
-    for (const report_json& row : rows) {
-      if (field(row, "policy") != name || field(row, "budget").is_null()) continue;
-      plot_point q{number_at(row, "bytes_allocated") / 1e3, number_at(row, "nll_minus_full")};
-      const auto ideal = oracle.find(word_at(row, "budget"));
+    for (const report_json& entry : entries) {
+      if (field(entry, "policy") != name || field(entry, "budget").is_null()) continue;
+      plot_point q{number_at(entry, "bytes_allocated") / 1e3, number_at(entry, "nll_minus_full")};
+      const auto ideal = oracle.find(word_at(entry, "budget"));
       if (role == entry_role::random && ideal != oracle.end())
         q.low = ideal->second, q.high = q.y;
       else if (!s.reference)
-        q.low = end_at(row, "interval", 0), q.high = end_at(row, "interval", 1);
+        q.low = end_at(entry, "interval", 0), q.high = end_at(entry, "interval", 1);
       if (std::isfinite(q.y) && q.x > 0) s.points.push_back(q);
     }
     std::sort(s.points.begin(), s.points.end(), [](const auto& a, const auto& b) { return a.x < b.x; });
@@ -149,24 +149,24 @@ markup position_figure(const report_json& report) {
 markup time_figure(const report_json& report) {
   constexpr std::array parts{std::pair{"rest", "rest_us"}, std::pair{"attention", "attention_us"},
                              std::pair{"policy", "policy_us"}};
-  const report_json& rows = list_at(field(report, "time"), "rows");
+  const report_json& entries = list_at(field(report, "time"), "rows");
   const report_json& traced = list_at(field(report, "trace"), "rows");
-  const auto budgets = distinct(rows, "budget");
+  const auto budgets = distinct(entries, "budget");
   report_json shown = traced.empty() ? report_json() : field(traced[0], "budget");
   if (std::find(budgets.begin(), budgets.end(), shown) == budgets.end())
     shown = budgets.empty() ? report_json() : budgets[0];
   std::vector<line_plot> plots;
   double most = 0;
-  for (const report_json& row : rows) {
-    if (!field(row, "budget").is_null() && field(row, "budget") != shown) continue;
-    line_plot p{.title = "Time per token of " + word_at(row, "policy"),
+  for (const report_json& entry : entries) {
+    if (!field(entry, "budget").is_null() && field(entry, "budget") != shown) continue;
+    line_plot p{.title = "Time per token of " + word_at(entry, "policy"),
                 .description = "Three bands on top of each other: what the model does beside, attention, policy.",
                 .width = 560,
                 .height = 250};
     std::vector<plot_point> below;
     for (std::size_t i = 0; i < parts.size(); ++i) {
       plot_series s{parts[i].first, {}, static_cast<int>(i), false, false};
-      for (const report_json& bin : list_at(row, "by_position")) {
+      for (const report_json& bin : list_at(entry, "by_position")) {
         const std::size_t at = s.points.size();
         const double low = i == 0 ? 0 : below[at].y, high = low + number_at(bin, parts[i].second);
         s.points.push_back({number_at(bin, "position"), high, low, high});

@@ -13,15 +13,15 @@ std::vector<trace_lane> trace_lanes(const report_json& report) {
   const report_json& trace = field(report, "trace");
   const std::size_t T = list_at(trace, "tokens").size();
   std::vector<trace_lane> out;
-  for (const report_json& row : list_at(trace, "rows")) {
-    const report_json &policy = field(row, "policy"), &budget = field(row, "budget");
+  for (const report_json& entry : list_at(trace, "rows")) {
+    const report_json &policy = field(entry, "policy"), &budget = field(entry, "budget");
     int layer = 0;
-    for (const report_json& lanes : list_at(row, "layers")) {
+    for (const report_json& lanes : list_at(entry, "layers")) {
       if (!lanes.is_array()) continue;
       for (std::size_t i = 0; i < lanes.size(); ++i)
         if (lanes[i].is_array() && lanes[i].size() == T && T > 0)
           out.push_back(
-              {&row, &policy, &budget, layer, static_cast<int>(i), static_cast<int>(lanes.size()), &lanes[i]});
+              {&entry, &policy, &budget, layer, static_cast<int>(i), static_cast<int>(lanes.size()), &lanes[i]});
       ++layer;
     }
   }
@@ -38,7 +38,7 @@ std::vector<int> deaths_of(const trace_lane& lane) {
 int half(const std::vector<int>& deaths) noexcept { return static_cast<int>(deaths.size() / 2); }
 
 report_json alike_in_both(const report_json& ours, const report_json& theirs) {
-  report_json rows = report_json::array();
+  report_json entries = report_json::array();
   const auto mine = trace_lanes(ours), others = trace_lanes(theirs);
   for (std::size_t i = 0; i < mine.size();) {
     const trace_lane& first = mine[i];
@@ -58,11 +58,11 @@ report_json alike_in_both(const report_json& ours, const report_json& theirs) {
       sum.all += n.all, sum.alike += n.alike;
     }
     if (every && sum.all > 0)
-      rows.push_back({{"policy", first.policy()},
-                      {"budget", bounded(as_number(*first.budget_of))},
-                      {"alike", static_cast<double>(sum.alike) / static_cast<double>(sum.all)}});
+      entries.push_back({{"policy", first.policy()},
+                         {"budget", bounded(as_number(*first.budget_of))},
+                         {"alike", static_cast<double>(sum.alike) / static_cast<double>(sum.all)}});
   }
-  return rows;
+  return entries;
 }
 
 }  // namespace multistate::tools

@@ -36,12 +36,12 @@ sentence perplexity_of(double nats) {
 }
 
 /// The entries that compete at a budget, the cheapest first.
-std::vector<const report_json*> competitors(const report_json& rows, const report_json& budget) {
+std::vector<const report_json*> competitors(const report_json& entries, const report_json& budget) {
   std::vector<const report_json*> out;
-  for (const report_json& row : rows)
-    if (field(row, "budget") == budget && !is_reference(word_at(row, "policy")) &&
-        std::isfinite(number_at(row, "nll_minus_full")))
-      out.push_back(&row);
+  for (const report_json& entry : entries)
+    if (field(entry, "budget") == budget && !is_reference(word_at(entry, "policy")) &&
+        std::isfinite(number_at(entry, "nll_minus_full")))
+      out.push_back(&entry);
   std::stable_sort(out.begin(), out.end(), [](const auto* a, const auto* b) {
     return number_at(*a, "nll_minus_full") < number_at(*b, "nll_minus_full");
   });
@@ -56,11 +56,11 @@ struct chosen_budget {
 };
 chosen_budget choose(const report_json& report) {
   constexpr double near = 0.05;  // nats: some 5 % of perplexity
-  const report_json& rows = list_at(report, "rows");
+  const report_json& all = list_at(report, "rows");
   chosen_budget out;
   bool found = false;
-  for (const report_json& k : distinct(rows, "budget")) {
-    auto entries = competitors(rows, k);
+  for (const report_json& k : distinct(all, "budget")) {
+    auto entries = competitors(all, k);
     if (entries.empty() || !k.is_number()) continue;
     if (!forgets(report, k)) {
       out.all_kept = true;
@@ -80,8 +80,8 @@ chosen_budget choose(const report_json& report) {
 /// "With k = 64 states a layer (218 kB, 6.6 % of the unbounded cache), ".
 sentence condition(const report_json& report, const chosen_budget& at) {
   double full_bytes = std::numeric_limits<double>::quiet_NaN();
-  for (const report_json& row : list_at(report, "rows"))
-    if (role_of(word_at(row, "policy")) == entry_role::full) full_bytes = number_at(row, "bytes_allocated");
+  for (const report_json& entry : list_at(report, "rows"))
+    if (role_of(word_at(entry, "policy")) == entry_role::full) full_bytes = number_at(entry, "bytes_allocated");
   const double bytes = number_at(*at.entries[0], "bytes_allocated"), share = bytes / full_bytes;
   sentence out{words("With k = " + text_of(at.budget) + " states a layer")};
   if (std::isfinite(bytes)) {
@@ -105,9 +105,9 @@ sentence listed(const std::vector<std::string>& names) {
   return out;
 }
 
-sentence dearest(const report_json& row) {
-  const double most = number_at(row, "nll_minus_full");
-  sentence out{name(word_at(row, "policy")), words(" loses most, "), amount(most), words(" (")};
+sentence dearest(const report_json& entry) {
+  const double most = number_at(entry, "nll_minus_full");
+  sentence out{name(word_at(entry, "policy")), words(" loses most, "), amount(most), words(" (")};
   add(out, perplexity_of(most));
   out.push_back(words(")"));
   return out;
@@ -126,11 +126,11 @@ sentence cost_sentence(const report_json& report) {
   std::vector<std::string> best;
   double best_most = 0;
   const double least = number_at(*at.entries[0], "nll_minus_full");
-  for (const report_json* row : at.entries) {
-    const bool alike = ranked && word_at(*row, "letter").find_first_of(letters) != std::string::npos;
-    if (row != at.entries[0] && !alike) continue;
-    best.push_back(word_at(*row, "policy"));
-    best_most = number_at(*row, "nll_minus_full");
+  for (const report_json* entry : at.entries) {
+    const bool alike = ranked && word_at(*entry, "letter").find_first_of(letters) != std::string::npos;
+    if (entry != at.entries[0] && !alike) continue;
+    best.push_back(word_at(*entry, "policy"));
+    best_most = number_at(*entry, "nll_minus_full");
   }
   sentence out = condition(report, at);
   if (at.entries.size() == 1) {
