@@ -49,7 +49,6 @@ struct report {
 
 /// A budget as JSON says it: null keeps everything.
 report_json budget_json(std::optional<int> budget);
-inline report_json budget_json(const policy_run& run) { return budget_json(run.budget); }
 
 /// Mean share of right answers over the recall cells that apply to a policy: one fact, the question last. Null: none.
 report_json mean_recall(const report_json& recall, std::string_view policy, std::optional<int> budget,

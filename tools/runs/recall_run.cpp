@@ -198,7 +198,7 @@ class recall_run {
         const double full_share = static_cast<double>(c.full_right) / n;
         out_.json["cells"].push_back(
             {{"policy", rows[r].policy},
-             {"budget", budget_json(rows[r])},
+             {"budget", budget_json(rows[r].budget)},
              {"facts", facts},
              {"variant", variants[static_cast<std::size_t>(variant)]},
              {"mode", reading_modes[static_cast<std::size_t>(mode)]},
@@ -244,7 +244,7 @@ class recall_run {
           if (c.asked == 0) continue;
           const auto n = static_cast<double>(c.asked);
           out_.json["grid"].push_back({{"policy", rows[r].policy},
-                                       {"budget", budget_json(rows[r])},
+                                       {"budget", budget_json(rows[r].budget)},
                                        {"length", length},
                                        {"depth", depth},
                                        {"right", c.right},
@@ -267,19 +267,6 @@ class recall_run {
 };
 
 }  // namespace
-
-nlohmann::ordered_json recall_report::of(const nlohmann::ordered_json& row, const char* mode) const {
-  double sum = 0;
-  int cells = 0;
-  for (const auto& cell : json["cells"]) {
-    if (cell["facts"] != 1 || cell["variant"] != "last" || cell["mode"] != mode || cell["not_applicable"] ||
-        cell["policy"] != row["policy"] || cell["budget"] != row["budget"])
-      continue;
-    sum += cell["share"].get<double>();
-    ++cells;
-  }
-  return cells > 0 ? nlohmann::ordered_json(sum / cells) : nlohmann::ordered_json(nullptr);
-}
 
 recall_report ask_for_facts(const model_weights& weights, const tokenizer& words, std::span<const int> filler,
                             tool_executor& exec, journal& done, recall_settings settings) {

@@ -26,9 +26,6 @@ struct recall_settings {
 struct recall_report {
   nlohmann::ordered_json json;  ///< facts, questions, seed, cells, grid
   bool interrupted = false;
-
-  /// Mean share of a row over the cells that apply: one fact, the question last. Null: none.
-  nlohmann::ordered_json of(const nlohmann::ordered_json& row, const char* mode) const;
 };
 
 /// Asks every run for facts, trials spread over the executor's workers. `filler` is the text that facts are told in.

@@ -71,7 +71,7 @@ class solo_runs {
       const auto written = texts[r]["tokens"].get<std::vector<int>>();
       const auto apart = first_difference(written, texts[0]["tokens"].get<std::vector<int>>());
       out["rows"].push_back({{"policy", rows[r].policy},
-                             {"budget", budget_json(rows[r])},
+                             {"budget", budget_json(rows[r].budget)},
                              {"first_divergence", apart ? json(*apart) : json(nullptr)},
                              {"repeated_4grams", texts[r]["repeated_4grams"]},
                              {"nll_under_full", texts[r]["nll_under_full"]},
@@ -133,7 +133,7 @@ class solo_runs {
           mean += (above[w] -= full[w]) / static_cast<double>(above.size());
         const auto spread = interval_of(boot, boot.means(std::span(&above, 1))[0]);
         out.push_back({{"policy", rows[r].policy},
-                       {"budget", budget_json(rows[r])},
+                       {"budget", budget_json(rows[r].budget)},
                        {"mode", reading_modes[m]},
                        {"nll_minus_full", mean},
                        {"interval", spread ? json{spread->low, spread->high} : json(nullptr)},
@@ -191,7 +191,8 @@ class solo_runs {
     json out = json::array();
     for (std::size_t r = 0; r < rows[0].size(); ++r)
       if (!shares[r].is_null() && rows[0][r].budget)
-        out.push_back({{"policy", rows[0][r].policy}, {"budget", budget_json(rows[0][r])}, {"alike", shares[r]}});
+        out.push_back(
+            {{"policy", rows[0][r].policy}, {"budget", budget_json(rows[0][r].budget)}, {"alike", shares[r]}});
     return out;
   }
 
@@ -208,7 +209,7 @@ class solo_runs {
       for (std::size_t r = 0; r < rows.size() && !interrupted_; ++r) {
         if (rows[r].memories.empty()) continue;
         const std::string name = "time/" + std::to_string(within.workers()) + "/" + std::to_string(round) + "/" +
-                                 rows[r].policy + ":" + budget_json(rows[r]).dump();
+                                 rows[r].policy + ":" + budget_json(rows[r].budget).dump();
         timed& t = all[r].emplace_back();
         t.bins.resize((tokens.size() + bin - 1) / bin);
         if (journal_.restore(name, [&](const json& was) { read_times(was, t); })) continue;
@@ -229,7 +230,7 @@ class solo_runs {
       const auto [low, high] = std::minmax_element(rates.begin(), rates.end());
       const double slowest = *low, fastest = *high;  // the median reorders them
       json row = {{"policy", rows[r].policy},
-                  {"budget", budget_json(rows[r])},
+                  {"budget", budget_json(rows[r].budget)},
                   {"tokens_per_second", {{"median", quantile(rates, 0.5)}, {"low", slowest}, {"high", fastest}}}};
       add_parts(row, all[r], count, [](const timed& t) -> const step_time& { return t.tail; });
       row["by_position"] = json::array();
@@ -296,7 +297,9 @@ class solo_runs {
   std::vector<json> each(const std::string& part, std::vector<policy_run>& rows, const F& f, const Check& check) {
     std::vector<json> out(rows.size());
     std::vector<std::size_t> open;
-    const auto name = [&](std::size_t r) { return part + "/" + rows[r].policy + ":" + budget_json(rows[r]).dump(); };
+    const auto name = [&](std::size_t r) {
+      return part + "/" + rows[r].policy + ":" + budget_json(rows[r].budget).dump();
+    };
     for (std::size_t r = 0; r < rows.size(); ++r) {
       if (rows[r].memories.empty()) continue;
       const bool kept = journal_.restore(name(r), [&](const json& was) {

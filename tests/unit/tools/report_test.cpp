@@ -199,7 +199,11 @@ TEST(Report, SaysWhatWasDoneWithTheBosOfTexts) {
 TEST(Report, NoPathIsTooLong) {
   small_report x;
   x.r.model = std::string(300, 'm') + "/{braces} %s";
-  x.r.texts.push_back({std::string(5000, 't'), 0xabc, 7, 5});
+  report::text& text = x.r.texts.emplace_back();
+  text.path.assign(5000, 't');
+  text.hash = 0xabc;
+  text.tokens = 7;
+  text.used = 5;
   const std::string head = header_text(x.r);  // a word is never cut
   EXPECT_NE(head.find("\nmodel    " + x.r.model.substr(0, 300) + "/{braces}\n         %s   0000000000000000   trained"),
             head.npos)
