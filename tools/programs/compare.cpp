@@ -523,7 +523,6 @@ void add_flags(CLI::App& app, compare_arguments& a) {
                       "name[+i][:k][,key=value]...[@incache|@log]; oracle and short are possible too.");
   compared.add_option("--budgets", a.budgets, "States a layer keeps, of policies without ':k'.")
       ->delimiter(',')
-      ->expected(1)
       ->check(whole_number(1))
       ->type_name("N,N,...")
       ->capture_default_str();

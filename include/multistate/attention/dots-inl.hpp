@@ -164,6 +164,14 @@ struct dot_tile {
         std::make_index_sequence<sizeof...(V)>(), dk - rest,
         [this, rest](std::size_t r) HWY_ATTR { return product::key_rest(rows[r], dk, rest); }, sums...);
   }
+  /// Which register holds what, here for Q = 2 queries and R = 4 keys:
+  ///
+  ///              k0     k1     k2     k3        keys: one vector each
+  ///        q0  sums0  sums1  sums2  sums3
+  ///        q1  sums4  sums5  sums6  sums7       sums q * R + r += key r * query q
+  ///
+  /// Places beyond R and Q name a vector that is there already, and no sum reads them. hold() makes the compiler load
+  /// every vector once, before the products.
   template <std::size_t... I, class Key, class... V>
   HWY_INLINE void multiply_each(std::index_sequence<I...> /*each*/, std::size_t i, const Key& key, V&... sums) const {
     const auto query = [this, i](int j) HWY_ATTR {

@@ -90,43 +90,43 @@ HWY_INLINE softmax_part soften(float* HWY_RESTRICT x, std::size_t n) {
 }
 
 /// The same for four columns, `stride` apart, with the same bits: none waits for another's sums.
-HWY_INLINE void soften_four(float* x, std::size_t stride, std::size_t n, softmax_part* parts) {
+HWY_INLINE void soften_four(float* x0, std::size_t stride, std::size_t n, softmax_part* parts) {
   const lanes_tag d;
   const std::size_t N = hn::Lanes(d);
-  for (std::size_t c = 0; c < 4; ++c) end_column(x + c * stride, n);
-  lanes highest = hn::Set(d, std::numeric_limits<float>::lowest());
-  lanes a = highest, b = highest, c = highest, e = highest;
-  float* y = x + stride;
-  float* z = y + stride;
-  float* w = z + stride;
+  for (std::size_t c = 0; c < 4; ++c) end_column(x0 + c * stride, n);
+  const lanes lowest = hn::Set(d, std::numeric_limits<float>::lowest());
+  lanes max0 = lowest, max1 = lowest, max2 = lowest, max3 = lowest;
+  float* x1 = x0 + stride;
+  float* x2 = x1 + stride;
+  float* x3 = x2 + stride;
   for (std::size_t i = 0; i < n; i += N) {
-    a = hn::Max(a, hn::Load(d, x + i));
-    b = hn::Max(b, hn::Load(d, y + i));
-    c = hn::Max(c, hn::Load(d, z + i));
-    e = hn::Max(e, hn::Load(d, w + i));
+    max0 = hn::Max(max0, hn::Load(d, x0 + i));
+    max1 = hn::Max(max1, hn::Load(d, x1 + i));
+    max2 = hn::Max(max2, hn::Load(d, x2 + i));
+    max3 = hn::Max(max3, hn::Load(d, x3 + i));
   }
-  parts[0].max = hn::GetLane(hn::MaxOfLanes(d, a));
-  parts[1].max = hn::GetLane(hn::MaxOfLanes(d, b));
-  parts[2].max = hn::GetLane(hn::MaxOfLanes(d, c));
-  parts[3].max = hn::GetLane(hn::MaxOfLanes(d, e));
-  const lanes xs = hn::Set(d, parts[0].max), ys = hn::Set(d, parts[1].max);
-  const lanes zs = hn::Set(d, parts[2].max), ws = hn::Set(d, parts[3].max);
-  a = b = c = e = hn::Zero(d);
+  parts[0].max = hn::GetLane(hn::MaxOfLanes(d, max0));
+  parts[1].max = hn::GetLane(hn::MaxOfLanes(d, max1));
+  parts[2].max = hn::GetLane(hn::MaxOfLanes(d, max2));
+  parts[3].max = hn::GetLane(hn::MaxOfLanes(d, max3));
+  const lanes shift0 = hn::Set(d, parts[0].max), shift1 = hn::Set(d, parts[1].max);
+  const lanes shift2 = hn::Set(d, parts[2].max), shift3 = hn::Set(d, parts[3].max);
+  lanes sum0 = hn::Zero(d), sum1 = sum0, sum2 = sum0, sum3 = sum0;
   const auto step = [d](float* at, lanes shift, lanes& sum) HWY_ATTR {
     const lanes power = exp_down(hn::Sub(hn::Load(d, at), shift));
     hn::Store(power, d, at);
     sum = hn::Add(sum, power);
   };
   for (std::size_t i = 0; i < n; i += N) {
-    step(x + i, xs, a);
-    step(y + i, ys, b);
-    step(z + i, zs, c);
-    step(w + i, ws, e);
+    step(x0 + i, shift0, sum0);
+    step(x1 + i, shift1, sum1);
+    step(x2 + i, shift2, sum2);
+    step(x3 + i, shift3, sum3);
   }
-  parts[0].sum = hn::GetLane(hn::SumOfLanes(d, a));
-  parts[1].sum = hn::GetLane(hn::SumOfLanes(d, b));
-  parts[2].sum = hn::GetLane(hn::SumOfLanes(d, c));
-  parts[3].sum = hn::GetLane(hn::SumOfLanes(d, e));
+  parts[0].sum = hn::GetLane(hn::SumOfLanes(d, sum0));
+  parts[1].sum = hn::GetLane(hn::SumOfLanes(d, sum1));
+  parts[2].sum = hn::GetLane(hn::SumOfLanes(d, sum2));
+  parts[3].sum = hn::GetLane(hn::SumOfLanes(d, sum3));
 }
 
 /// out [n] = out * ours + part * theirs.

@@ -1,12 +1,24 @@
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+
+#include <multistate/decider/journal.hpp>
+#include <multistate/decider/lane_book.hpp>
+#include <multistate/decider/pins.hpp>
+#include <multistate/decider/snapshot.hpp>
+#include <multistate/decider/waiting_rows.hpp>
 #include <multistate/policy/concept.hpp>
 #include <multistate/policy/settings.hpp>
-#include <multistate/select/fold.hpp>
 #include <multistate/select/lowest.hpp>
-#include <multistate/util/buffer.hpp>
 #include <multistate/types/decision.hpp>
 #include <multistate/types/error.hpp>
+#include <multistate/util/buffer.hpp>
+#include <multistate/util/bytes.hpp>
 #include <multistate/util/hash.hpp>
 #include <multistate/util/prefetch.hpp>
 
@@ -19,8 +31,30 @@ struct placement {
   int layers = 1;  ///< at scope model: how many are observed before each reduction
 };
 
+namespace detail {
+
+/// Says what is out of range, for any policy.
+inline error check_sizes(const placement& where, const limits& room) noexcept {
+  if (where.kv_heads < 1 || where.layers < 1 || where.layer < 0 || where.layer >= where.layers)
+    return error(errc::bad_shape, "decider: kv_heads >= 1 and 0 <= layer < layers; got kv_heads=", where.kv_heads,
+                 ", layer=", where.layer, ", layers=", where.layers);
+  for (int amount : {room.chunk - 1, room.hold, room.undo, room.every - 1, room.prompt, room.window})
+    if (amount < 0 || amount > max_tokens)
+      return error(errc::bad_limits,
+                   "limits: chunk and every must be at least 1, all others at least 0, none above 2^28; got chunk=",
+                   room.chunk, ", hold=", room.hold, ", undo=", room.undo, ", every=", room.every,
+                   ", prompt=", room.prompt, ", window=", room.window);
+  if (room.hold > room.chunk)
+    return error(errc::bad_limits, "limits: hold must be at most chunk; got hold=", room.hold, ", chunk=", room.chunk);
+  return {};
+}
+
+}  // namespace detail
+
 /// Bookkeeping and policy memory of one (sequence, layer), or of one sequence at scope model: positions, order, rows
-/// that wait, undo. Owns no keys, knows no engine, allocates in make() only. A cycle is append -> observe -> reduce:
+/// that wait, undo. Owns no keys, knows no engine, allocates in make() only. What is here asks the policy: lane_book
+/// knows where tokens lie, waiting_rows what was observed, journal how to go back. A cycle is append -> observe ->
+/// reduce:
 ///
 ///   decider.append(c)          places for c tokens, the same number in every lane; execute its moves, write states
 ///   decider.observe(lane, r)   the weights of each KV head (and each layer, at scope model), in head order
@@ -33,7 +67,8 @@ class decider {
  public:
   using policy_type = P;
 
-  /// `lane_budgets`: one per lane for ragged budgets, empty for P::budget each.
+  /// A decider without tokens. `lane_budgets`: one per lane for ragged budgets, empty for P::budget each. The error
+  /// says which setting, budget or size is out of range, or that there is no memory.
   static result<decider> make(const P& settings, const placement& where, const limits& room = {},
                               std::span<const int> lane_budgets = {}) noexcept;
 
@@ -46,7 +81,7 @@ class decider {
   const decision& append(int c, phase when = phase::decode, bool held = false) noexcept;
   /// Places of the appended tokens, oldest first.
   std::span<const slot> slots(int lane) const noexcept {
-    return fresh_.span(lane_[to_size(lane)].fresh, fault_ == fault_kind::none ? to_size(appended_) : 0);
+    return fault_ == fault_kind::none ? book_.fresh(lane) : std::span<const slot>();
   }
   /// Hands key, value and query of appended token j of one KV head, in float32 and before storage, to a policy that
   /// asks; the key before its rotation where you have it, so that equal ones tie.
@@ -61,8 +96,8 @@ class decider {
   /// Ends the cycle: forgets appended tokens past `accepted` (-1: all stay) and their rows, then drops down to the
   /// budget. Precondition of accepted < c: the cycle is held. accepted = 0 leaves everything as before the cycle.
   const decision& reduce(int accepted = -1) noexcept;
-  /// Whether undo(tokens) would.
-  bool can_undo(int tokens) const noexcept { return cycles_of(tokens) > 0; }
+  /// Whether undo(tokens) would take them back.
+  bool can_undo(int tokens) const noexcept { return undoable_cycles(tokens) > 0; }
   /// Takes back whole cycles that hold exactly `tokens` accepted tokens, at most limits.undo: afterwards everything is
   /// bit for bit as if they had never happened. The moves to execute are in last(). False changes nothing. A one-shot
   /// prompt can't be taken back. Pins go back too: to what they were when the oldest of these cycles began.
@@ -74,13 +109,14 @@ class decider {
 
   // ---- faults
 
+  /// What was done wrong, and stands in the way; none: nothing.
   fault_kind fault() const noexcept { return fault_; }
   /// Goes on where the fault came up. Of a reduce() without all rows: observe what is missing, and reduce again.
   void clear_fault() noexcept {
     fault_ = fault_kind::none;
     decision_.fault = fault_;
   }
-  /// Why append() would not take the tokens.
+  /// Why append() would not take c tokens; none: it would.
   fault_kind refusal(int c, bool held = false) const noexcept;
   /// For who executes decisions and can't: changes nothing, and lets all decisions repeat the fault.
   const decision& fail(fault_kind why) noexcept;
@@ -90,54 +126,57 @@ class decider {
   /// Positions [first, last) are not dropped until unpin; they count against the budget. False, and nothing changed,
   /// when more than some lane's budget would be protected, there are `max_pins` ranges already, or within a cycle.
   bool pin(position first, position last) noexcept;
-  /// False when there is no such pin, or within a cycle.
+  /// Removes the pin of exactly these positions. False when there is none, or within a cycle.
   bool unpin(position first, position last) noexcept;
-  static constexpr int max_pins = 8;
+  /// Most ranges pinned at a time.
+  static constexpr int max_pins = pin_list::most;
 
   // ---- what there is
 
   /// What the states of this decider need.
-  lane_plan plan() const noexcept { return {settings_.scope, budgets_.span(0, budgets_.size()), room_}; }
+  lane_plan plan() const noexcept { return {settings_.scope, book_.budgets(), room_}; }
+  /// The policy that decides.
   const P& settings() const noexcept { return settings_; }
   scope_kind scope() const noexcept { return settings_.scope; }
   /// What the policy reads.
   static constexpr needs wants() noexcept { return P::wants; }
   /// Whether the policy keeps everything: its budget is room for all tokens there will be.
   static constexpr bool unbounded() noexcept { return has_no_budget<P>; }
+  /// The limits given to make().
   const limits& room() const noexcept { return room_; }
+  /// The layer that it decides for.
   const placement& where() const noexcept { return where_; }
-  int lanes() const noexcept { return lanes_; }
+  /// How many lanes there are: sets of states that one choice is made in.
+  int lanes() const noexcept { return book_.lanes(); }
   /// Which lane holds the states of a KV head.
   int lane_of(int kv_head) const noexcept { return multistate::lane_of(settings_.scope, kv_head); }
-  int budget(int lane) const noexcept { return lane_[to_size(lane)].budget; }
-  int capacity(int lane) const noexcept { return lane_[to_size(lane)].capacity; }
-  int live(int lane) const noexcept { return lane_[to_size(lane)].live; }
-  /// [n] by slot; -1 at a hole.
-  std::span<const position> positions(int lane) const noexcept {
-    return positions_.span(lane_[to_size(lane)].base, to_size(extent(lane_[to_size(lane)])));
-  }
-  /// The next token's.
-  position next_position() const noexcept { return next_position_; }
+  /// States that a lane holds after a reduction, at most.
+  int budget(int lane) const noexcept { return book_.at(lane).budget; }
+  /// Slots of a lane.
+  int capacity(int lane) const noexcept { return book_.at(lane).capacity; }
+  /// States that a lane holds now.
+  int live(int lane) const noexcept { return book_.at(lane).live; }
+  /// Positions of a lane's states, [n] by slot; -1 at a hole.
+  std::span<const position> positions(int lane) const noexcept { return book_.positions(lane); }
+  /// The position of the next token.
+  position next_position() const noexcept { return book_.next_position(); }
   /// Names what was decided so far: states that have executed it are at the same moment.
-  std::uint64_t moment() const noexcept { return moment_; }
+  std::uint64_t moment() const noexcept { return book_.moment(); }
   /// Slots by increasing position; returns the number of live states, fills at most out.size().
-  std::size_t rank_order(int lane, std::span<slot> out) const noexcept;
+  std::size_t rank_order(int lane, std::span<slot> out) const noexcept { return book_.rank_order(lane, out); }
   /// Rank of each slot, [n] by slot: angles of in-cache positions.
-  void ranks(int lane, std::span<std::uint32_t> by_slot) const noexcept;
+  void ranks(int lane, std::span<std::uint32_t> by_slot) const noexcept { book_.ranks(lane, by_slot); }
   /// Runs of kept positions, increasing; the complement is what an engine removes. Returns how many there are.
-  std::size_t kept_ranges(int lane, std::span<position_range> out) const noexcept;
-  /// Runs of kept states in ranks before the last reduction, increasing. Returns how many there are.
-  std::size_t kept_ranks(int lane, std::span<rank_range> out) const noexcept;
-  /// Policy memory column, [n] by slot.
-  std::span<const float> column(int lane, int i) const noexcept {
-    const lane_state& s = lane_[to_size(lane)];
-    return columns_.span(P::columns * s.base + to_size(i) * to_size(s.capacity), to_size(extent(s)));
+  std::size_t kept_ranges(int lane, std::span<position_range> out) const noexcept {
+    return book_.kept_ranges(lane, out);
   }
+  /// Runs of kept states in ranks before the last reduction, increasing. Returns how many there are.
+  std::size_t kept_ranks(int lane, std::span<rank_range> out) const noexcept { return book_.kept_ranks(lane, out); }
+  /// Policy memory column i of a lane, [n] by slot.
+  std::span<const float> column(int lane, int i) const noexcept { return book_.column(lane, i); }
   /// All memory held, from make() on.
   std::size_t bytes() const noexcept {
-    return positions_.bytes() + columns_.bytes() + order_.bytes() + waiting_.bytes() + scratch_.bytes() +
-           fresh_.bytes() + dropped_.bytes() + dropped_positions_.bytes() + moves_.bytes() + lane_.bytes() +
-           budgets_.bytes() + lane_decisions_.bytes() + cycles_buffer_bytes();
+    return book_.bytes() + journal_.bytes() + waiting_.bytes() + chosen_.bytes() + scratch_.bytes();
   }
 
   // ---- copies
@@ -154,8 +193,11 @@ class decider {
   template <policy Q>
   bool take_over(const decider<Q>& other) noexcept;
   /// Bytes that save() fills now, between cycles. What is saved within one is no save: load() refuses it.
-  std::size_t save_bytes() const noexcept;
-  void save(std::span<std::byte> out) const noexcept;
+  std::size_t save_bytes() const noexcept { return detail::save_bytes(book_); }
+  /// Writes all that is known, undo apart, to [save_bytes()]. Deciders that are equal write equal bytes.
+  void save(std::span<std::byte> out) const noexcept {
+    detail::save_book(out, open_ ? "a cycle!" : detail::decider_save, fingerprint(), pending_, pins_, book_);
+  }
   /// Restores what save() wrote of a decider made alike; undo starts anew. Anything else is refused and changes
   /// nothing. The states' save comes after it: states.load(saved, last()) refuses one of another moment.
   error load(std::span<const std::byte> in) noexcept;
@@ -164,141 +206,382 @@ class decider {
   template <policy>
   friend class decider;
 
-  static constexpr std::uint32_t none = 0xffffffffu;
-
-  struct lane_state {
-    std::size_t base = 0;         ///< of its slots in the arrays by slot
-    std::size_t fresh = 0;        ///< of its places in fresh_
-    std::size_t drops = 0;        ///< of its places in dropped_ and moves_
-    std::size_t snapshot = 0;     ///< of its slots in a snapshot of columns
-    std::size_t journal = 0;      ///< of its reversals
-    std::size_t journal_end = 0;  ///< where the next one goes
-    int budget = 0;
-    int capacity = 0;
-    int live = 0;
-    slot hole = no_slot;
-    std::uint32_t oldest = none;  ///< live slots form a list by position
-    std::uint32_t newest = none;
-    int observations = 0;    ///< in this cycle
-    int observed_heads = 0;  ///< of the rows that wait
-    bool decided = false;    ///< in this cycle
-    int chosen = 0;          ///< states that go: the first in dropped_
-  };
-  struct links {
-    std::uint32_t next = none;
-    std::uint32_t previous = none;
-  };
-  /// How to reverse a drop (from `parked` to its slot, position and place in the list) or a move.
-  struct reversal {
-    slot_move back;
-    position at = -1;
-    std::uint32_t before = none;
-  };
-  /// A cycle that can be taken back: what it began with.
-  struct cycle_mark {
-    int tokens;
-    int pending;
-    int pins;
-    std::uint64_t moment;
-    position_range pin[max_pins];
+  /// What was decided of one lane in this cycle.
+  struct choice {
+    bool made = false;
+    int states = 0;  ///< that go: the first in book_.to_drop()
   };
 
-  static constexpr std::uint32_t raw(slot s) noexcept { return static_cast<std::uint32_t>(s); }
-  static constexpr int extent(const lane_state& s) noexcept { return s.live + (s.hole == no_slot ? 0 : 1); }
-  static constexpr int waiting_rows(const limits& room) noexcept {
-    const int each = any(P::wants & needs::each_row) ? (room.chunk > room.prompt ? room.chunk : room.prompt) : 1;
+  static constexpr bool sees_rows = any(rows_of(P::wants));
+  /// The rows that the policy looks at.
+  static constexpr rows_kind wanted = any(P::wants & needs::each_row)  ? rows_kind::each
+                                      : any(P::wants & needs::row_sum) ? rows_kind::sum
+                                                                       : rows_kind::last;
+  /// How they wait: one by one while nobody knows which tokens stay.
+  rows_kind kept() const noexcept { return held_ ? rows_kind::each : wanted; }
+  static constexpr int most_waiting(const limits& room) noexcept {
+    if (!sees_rows) return 0;
+    const int each = wanted == rows_kind::each ? (room.chunk > room.prompt ? room.chunk : room.prompt) : 1;
     return room.hold > each ? room.hold : each;
   }
-  static constexpr bool sees_rows = any(rows_of(P::wants));
-
-  bool keeps_holes() const noexcept { return room_.undo == 0 && room_.hold == 0; }
   lane_ref view(int lane) noexcept;
-  rows waiting(int lane, int accepted) noexcept;
-  protection protected_in(const lane_state& s) const noexcept {
-    return {settings_.keeps(s.budget), next_position_ - 1, {pin_, to_size(pins_)}};
-  }
-  std::int64_t reserved(const lane_state& s, std::span<const position_range> pins, position next) const noexcept;
-  bool counts_as_pinned(const lane_state& s, std::span<const position_range> pins, position p) const noexcept {
-    return p >= settings_.keeps(s.budget).first && pinned(pins, p);
-  }
-  void link_newest(lane_state& s, std::uint32_t at) noexcept;
-  void unlink(lane_state& s, std::uint32_t at) noexcept;
-  void relocate(lane_state& s, std::uint32_t from, std::uint32_t to) noexcept;
-  void close_hole(lane_state& s, int& moves) noexcept;
-  void report(int lane, int dropped, int moves) noexcept;
   /// Whether `tokens` more make a reduction.
   bool due(int tokens) const noexcept { return pending_ + tokens >= room_.every; }
   void decide(int lane, const rows& r, int accepted) noexcept;
-  int choose(int lane, const rows& r, int drop) noexcept;
-  void drop_chosen(int lane, int& moves) noexcept;
-
-  /// Place of a cycle that can be taken back; one more than `undo`, for the cycle under way.
-  std::size_t ring(int age) const noexcept { return to_size((first_cycle_ + age) % (room_.undo + 1)); }
-  std::size_t journal_size() const noexcept { return room_.undo > 0 ? 2 * to_size(room_.undo + room_.slack()) : 0; }
-  fault_kind refusal(int lane, const rows& r, bool each, bool sum) const noexcept;
+  int choose(int lane, const rows& r, std::span<slot> out) noexcept;
+  /// Whether the rows of a cycle in which they matter are all there.
+  bool observed_all() const noexcept;
+  fault_kind refusal(int lane, const rows& r) const noexcept;
   fault_kind fault_or_order() const noexcept { return fault_ == fault_kind::none ? fault_kind::out_of_order : fault_; }
-  /// How many cycles hold exactly `tokens`; 0: none do.
-  int cycles_of(int tokens) const noexcept;
-  void begin_cycle() noexcept;
-  void end_cycle(int accepted) noexcept;
-  void note(int lane, const reversal& how) noexcept;
-  void reverse(int lane, const reversal& how) noexcept;
-  void forget_cycles() noexcept { first_cycle_ = cycles_ = undoable_tokens_ = 0; }
-  std::size_t cycles_buffer_bytes() const noexcept {
-    return cycle_marks_.bytes() + operations_.bytes() + old_columns_.bytes() + journal_.bytes() + undo_moves_.bytes();
+  /// The book's decisions as the last call's.
+  const decision& decided() noexcept { return decision_ = {book_.decisions(), fault_}; }
+  /// Between cycles, without a fault, the book settled.
+  void begin_anew() noexcept {
+    open_ = false;
+    fault_ = fault_kind::none;
+    decided();
   }
-  void settle() noexcept;
-  void begin_at(std::uint64_t moment) noexcept;
-  /// The moment that states have to be at for the next decision.
-  std::uint64_t asked_moment() const noexcept { return took_over_ ? 0 : moment_; }
+  /// How many cycles undo(tokens) would take back.
+  int undoable_cycles(int tokens) const noexcept {
+    return open_ || fault_ != fault_kind::none ? 0 : journal_.cycles_of(tokens);
+  }
+  /// Whether a lane has room for what is protected in it. `held`: positions of its states, -1 for none.
+  bool has_room_for(const pin_list& pins, int budget, std::span<const position> held, position next) const noexcept;
   std::uint64_t fingerprint() const noexcept;
-  static std::size_t lane_bytes(int live, slot hole) noexcept;
 
   P settings_{};
   placement where_{};
   limits room_{};
-  int lanes_ = 0;
-  int appended_ = 0;
-  int pending_ = 0;  ///< tokens since the last reduction, for limits.every
-  int pins_ = 0;
-  position_range pin_[max_pins] = {};
   phase phase_ = phase::decode;
   bool open_ = false;  ///< between append and reduce
   bool held_ = false;  ///< this cycle's rows wait one by one
   fault_kind fault_ = fault_kind::none;
-  position next_position_ = 0;
-  std::uint64_t before_ = 0;        ///< moment before the last decision
-  std::uint64_t moment_ = 0;        ///< after it: a hash of what was decided since the lanes were empty
-  std::uint64_t cycle_moment_ = 0;  ///< before the cycle under way
-  bool took_over_ = false;          ///< since the last append: states may be others, written anew
-
-  buffer<lane_state> lane_;
-  buffer<int> budgets_;         ///< [lane]
-  buffer<position> positions_;  ///< [lane][capacity]
-  buffer<float> columns_;       ///< [lane][column][capacity]
-  buffer<links> order_;         ///< [lane][capacity] neighbours by position
-  buffer<float> waiting_;       ///< [lane][rows][capacity]
-  buffer<float> scratch_;       ///< [largest capacity]
-  buffer<slot> fresh_;          ///< [lane][chunk or prompt]
-  buffer<slot> dropped_;        ///< [lane][most dropped at once]
-  buffer<position> dropped_positions_;
-  buffer<slot_move> moves_;  ///< [lane][most moves at once]
-  buffer<lane_decision> lane_decisions_;
+  int pending_ = 0;  ///< tokens since the last reduction, for limits.every
+  pin_list pins_;
+  lane_book book_;
+  journal journal_;
+  waiting_rows waiting_;
+  buffer<choice> chosen_;  ///< [lane]
+  buffer<float> scratch_;  ///< [largest capacity]
   decision decision_;
-
-  // Undo: a ring of cycles, the oldest at first_cycle_. Positions and order come back by reversing what was done;
-  // policy memory, being sums, by a copy of slots [0, budget + slack) of each lane.
-  int first_cycle_ = 0;
-  int cycles_ = 0;
-  int undoable_tokens_ = 0;
-  std::size_t snapshot_slots_ = 0;  ///< of all lanes
-  buffer<cycle_mark> cycle_marks_;  ///< [cycle]
-  buffer<int> operations_;          ///< [cycle][lane] in the journal
-  buffer<float> old_columns_;       ///< [cycle][lane][column][slot]
-  buffer<reversal> journal_;        ///< [lane][operation], a ring
-  buffer<slot_move> undo_moves_;    ///< [lane][operation]
 };
 
-}  // namespace multistate
+template <policy P>
+result<decider<P>> decider<P>::make(const P& settings, const placement& where, const limits& room,
+                                    std::span<const int> lane_budgets) noexcept {
+  static_assert(diagnose_policy<P>());
+  static_assert(!sees_rows || rows_of(P::wants) == needs::last_row || rows_of(P::wants) == needs::row_sum ||
+                    rows_of(P::wants) == needs::each_row,
+                "a policy wants one kind of rows: last_row, row_sum or each_row (docs/write-a-policy.md)");
+  if (const error e = detail::check_sizes(where, room)) return e;
+  const int lanes = lanes_of(settings.scope, where.kv_heads);
+  if (!lane_budgets.empty() && lane_budgets.size() != to_size(lanes))
+    return error(errc::bad_budget, P::name, ": needs one budget for each of ", lanes, " lanes; got ",
+                 lane_budgets.size());
+  decider d;
+  d.settings_ = settings;
+  d.where_ = where;
+  d.room_ = room;
+  if (!d.book_.allocate_lanes(lanes) || !d.journal_.allocate_lanes(lanes) || !d.waiting_.allocate_lanes(lanes) ||
+      !d.chosen_.allocate(to_size(lanes)))
+    return error(errc::out_of_memory, "decider: no memory for ", lanes, " lanes");
+  for (int i = 0; i < lanes; ++i) {
+    const int budget = lane_budgets.empty() ? settings.budget : lane_budgets[to_size(i)];
+    if (const error e = check_settings(settings, budget)) return e;
+    d.book_.size_lane(i, budget, room);
+  }
+  if (!d.book_.allocate_slots(P::columns, room) || !d.waiting_.allocate(d.book_, most_waiting(room)) ||
+      !d.scratch_.allocate(d.book_.largest()) || !d.journal_.allocate(d.book_, room))
+    return error(errc::out_of_memory, "decider: no memory for ", d.book_.slots(), " slots");
+  d.book_.settle();
+  d.decided();
+  return d;
+}
 
-#include <multistate/decider/decider_impl.hpp>
+template <policy P>
+lane_ref decider<P>::view(int lane) noexcept {
+  const lane_book::lane& l = book_.at(lane);
+  return {.positions = book_.positions(lane),
+          .now = book_.next_position() - 1,
+          .when = phase_,
+          .layer = where_.layer,
+          .lane = lane,
+          .budget = l.budget,
+          .window = room_.window,
+          .columns = book_.column_block(lane),
+          .column_stride = to_size(l.capacity),
+          .scratch = scratch_.span(0, to_size(l.live))};
+}
+
+template <policy P>
+const decision& decider<P>::fail(fault_kind why) noexcept {
+  fault_ = why;
+  book_.settle();
+  return decided();
+}
+
+template <policy P>
+fault_kind decider<P>::refusal(int c, bool held) const noexcept {
+  if (fault_ != fault_kind::none) return fault_;
+  if (open_) return fault_kind::out_of_order;
+  if (c < 1 || (held ? c > room_.hold : c > room_.chunk && (c > room_.prompt || next_position() > 0)))
+    return fault_kind::wrong_count;
+  for (int i = 0; i < lanes(); ++i)
+    if (live(i) + c > (has_no_budget<P> ? budget(i) : capacity(i))) return fault_kind::wrong_count;
+  return fault_kind::none;
+}
+
+template <policy P>
+const decision& decider<P>::close() noexcept {
+  if (fault_ != fault_kind::none || open_) return fail(fault_or_order());
+  book_.close_holes();
+  return decided();
+}
+
+template <policy P>
+const decision& decider<P>::append(int c, phase when, bool held) noexcept {
+  if (const fault_kind why = refusal(c, held); why != fault_kind::none) return fail(why);
+  if (journal_.keeps()) journal_.begin(book_, pending_, pins_);
+  open_ = true;
+  held_ = held;
+  phase_ = when;
+  if constexpr (sees_rows) waiting_.clear();
+  chosen_.fill({});
+  book_.append(c);
+  return decided();
+}
+
+template <policy P>
+void decider<P>::enter(int lane, int j, std::span<const float> key, std::span<const float> value,
+                       std::span<const float> query) noexcept {
+  if constexpr (enters<P>) {
+    if (fault_ != fault_kind::none) return;
+    MULTISTATE_ASSERT(open_ && j >= 0 && j < book_.appended());
+    settings_.enter(view(lane), slots(lane)[to_size(j)], key, value, query);
+  }
+}
+
+template <policy P>
+bool decider<P>::needs_rows() const noexcept {
+  if (!open_ || fault_ != fault_kind::none) return false;
+  if constexpr (!sees_rows) return false;
+  if constexpr (observes<P>) return true;
+  if (!due(book_.appended())) return false;
+  for (int i = 0; i < lanes(); ++i)
+    if (live(i) > budget(i)) return true;
+  return false;
+}
+
+template <policy P>
+fault_kind decider<P>::refusal(int lane, const rows& r) const noexcept {
+  if (!open_) return fault_kind::out_of_order;
+  if (lane < 0 || lane >= lanes() || r.n != live(lane) || r.queries < 1 || r.queries > book_.appended())
+    return fault_kind::wrong_row;
+  if (kept() != rows_kind::last && r.queries != book_.appended()) return fault_kind::wrong_row;
+  // Several queries' rows hold whatever is kept of them; one row, only what it is.
+  if (r.queries > 1 && r.kind != rows_kind::each && r.kind != kept()) return fault_kind::wrong_row;
+  return chosen_[to_size(lane)].made ? fault_kind::lane_observed_twice : fault_kind::none;
+}
+
+template <policy P>
+void decider<P>::observe(int lane, const rows& r) noexcept {
+  if constexpr (sees_rows) {
+    if (fault_ != fault_kind::none) return;
+    if (const fault_kind why = refusal(lane, r); why != fault_kind::none) return void(fail(why));
+    const bool one_row =
+        kept() == rows_kind::last || (kept() == rows_kind::sum && (r.kind == rows_kind::sum || r.queries == 1));
+    if (settings_.scope != scope_kind::head || !one_row) return waiting_.add(lane, book_.at(lane), r, kept());
+    // A lane of one KV head gets no other row: this one need not be copied to wait.
+    waiting_.count(lane, r.heads);
+    decide(lane, {.data = r.last().data(), .n = r.n, .queries = book_.appended(), .heads = r.heads, .kind = kept()},
+           book_.appended());
+  }
+}
+
+/// Lets the policy look at the rows of a cycle and chooses what goes. Once a cycle.
+template <policy P>
+void decider<P>::decide(int lane, const rows& r, int accepted) noexcept {
+  const lane_book::lane& s = book_.at(lane);
+  const int drop = due(accepted) && s.live > s.budget ? s.live - s.budget : 0;
+  // A lane lies as far away as its states: what is read next is fetched meanwhile.
+  if constexpr (observes<P>) {
+    if (drop > 0 && settings_.keeps(s.budget).newest > 0) prefetch(positions(lane));
+    settings_.observe(view(lane), r);
+  }
+  for (int c = 0; c < P::columns && lane + 1 < lanes(); ++c) prefetch(column(lane + 1, c));
+  chosen_[to_size(lane)] = {true, drop == 0 ? 0 : choose(lane, r, book_.to_drop(lane, drop))};
+  MULTISTATE_ASSERT(chosen_[to_size(lane)].states == drop);
+}
+
+/// Fills `out` by increasing position. Returns how many states there were to take.
+template <policy P>
+int decider<P>::choose(int lane, const rows& r, std::span<slot> out) noexcept {
+  const protection kept{settings_.keeps(budget(lane)), next_position() - 1, pins_.span()};
+  if constexpr (scores<P>) {
+    const lane_ref all = view(lane);
+    return static_cast<int>(lowest(settings_.worth(all, r), all.positions, kept, out));
+  } else {
+    std::size_t taken = 0;
+    for (slot s = book_.at(lane).oldest; s != no_slot && taken < out.size(); s = book_.younger(lane, s))
+      if (!kept.covers(book_.position_of(lane, s))) out[taken++] = s;
+    return static_cast<int>(taken);
+  }
+}
+
+template <policy P>
+bool decider<P>::observed_all() const noexcept {
+  for (int i = 0; i < lanes(); ++i)
+    if (const int seen = waiting_.observations(i);
+        seen == 0 || (settings_.scope == scope_kind::model && seen % where_.layers != 0))
+      return false;
+  return true;
+}
+
+template <policy P>
+const decision& decider<P>::reduce(int accepted) noexcept {
+  if (fault_ != fault_kind::none || !open_) return fail(fault_or_order());
+  const int appended = book_.appended();
+  if (accepted < 0) accepted = appended;
+  if (accepted > appended || (accepted < appended && !held_)) return fail(fault_kind::wrong_count);
+  const bool rows_matter = accepted > 0 && needs_rows();
+  if (rows_matter && !observed_all()) return fail(fault_kind::lane_not_observed);
+  open_ = false;
+  book_.accept(accepted);
+  for (int i = 0; i < lanes(); ++i) {
+    if (accepted > 0 && !chosen_[to_size(i)].made)
+      decide(i, rows_matter ? waiting_.take(i, book_, accepted, kept(), wanted) : rows{}, accepted);
+    book_.drop(i, chosen_[to_size(i)].states, [&](const reversal& how) {
+      if (journal_.keeps()) journal_.note(i, how);
+    });
+  }
+  book_.finish(accepted);
+  pending_ = due(accepted) ? 0 : pending_ + accepted;
+  if (appended > room_.chunk)  // a one-shot prompt: the states never had slots for it
+    journal_.forget();
+  else if (journal_.keeps() && accepted > 0)
+    journal_.end(accepted);
+  return decided();
+}
+
+template <policy P>
+bool decider<P>::undo(int tokens) noexcept {
+  const int cycles = undoable_cycles(tokens);
+  if (cycles == 0) return false;
+  const cycle_mark& began = journal_.take_back(cycles, tokens, book_);
+  pending_ = began.pending;
+  pins_ = began.pins;
+  decided();
+  return true;
+}
+
+template <policy P>
+bool decider<P>::has_room_for(const pin_list& pins, int budget, std::span<const position> held,
+                              position next) const noexcept {
+  const protect structural = settings_.keeps(budget);
+  std::int64_t states = pins.reserved(structural, budget, next);
+  for (const position p : held)
+    if (p >= 0 && pins.protects(structural, p)) ++states;
+  return states <= budget;
+}
+
+template <policy P>
+bool decider<P>::pin(position first, position last) noexcept {
+  if (open_ || fault_ != fault_kind::none) return false;
+  pin_list more = pins_;
+  if (first < 0 || last <= first || !more.add({first, last})) return false;
+  for (int i = 0; i < lanes(); ++i)
+    if (!has_room_for(more, budget(i), positions(i), next_position())) return false;
+  pins_ = more;
+  return true;
+}
+
+template <policy P>
+bool decider<P>::unpin(position first, position last) noexcept {
+  return !open_ && fault_ == fault_kind::none && pins_.remove({first, last});
+}
+
+/// Equal for deciders made alike: names the policy, its settings and every size.
+template <policy P>
+std::uint64_t decider<P>::fingerprint() const noexcept {
+  std::uint64_t h = 0;
+  const auto add = [&](std::uint64_t word) { h = mix(h ^ word); };
+  for (char c : std::string_view(P::name)) add(static_cast<unsigned char>(c));
+  std::apply([&](const auto&... o) { (add(detail::setting_bits(settings_.*o.member)), ...); }, P::options);
+  add(static_cast<std::uint64_t>(settings_.scope));
+  for (int amount : {where_.kv_heads, where_.layer, where_.layers, room_.chunk, room_.hold, room_.undo, room_.every,
+                     room_.prompt, room_.window})
+    add(static_cast<std::uint64_t>(amount));
+  for (const int each : book_.budgets()) add(static_cast<std::uint64_t>(each));
+  return h;
+}
+
+template <policy P>
+bool decider<P>::copy_from(const decider& other) noexcept {
+  if (other.open_ || other.fault_ != fault_kind::none || fingerprint() != other.fingerprint()) return false;
+  book_.copy_from(other.book_);
+  journal_.copy_from(other.journal_);
+  pending_ = other.pending_;
+  pins_ = other.pins_;
+  begin_anew();
+  return true;
+}
+
+template <policy P>
+void decider<P>::restart(int layer) noexcept {
+  MULTISTATE_ASSERT(layer >= 0);
+  where_.layer = layer;
+  pending_ = 0;
+  pins_ = {};
+  book_.clear();
+  journal_.forget();
+  begin_anew();
+}
+
+template <policy P>
+template <policy Q>
+bool decider<P>::take_over(const decider<Q>& other) noexcept {
+  if (other.open_ || other.fault_ != fault_kind::none) return false;
+  if (lanes() != other.lanes() || where_.kv_heads != other.where_.kv_heads) return false;
+  int pending = 0;
+  for (int i = 0; i < lanes(); ++i) {
+    const lane_book::lane& from = other.book_.at(i);
+    if (from.live > budget(i) + room_.slack() || (from.hole != no_slot && !book_.keeps_holes())) return false;
+    if (other.pins_.count > 0 && !has_room_for(other.pins_, budget(i), other.positions(i), other.next_position()))
+      return false;
+    if (from.live - budget(i) > pending) pending = from.live - budget(i);
+  }
+  book_.take_over(other.book_, std::is_same_v<P, Q>);
+  journal_.forget();
+  pending_ = pending;
+  pins_ = other.pins_;
+  begin_anew();
+  return true;
+}
+
+template <policy P>
+error decider<P>::load(std::span<const std::byte> in) noexcept {
+  byte_reader from(in);
+  detail::saved_head head;
+  detail::saved_lane lane;
+  if (const error e = detail::read_head(from, P::name, fingerprint(), room_.every, head)) return e;
+  byte_reader again = from;
+  for (int i = 0; i < lanes(); ++i) {
+    std::string_view wrong = detail::read_lane(from, head, book_, i, lane);
+    if (wrong.empty()) wrong = detail::check_lane(lane, head, settings_.keeps(budget(i)), budget(i));
+    if (!wrong.empty()) return detail::broken_save(P::name, wrong);
+  }
+  if (from.left() != 0) return detail::broken_save(P::name, "it is too long");
+  book_.clear();
+  for (int i = 0; i < lanes(); ++i) {
+    detail::read_lane(again, head, book_, i, lane);
+    detail::take_lane(lane, book_, i);
+  }
+  book_.begin_at(head.moment, head.next_position);
+  journal_.forget();
+  pending_ = head.pending;
+  pins_ = head.pins;
+  begin_anew();
+  return {};
+}
+
+}  // namespace multistate

@@ -1,8 +1,10 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <span>
+#include <string_view>
 #include <type_traits>
 
 #include <multistate/util/buffer.hpp>
@@ -35,7 +37,9 @@ struct ignore_dropped {
 template <class KeyFormat, class ValueFormat = KeyFormat>
 class multi_state {
  public:
+  /// How a key is stored.
   using key_format = KeyFormat;
+  /// How a value is stored.
   using value_format = ValueFormat;
 
   /// Bytes of the rows: what an arena must hold. Precondition: make() would take this shape and plan.
@@ -48,31 +52,8 @@ class multi_state {
 
   /// `plan`: the decider's plan(), whose decisions will be executed here; limits.prompt and hold do not matter.
   static result<multi_state> make(const shape& dims, const lane_plan& plan, arena memory = {}) noexcept {
+    if (const error e = check(dims, plan)) return e;
     const limits& room = plan.room;
-    if (dims.kv_heads < 1 || dims.dk < 1 || dims.dv < 1 || dims.heads < dims.kv_heads ||
-        dims.heads % dims.kv_heads != 0 || dims.heads > max_tokens || dims.dk > max_tokens || dims.dv > max_tokens)
-      return error(errc::bad_shape,
-                   "multi_state: needs kv_heads >= 1 dividing heads, dk >= 1 and dv >= 1; got heads=", dims.heads,
-                   ", kv_heads=", dims.kv_heads, ", dk=", dims.dk, ", dv=", dims.dv);
-    if (plan.budgets.size() != to_size(lanes_of(plan.scope, dims.kv_heads)))
-      return error(errc::bad_budget, "multi_state: needs one budget for each of ", lanes_of(plan.scope, dims.kv_heads),
-                   " lanes; got ", plan.budgets.size());
-    for (const int amount : {room.chunk - 1, room.undo, room.every - 1})
-      if (amount < 0 || amount > max_tokens)
-        return error(errc::bad_limits,
-                     "multi_state: chunk and every must be at least 1, undo at least 0; got chunk=", room.chunk,
-                     ", every=", room.every, ", undo=", room.undo);
-    double estimate = 0;  // of bytes, which as a whole number could wrap round
-    for (const int budget : plan.budgets) {
-      if (budget < 1 || budget > max_tokens)
-        return error(errc::bad_budget, "multi_state: budget must be 1 to ", max_tokens, " states; got ", budget);
-      estimate += 4.0 * (static_cast<double>(budget) + room.every + room.chunk + 2.0 * room.undo) *
-                  (static_cast<double>(dims.dk) + dims.dv + 2.0) * dims.kv_heads;
-    }
-    if (estimate > 0x1p60)
-      return error(errc::out_of_memory, "multi_state: no memory has room for ", dims.kv_heads,
-                   " heads of states with dk=", dims.dk, ", dv=", dims.dv);
-
     multi_state m;
     m.dims_ = dims;
     m.scope_ = plan.scope;
@@ -195,9 +176,13 @@ class multi_state {
     return all;
   }
 
+  /// Heads and dimensions of the layer.
   const shape& dims() const noexcept { return dims_; }
+  /// Which KV heads share a lane.
   scope_kind scope() const noexcept { return scope_; }
+  /// States of one KV head.
   int live(int kv_head) const noexcept { return heads_[to_size(kv_head)].live; }
+  /// Slots of one KV head.
   int capacity(int kv_head) const noexcept { return heads_[to_size(kv_head)].capacity; }
   /// All memory of the states, from make() on.
   std::size_t bytes() const noexcept { return bytes_ + heads_.bytes() + decoded_.bytes(); }
@@ -235,6 +220,7 @@ class multi_state {
                to_size(extent_of(heads_[h])) * state_bytes(dims_);
     return bytes;
   }
+  /// Writes the live states and what names their moment to [save_bytes()].
   void save(std::span<std::byte> out) const noexcept {
     MULTISTATE_ASSERT(out.size() == save_bytes());
     byte_writer to(out);
@@ -251,41 +237,87 @@ class multi_state {
   }
   /// Restores what save() wrote of a multi-state made alike. Anything else is refused and changes nothing. `of`: the
   /// last() of the decider that goes with it, loaded before; a save of another moment than its own is refused, too.
-  /// Without it that is noticed by the next apply() or step().
-  error load(std::span<const std::byte> in, const decision& of) noexcept { return load_at(in, &of); }
-  error load(std::span<const std::byte> in) noexcept { return load_at(in, nullptr); }
+  error load(std::span<const std::byte> in, const decision& of) noexcept { return load_checked(in, &of); }
+  /// The same for whatever moment was saved: that it is another than the decider's the next apply() or step() notices.
+  error load(std::span<const std::byte> in) noexcept { return load_checked(in, nullptr); }
 
  private:
-  error load_at(std::span<const std::byte> in, const decision* of) noexcept {
+  /// Says why make() would not take this shape and plan.
+  static error check(const shape& dims, const lane_plan& plan) noexcept {
+    const limits& room = plan.room;
+    if (dims.kv_heads < 1 || dims.dk < 1 || dims.dv < 1 || dims.heads < dims.kv_heads ||
+        dims.heads % dims.kv_heads != 0 || dims.heads > max_tokens || dims.dk > max_tokens || dims.dv > max_tokens)
+      return error(errc::bad_shape,
+                   "multi_state: needs kv_heads >= 1 dividing heads, dk >= 1 and dv >= 1; got heads=", dims.heads,
+                   ", kv_heads=", dims.kv_heads, ", dk=", dims.dk, ", dv=", dims.dv);
+    if (plan.budgets.size() != to_size(lanes_of(plan.scope, dims.kv_heads)))
+      return error(errc::bad_budget, "multi_state: needs one budget for each of ", lanes_of(plan.scope, dims.kv_heads),
+                   " lanes; got ", plan.budgets.size());
+    for (const int amount : {room.chunk - 1, room.undo, room.every - 1})
+      if (amount < 0 || amount > max_tokens)
+        return error(errc::bad_limits,
+                     "multi_state: chunk and every must be at least 1, undo at least 0; got chunk=", room.chunk,
+                     ", every=", room.every, ", undo=", room.undo);
+    double estimate = 0;  // of bytes, which as a whole number could wrap round
+    for (const int budget : plan.budgets) {
+      if (budget < 1 || budget > max_tokens)
+        return error(errc::bad_budget, "multi_state: budget must be 1 to ", max_tokens, " states; got ", budget);
+      estimate += 4.0 * (static_cast<double>(budget) + room.every + room.chunk + 2.0 * room.undo) *
+                  (static_cast<double>(dims.dk) + dims.dv + 2.0) * dims.kv_heads;
+    }
+    if (estimate > 0x1p60)
+      return error(errc::out_of_memory, "multi_state: no memory has room for ", dims.kv_heads,
+                   " heads of states with dk=", dims.dk, ", dv=", dims.dv);
+    return {};
+  }
+
+  error load_checked(std::span<const std::byte> in, const decision* of) noexcept {
     const auto broken = [](std::string_view reason) {
       return error(errc::bad_input, "multi_state: saved state can't be used: ", reason);
     };
-    for (const bool commit : {false, true}) {  // read without touching anything, then again to take it over
-      byte_reader from(in);
-      if (const error e = detail::take_save_header(from, detail::states_save, "multi_state"); e) return e;
-      if (from.get<std::uint64_t>() != fingerprint()) return broken("it was made with other shapes, formats or sizes");
-      for (std::size_t h = 0; h < heads_.size(); ++h) {
-        head& x = heads_[h];
-        const auto moment = from.get<std::uint64_t>();
-        const auto live = from.get<std::int32_t>();
-        const auto hole = from.get<slot>();
-        if (live < 0 || live > x.capacity - (hole == no_slot ? 0 : 1)) return broken("it holds more states than fit");
-        if (hole != no_slot && index(hole) >= to_size(live)) return broken("a hole is out of range");
-        const std::size_t slots = to_size(live) + (hole == no_slot ? 0 : 1);
-        const auto keys = from.take(slots * key_row_bytes(dims_)), values = from.take(slots * value_row_bytes(dims_));
-        if (from.failed()) return broken("it is cut short");
-        const auto lane = static_cast<std::size_t>(lane_of(scope_, static_cast<int>(h)));
-        if (of != nullptr && (lane >= of->lanes.size() || moment != of->lanes[lane].moment))
-          return broken("it was saved at another moment than the decider");
-        if (!commit) continue;
-        x.moment = moment;
-        x.live = live;
-        x.hole = hole;
-        copy_rows(x.keys, keys.data(), 1, keys.size());
-        copy_rows(x.values, values.data(), 1, values.size());
-      }
-      if (from.left() != 0) return broken("it is too long");
+    byte_reader from(in);
+    if (const error e = detail::take_save_header(from, detail::states_save, "multi_state")) return e;
+    if (from.get<std::uint64_t>() != fingerprint()) return broken("it was made with other shapes, formats or sizes");
+    byte_reader again = from;
+    saved_head saved;
+    for (int h = 0; h < dims_.kv_heads; ++h)
+      if (const std::string_view wrong = read_head(from, h, of, saved); !wrong.empty()) return broken(wrong);
+    if (from.left() != 0) return broken("it is too long");
+    for (int h = 0; h < dims_.kv_heads; ++h) {
+      read_head(again, h, of, saved);
+      head& x = heads_[to_size(h)];
+      x.moment = saved.moment;
+      x.live = saved.live;
+      x.hole = saved.hole;
+      copy_rows(x.keys, saved.keys.data(), 1, saved.keys.size());
+      copy_rows(x.values, saved.values.data(), 1, saved.values.size());
     }
+    return {};
+  }
+
+  /// One KV head of a save: views of it.
+  struct saved_head {
+    std::uint64_t moment = 0;
+    int live = 0;
+    slot hole = no_slot;
+    std::span<const std::byte> keys;
+    std::span<const std::byte> values;
+  };
+
+  /// Reads the next KV head of a save, which is to be number h. Returns what is wrong with it; nothing: "".
+  std::string_view read_head(byte_reader& from, int h, const decision* of, saved_head& saved) const noexcept {
+    saved.moment = from.get<std::uint64_t>();
+    saved.live = from.get<std::int32_t>();
+    saved.hole = from.get<slot>();
+    const int extra = saved.hole == no_slot ? 0 : 1;
+    if (saved.live < 0 || saved.live > capacity(h) - extra) return "it holds more states than fit";
+    if (saved.hole != no_slot && index(saved.hole) >= to_size(saved.live)) return "a hole is out of range";
+    saved.keys = from.take(to_size(saved.live + extra) * key_row_bytes(dims_));
+    saved.values = from.take(to_size(saved.live + extra) * value_row_bytes(dims_));
+    if (from.failed()) return "it is cut short";
+    const std::size_t lane = to_size(lane_of(scope_, h));
+    if (of != nullptr && (lane >= of->lanes.size() || saved.moment != of->lanes[lane].moment))
+      return "it was saved at another moment than the decider";
     return {};
   }
 

@@ -57,6 +57,11 @@ class buffer {
   void fill(T value) noexcept {
     for (std::size_t i = 0; i < size_; ++i) data_[i] = value;
   }
+  /// Copies all elements. Precondition: the other buffer holds as many.
+  void copy_from(const buffer& other) noexcept {
+    MULTISTATE_ASSERT(size_ == other.size_);
+    for (std::size_t i = 0; i < size_; ++i) data_[i] = other.data_[i];
+  }
   std::span<T> span(std::size_t offset, std::size_t count) noexcept {
     MULTISTATE_ASSERT(offset <= size_ && count <= size_ - offset);
     return {data_ + offset, count};

@@ -144,6 +144,25 @@ TEST(fault, rows_of_something_else) {
   }
 }
 
+TEST(fault, one_row_for_many_queries) {
+  const std::vector<float> weights(2, 0.5f);
+  const auto observed = [&](auto d, rows_kind kind, bool held) {
+    d.append(2, phase::decode, held);
+    d.observe(0, {.data = weights.data(), .n = 2, .queries = 2, .kind = kind});
+    return d.fault();
+  };
+  const limits room{.chunk = 2, .hold = 2};
+  const auto sums = [&] { return decider<h2o>::make({.budget = 2}, {}, room).value(); };
+  const auto lasts = [&] { return decider<tova>::make({.budget = 2}, {}, room).value(); };
+  EXPECT_EQ(observed(sums(), rows_kind::sum, false), fault_kind::none);
+  EXPECT_EQ(observed(sums(), rows_kind::last, false), fault_kind::wrong_row);
+  EXPECT_EQ(observed(lasts(), rows_kind::last, false), fault_kind::none);
+  EXPECT_EQ(observed(lasts(), rows_kind::sum, false), fault_kind::wrong_row);
+  // Held rows wait one by one.
+  EXPECT_EQ(observed(sums(), rows_kind::sum, true), fault_kind::wrong_row);
+  EXPECT_EQ(observed(lasts(), rows_kind::last, true), fault_kind::wrong_row);
+}
+
 TEST(fault, calls_out_of_order) {
   auto d = eight_lanes();
   const snapshot empty(d);
