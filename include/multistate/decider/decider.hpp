@@ -457,7 +457,7 @@ const decision& decider<P>::reduce(int accepted) noexcept {
   book_.finish(accepted);
   pending_ = due(accepted) ? 0 : pending_ + accepted;
   if (appended > room_.chunk)  // a one-shot prompt: the states never had slots for it
-    journal_.forget();
+    journal_.clear();
   else if (journal_.keeps() && accepted > 0)
     journal_.end(accepted);
   return decided();
@@ -533,7 +533,7 @@ void decider<P>::restart(int layer) noexcept {
   pending_ = 0;
   pins_ = {};
   book_.clear();
-  journal_.forget();
+  journal_.clear();
   begin_anew();
 }
 
@@ -551,7 +551,7 @@ bool decider<P>::take_over(const decider<Q>& other) noexcept {
     if (from.live - budget(i) > pending) pending = from.live - budget(i);
   }
   book_.take_over(other.book_, std::is_same_v<P, Q>);
-  journal_.forget();
+  journal_.clear();
   pending_ = pending;
   pins_ = other.pins_;
   begin_anew();
@@ -577,7 +577,7 @@ error decider<P>::load(std::span<const std::byte> in) noexcept {
     detail::take_lane(lane, book_, i);
   }
   book_.begin_at(head.moment, head.next_position);
-  journal_.forget();
+  journal_.clear();
   pending_ = head.pending;
   pins_ = head.pins;
   begin_anew();

@@ -94,7 +94,7 @@ class journal {
     return marks_[oldest];
   }
   /// Lets go of all cycles.
-  void forget() noexcept { first_ = cycles_ = tokens_ = 0; }
+  void clear() noexcept { first_ = cycles_ = tokens_ = 0; }
   /// Becomes a copy of a journal of the same sizes.
   void copy_from(const journal& other) noexcept {
     first_ = other.first_;
