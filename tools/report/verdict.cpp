@@ -235,9 +235,9 @@ std::string plain(const sentence& s) {
 markup to_markup(const sentence& s) {
   markup out;
   for (const phrase& p : s) {
-    if (p.what == phrase::kind::name)
+    if (p.said_as == phrase::kind::name)
       out += code(p.text);
-    else if (p.what == phrase::kind::number && p.text.starts_with('-'))
+    else if (p.said_as == phrase::kind::number && p.text.starts_with('-'))
       out += "&#8722;" + escaped(std::string_view(p.text).substr(1));
     else
       out += escaped(p.text);

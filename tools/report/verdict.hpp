@@ -11,7 +11,7 @@ namespace multistate::tools {
 /// A piece of a sentence that is said in text and on a page.
 struct phrase {
   enum class kind : unsigned char { words, name, number };
-  kind what = kind::words;
+  kind said_as = kind::words;
   std::string text = {};  ///< plain
 };
 using sentence = std::vector<phrase>;
