@@ -145,7 +145,7 @@ consteval bool diagnose_policy() {
   static_assert(has_scope<P>, "a policy needs: scope_kind scope (docs/write-a-policy.md)");
   static_assert(
       has_options<P>,
-      "a policy needs: static constexpr auto options, a std::tuple of option{\"key\", &P::member}; members are "
+      "a policy needs: static constexpr auto options, a std::tuple of policy_option{\"key\", &P::member}; members are "
       "bool, int, std::uint64_t, float, double or scope_kind (docs/write-a-policy.md)");
   static_assert(
       has_check<P>,
