@@ -498,11 +498,6 @@ class compare_run {
 
 void add_flags(CLI::App& app, compare_arguments& a) {
   constexpr int most_threads = 1024;
-  const auto formats = [] {
-    std::vector<std::string> names;
-    for (const weight_format f : weight_formats) names.emplace_back(name_of(f));
-    return names;
-  }();
   CLI::Option_group& files = *app.add_option_group("Model and text", "What is read.");
   files.add_option(
       "--model", a.model,
@@ -527,7 +522,7 @@ void add_flags(CLI::App& app, compare_arguments& a) {
       ->type_name("N,N,...")
       ->capture_default_str();
   compared.add_option("--format", a.format, "How states are stored: f32, f16, bf16 or i8.")
-      ->check(one_of(formats))
+      ->check(format_name())
       ->capture_default_str();
 
   CLI::Option_group& reading = *app.add_option_group("Reading", "How the text is read and scored.");

@@ -308,8 +308,6 @@ int replay(const replay_arguments& a, const policy_list& known) {
 }
 
 void add_flags(CLI::App& app, replay_arguments& a) {
-  std::vector<std::string> formats;
-  for (const weight_format f : weight_formats) formats.emplace_back(name_of(f));
   app.add_option("FILE", a.input,
                  "safetensors with q [T,H,dk], k [T,Hkv,dk], v [T,Hkv,dv], already rotated; for policies that look at "
                  "keys also k_pre, like k before its rotation.")
@@ -321,7 +319,7 @@ void add_flags(CLI::App& app, replay_arguments& a) {
                   "What to keep: name[+i]:budget[,key=value]..., for instance tova:64,scope=head; or full.")
       ->required();
   memory.add_option("--format", a.format, "How keys and values are stored: f32, f16, bf16 or i8.")
-      ->check(one_of(formats))
+      ->check(format_name())
       ->capture_default_str();
 
   CLI::Option_group& reading = *app.add_option_group("Reading", "How the tokens are fed.");

@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <charconv>
 #include <system_error>
+#include <utility>
 
+#include <multistate/model/model_view.hpp>
 #include <tools/terminal/console.hpp>
 
 namespace multistate::tools {
@@ -50,6 +52,13 @@ CLI::Validator one_of(std::vector<std::string> words) {
             return fmt::format("must be {}; got '{}'", list, text);
           },
           ""};
+}
+
+CLI::Validator format_name() {
+  std::vector<std::string> names;
+  names.reserve(weight_formats.size());
+  for (const weight_format format : weight_formats) names.emplace_back(name_of(format));
+  return one_of(std::move(names));
 }
 
 std::optional<int> parse_flags(CLI::App& app, int argc, char** argv) {

@@ -17,6 +17,8 @@ namespace multistate::tools {
 CLI::Validator whole_number(int least, int most = max_tokens);
 /// A number from `least` to `most`, in the C locale's writing.
 CLI::Validator real_number(double least, double most);
+/// The name of a storage format: f32, f16, bf16 or i8.
+CLI::Validator format_name();
 /// One of these words.
 CLI::Validator one_of(std::vector<std::string> words);
 

@@ -129,7 +129,7 @@ class decider {
   /// Removes the pin of exactly these positions. False when there is none, or within a cycle.
   bool unpin(position first, position last) noexcept;
   /// Most ranges pinned at a time.
-  static constexpr int max_pins = pin_list::most;
+  static constexpr int max_pins = detail::pin_list::most;
 
   // ---- what there is
 
@@ -246,7 +246,8 @@ class decider {
     return open_ || fault_ != fault_kind::none ? 0 : journal_.cycles_of(tokens);
   }
   /// Whether a lane has room for what is protected in it. `held`: positions of its states, -1 for none.
-  bool has_room_for(const pin_list& pins, int budget, std::span<const position> held, position next) const noexcept;
+  bool has_room_for(const detail::pin_list& pins, int budget, std::span<const position> held,
+                    position next) const noexcept;
   std::uint64_t fingerprint() const noexcept;
 
   P settings_{};
@@ -257,10 +258,10 @@ class decider {
   bool held_ = false;  ///< this cycle's rows wait one by one
   fault_kind fault_ = fault_kind::none;
   int pending_ = 0;  ///< tokens since the last reduction, for limits.every
-  pin_list pins_;
-  lane_book book_;
-  journal journal_;
-  waiting_rows waiting_;
+  detail::pin_list pins_;
+  detail::lane_book book_;
+  detail::journal journal_;
+  detail::waiting_rows waiting_;
   buffer<choice> chosen_;  ///< [lane]
   buffer<float> scratch_;  ///< [largest capacity]
   decision decision_;
@@ -300,7 +301,7 @@ result<decider<P>> decider<P>::make(const P& settings, const placement& where, c
 
 template <policy P>
 lane_ref decider<P>::view(int lane) noexcept {
-  const lane_book::lane& l = book_.at(lane);
+  const detail::lane_book::lane& l = book_.at(lane);
   return {.positions = book_.positions(lane),
           .now = book_.next_position() - 1,
           .when = phase_,
@@ -401,7 +402,7 @@ void decider<P>::observe(int lane, const rows& r) noexcept {
 /// Lets the policy look at the rows of a cycle and chooses what goes. Once a cycle.
 template <policy P>
 void decider<P>::decide(int lane, const rows& r, int accepted) noexcept {
-  const lane_book::lane& s = book_.at(lane);
+  const detail::lane_book::lane& s = book_.at(lane);
   const int drop = due(accepted) && s.live > s.budget ? s.live - s.budget : 0;
   // A lane lies as far away as its states: what is read next is fetched meanwhile.
   if constexpr (observes<P>) {
@@ -450,7 +451,7 @@ const decision& decider<P>::reduce(int accepted) noexcept {
   for (int i = 0; i < lanes(); ++i) {
     if (accepted > 0 && !chosen_[to_size(i)].made)
       decide(i, rows_matter ? waiting_.take(i, book_, accepted, kept(), wanted) : rows{}, accepted);
-    book_.drop(i, chosen_[to_size(i)].states, [&](const reversal& how) {
+    book_.drop(i, chosen_[to_size(i)].states, [&](const detail::reversal& how) {
       if (journal_.keeps()) journal_.note(i, how);
     });
   }
@@ -467,7 +468,7 @@ template <policy P>
 bool decider<P>::undo(int tokens) noexcept {
   const int cycles = undoable_cycles(tokens);
   if (cycles == 0) return false;
-  const cycle_mark& began = journal_.take_back(cycles, tokens, book_);
+  const detail::cycle_mark& began = journal_.take_back(cycles, tokens, book_);
   pending_ = began.pending;
   pins_ = began.pins;
   decided();
@@ -475,7 +476,7 @@ bool decider<P>::undo(int tokens) noexcept {
 }
 
 template <policy P>
-bool decider<P>::has_room_for(const pin_list& pins, int budget, std::span<const position> held,
+bool decider<P>::has_room_for(const detail::pin_list& pins, int budget, std::span<const position> held,
                               position next) const noexcept {
   const protect structural = settings_.keeps(budget);
   std::int64_t states = pins.reserved(structural, budget, next);
@@ -487,7 +488,7 @@ bool decider<P>::has_room_for(const pin_list& pins, int budget, std::span<const 
 template <policy P>
 bool decider<P>::pin(position first, position last) noexcept {
   if (open_ || fault_ != fault_kind::none) return false;
-  pin_list more = pins_;
+  detail::pin_list more = pins_;
   if (first < 0 || last <= first || !more.add({first, last})) return false;
   for (int i = 0; i < lanes(); ++i)
     if (!has_room_for(more, budget(i), positions(i), next_position())) return false;
@@ -544,7 +545,7 @@ bool decider<P>::take_over(const decider<Q>& other) noexcept {
   if (lanes() != other.lanes() || where_.kv_heads != other.where_.kv_heads) return false;
   int pending = 0;
   for (int i = 0; i < lanes(); ++i) {
-    const lane_book::lane& from = other.book_.at(i);
+    const detail::lane_book::lane& from = other.book_.at(i);
     if (from.live > budget(i) + room_.slack() || (from.hole != no_slot && !book_.keeps_holes())) return false;
     if (other.pins_.count > 0 && !has_room_for(other.pins_, budget(i), other.positions(i), other.next_position()))
       return false;

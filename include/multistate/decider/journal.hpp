@@ -11,7 +11,7 @@
 #include <multistate/types/shape.hpp>
 #include <multistate/util/buffer.hpp>
 
-namespace multistate {
+namespace multistate::detail {
 
 /// What a cycle that can be taken back began with.
 struct cycle_mark {
@@ -162,4 +162,4 @@ class journal {
   buffer<slot_move> moves_;     ///< [lane][step] what states have to do for the last undo
 };
 
-}  // namespace multistate
+}  // namespace multistate::detail

@@ -11,7 +11,7 @@
 #include <multistate/util/buffer.hpp>
 #include <multistate/util/hash.hpp>
 
-namespace multistate {
+namespace multistate::detail {
 
 /// How to take back one step of a reduction: the drop of a state, or the move of one.
 struct reversal {
@@ -19,8 +19,6 @@ struct reversal {
   position at = -1;      ///< position of the dropped state
   slot older = no_slot;  ///< the dropped state's neighbour by position; no_slot: it was the oldest
 };
-
-namespace detail {
 
 /// Joins increasing numbers to runs [first, last). Counts all runs, and writes those that `out` has room for.
 template <class Range>
@@ -44,8 +42,6 @@ class run_writer {
   std::size_t count_ = 0;
   number last_ = -1;
 };
-
-}  // namespace detail
 
 /// Which token lies in which slot, for every lane of one decider: positions, order by position, holes, what the last
 /// call did to each lane, and the moment that names all of it. Knows no policy: a policy's columns are numbers that
@@ -500,4 +496,4 @@ inline std::size_t lane_book::kept_ranks(int i, std::span<rank_range> out) const
   return runs.count();
 }
 
-}  // namespace multistate
+}  // namespace multistate::detail

@@ -7,7 +7,7 @@
 #include <multistate/types/ids.hpp>
 #include <multistate/types/shape.hpp>
 
-namespace multistate {
+namespace multistate::detail {
 
 /// Ranges of positions that a caller protects at run time. They may overlap; unused places are {}, so that equal lists
 /// are equal bytes.
@@ -58,4 +58,4 @@ struct pin_list {
   }
 };
 
-}  // namespace multistate
+}  // namespace multistate::detail

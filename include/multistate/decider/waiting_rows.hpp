@@ -10,7 +10,7 @@
 #include <multistate/types/shape.hpp>
 #include <multistate/util/buffer.hpp>
 
-namespace multistate {
+namespace multistate::detail {
 
 /// The rows of the cycle under way, which wait for its reduction: of each lane, one row or one for each query, summed
 /// over its KV heads (and layers) in the order in which they come. Allocates in allocate_lanes() and allocate()
@@ -76,4 +76,4 @@ class waiting_rows {
   buffer<float> floats_;  ///< [lane][query][capacity]
 };
 
-}  // namespace multistate
+}  // namespace multistate::detail

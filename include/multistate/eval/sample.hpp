@@ -61,7 +61,7 @@ class text_sample {
       const int from = rule == scoring::all ? 0 : window - window / 2;
       for (std::size_t first = 0; first < n; first += static_cast<std::size_t>(s.stride())) {
         const std::size_t left = n - first;  // targets are first + skip ... n - 1
-        if (left <= static_cast<std::size_t>(from + skip)) break;
+        if (left <= static_cast<std::size_t>(from) + static_cast<std::size_t>(skip)) break;
         const std::size_t targets = left - static_cast<std::size_t>(skip);
         s.add({t, first, targets < static_cast<std::size_t>(window) ? static_cast<int>(targets) : window, from});
       }
@@ -85,6 +85,7 @@ class text_sample {
   /// [queries]
   std::vector<int> inputs(const text_window& w) const {
     std::vector<int> tokens;
+    tokens.reserve(static_cast<std::size_t>(w.queries));
     for (int j = 0; j < w.queries; ++j) tokens.push_back(input(w, j));
     return tokens;
   }

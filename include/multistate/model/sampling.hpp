@@ -72,7 +72,8 @@ class sampler {
     int last = 0;
     for (const auto& [weight, id] : ranked_) {
       if (weight > 0.0) last = id;
-      if ((at -= weight) < 0.0) return id;
+      at -= weight;
+      if (at < 0.0) return id;
     }
     return last;  // rounding used the total up
   }
@@ -89,8 +90,11 @@ class sampler {
       share += (--end)->first;
     }
     double at = draw * share;
-    for (auto token = ranked_.end(); token != end;)
-      if ((at -= (--token)->first) < 0.0) return token->second;
+    for (auto token = ranked_.end(); token != end;) {
+      --token;
+      at -= token->first;
+      if (at < 0.0) return token->second;
+    }
     return end->second;
   }
 

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -45,7 +46,12 @@ class any_policy<registry<P...>> {
     name = cut(name, '+');
     result<any_policy> found =
         error(errc::bad_string, "policy '", whole, "': no policy is called '", name, "'; there are: ", names());
-    (void)((P::name == name ? (found = parse_as<P>(whole, head, text), true) : false) || ...);
+    const auto try_policy = [&]<class Q>(std::type_identity<Q>) {
+      if (Q::name != name) return false;
+      found = parse_as<Q>(whole, head, text);
+      return true;
+    };
+    static_cast<void>((try_policy(std::type_identity<P>()) || ...));
     return found;
   }
 
@@ -204,17 +210,22 @@ class any_policy<registry<P...>> {
     return any_policy(p);
   }
 
+  template <class T>
+  static std::string value_text(const T& value) {
+    error text;  // writes numbers the same in every locale
+    detail::append_value(text, value);
+    return std::string(text.message());
+  }
   std::string print(bool with_budget) const {
     return visit([&]<class Q>(const Q& p) {
       std::string text(Q::name), settings;
       each_option<Q>([&](const auto& o) {
         if (detail::setting_bits(p.*o.member) == detail::setting_bits(Q{}.*o.member)) return;
-        error value;
-        detail::append_value(value, p.*o.member);
+        const std::string value = value_text(p.*o.member);
         if (o.key == suffix)
-          (text += suffix) += value.message();
+          text.append(suffix).append(value);
         else
-          (((settings += ',') += o.key) += '=') += value.message();
+          settings.append(",").append(o.key).append("=").append(value);
       });
       if (with_budget && p.budget > 0 && !has_no_budget<Q>) text += ':' + std::to_string(p.budget);
       return text + settings;
