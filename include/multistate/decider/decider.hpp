@@ -51,7 +51,7 @@ inline error check_sizes(const placement& where, const limits& room) noexcept {
 
 }  // namespace detail
 
-/// Bookkeeping and policy memory of one (sequence, layer), or of one sequence at scope model: positions, order, rows
+/// Bookkeeping and policy columns of one (sequence, layer), or of one sequence at scope model: positions, order, rows
 /// that wait, undo. Owns no keys, knows no engine, allocates in make() only. What is here asks the policy: lane_book
 /// knows where tokens lie, waiting_rows what was observed, journal how to go back. A cycle is append -> observe ->
 /// reduce:
@@ -172,7 +172,7 @@ class decider {
   }
   /// Runs of kept states in ranks before the last reduction, increasing. Returns how many there are.
   std::size_t kept_ranks(int lane, std::span<rank_range> out) const noexcept { return book_.kept_ranks(lane, out); }
-  /// Policy memory column i of a lane, [n] by slot.
+  /// Column i of a lane, [n] by slot.
   std::span<const float> column(int lane, int i) const noexcept { return book_.column(lane, i); }
   /// All memory held, from make() on.
   std::size_t bytes() const noexcept {
