@@ -43,7 +43,7 @@ class naive {
     for (int i = 0; i < layers; ++i)
       for (int h = 0; h < per_layer; ++h) {
         lanes_.push_back({});
-        lanes_.back().budget = lane_budgets.empty() ? policy.budget : lane_budgets[multistate::to_size(h)];
+        lanes_.back().budget = lane_budgets.empty() ? policy.budget : lane_budgets[tokens::u(h)];
       }
   }
 
@@ -60,7 +60,7 @@ class naive {
     const dimensions& d = data_->dims;
     std::vector<double> out;
     std::vector<std::vector<std::map<std::int64_t, double>>> rows(lanes_.size());  // [lane][query] weight by position
-    for (auto& r : rows) r.resize(multistate::to_size(c));
+    for (auto& r : rows) r.resize(tokens::u(c));
     for (int layer = 0; layer < data_->layers; ++layer)
       for (int j = 0; j < c; ++j)
         for (int h = 0; h < d.heads; ++h) {
@@ -70,7 +70,7 @@ class naive {
           for (int i = 0; i <= j; ++i) seen.push_back(next_ + i);
           if (window_mask > 0) std::erase_if(seen, [&](std::int64_t p) { return p <= next_ + j - window_mask; });
           const auto weights = attend(layer, h, kv, next_ + j, seen);
-          for (std::size_t i = 0; i < seen.size(); ++i) rows[l][multistate::to_size(j)][seen[i]] += weights[i];
+          for (std::size_t i = 0; i < seen.size(); ++i) rows[l][tokens::u(j)][seen[i]] += weights[i];
           for (int x = 0; x < d.dv; ++x) {
             double sum = 0;
             for (std::size_t i = 0; i < seen.size(); ++i) sum += weights[i] * double{value(layer, kv, seen[i])[x]};
@@ -82,7 +82,7 @@ class naive {
     pending_ += accepted;
     if (accepted > 0 && pending_ >= every) {
       pending_ = 0;
-      for (std::size_t l = 0; l < lanes_.size(); ++l) reduce(lanes_[l], l, rows[l][multistate::to_size(accepted - 1)]);
+      for (std::size_t l = 0; l < lanes_.size(); ++l) reduce(lanes_[l], l, rows[l][tokens::u(accepted - 1)]);
     }
     return out;
   }
@@ -114,9 +114,9 @@ class naive {
   std::size_t index(int layer, int kv_head) const {
     switch (policy_.scope) {
       case lanes_by::head:
-        return multistate::to_size(layer) * multistate::to_size(data_->dims.kv_heads) + multistate::to_size(kv_head);
+        return tokens::u(layer) * tokens::u(data_->dims.kv_heads) + tokens::u(kv_head);
       case lanes_by::layer:
-        return multistate::to_size(layer);
+        return tokens::u(layer);
       default:
         return 0;
     }
@@ -143,7 +143,7 @@ class naive {
       if (policy_.name == "busy") {  // all that is remembered fades at every query
         for (auto& [p, s] : l.score) s *= 0.875;
       }
-      for (const auto& [p, w] : rows[multistate::to_size(j)])
+      for (const auto& [p, w] : rows[tokens::u(j)])
         if (policy_.name == "h2o" || policy_.name == "busy") l.score[p] += w;
     }
     l.attended += static_cast<std::int64_t>(l.kept.size());
@@ -169,7 +169,7 @@ class naive {
     if (policy_.name == "busy") return (l.score.contains(p) ? l.score.at(p) : 0.0) * (1.0 + l.size.at(p));
     if (policy_.name == "random") {
       const auto hash = [](std::uint64_t x) { return generator(x).next(); };
-      const std::size_t per_layer = policy_.scope == lanes_by::head ? multistate::to_size(data_->dims.kv_heads) : 1;
+      const std::size_t per_layer = policy_.scope == lanes_by::head ? tokens::u(data_->dims.kv_heads) : 1;
       const std::uint64_t place = (which / per_layer) << 32 | which % per_layer;
       const std::uint64_t draw = hash(hash(policy_.seed ^ hash(place)) ^ static_cast<std::uint64_t>(next_ - 1));
       return static_cast<double>(hash(draw ^ static_cast<std::uint64_t>(p)) >> 40);
@@ -179,7 +179,7 @@ class naive {
 
   void reduce(lane& l, std::size_t which, const std::map<std::int64_t, double>& last) {
     if (static_cast<int>(l.kept.size()) <= l.budget) return;
-    const std::size_t drop = l.kept.size() - multistate::to_size(l.budget);
+    const std::size_t drop = l.kept.size() - tokens::u(l.budget);
     std::vector<std::pair<double, std::int64_t>> candidates;
     for (const std::int64_t p : l.kept)
       if (!is_protected(l, p)) candidates.emplace_back(worth(l, which, p, last), p);
