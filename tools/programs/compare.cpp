@@ -44,9 +44,9 @@ namespace {
 using json = nlohmann::ordered_json;
 
 struct compare_arguments {
-  std::string model, tokenizer, policies, score = "tail", format = "f32", json, csv, html, against;
+  std::string model, tokenizer, policies, budgets = "16,64,256", score = "tail", format = "f32", json, csv, html,
+                                          against;
   std::vector<std::string> texts;
-  std::vector<int> budgets{16, 64, 256};
   std::optional<int> window, tokens, threads;
   int chunk = 1;
   bool full = false, time = false, quiet = false;
@@ -144,8 +144,7 @@ class compare_run {
     threads_ = a_.threads.value_or(std::min(most_threads, tool_executor::most_useful()));
     if (threads_ > 1 && !tool_executor::has_threads())
       throw usage_error("--threads must be 1: this program was built without OpenMP");
-    for (const int k : a_.budgets)
-      if (std::find(budgets_.begin(), budgets_.end(), k) == budgets_.end()) budgets_.push_back(k);
+    budgets_ = numbers_of(a_.budgets);
     for (const std::string& item : split_policies(a_.policies))
       items_.push_back(value_or_usage(known_.parse_run(item)));
   }
@@ -517,8 +516,7 @@ void add_flags(CLI::App& app, compare_arguments& a) {
                       "Policies with commas between them, instead of the usual ones. One is "
                       "name[+i][:k][,key=value]...[@incache|@log]; oracle and short are possible too.");
   compared.add_option("--budgets", a.budgets, "States a layer keeps, of policies without ':k'.")
-      ->delimiter(',')
-      ->check(whole_number(1))
+      ->check(whole_number_list(1))
       ->type_name("N,N,...")
       ->capture_default_str();
   compared.add_option("--format", a.format, "How states are stored: f32, f16, bf16 or i8.")

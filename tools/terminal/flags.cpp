@@ -24,6 +24,17 @@ std::optional<Number> number_of(std::string_view text) {
   return value;
 }
 
+// What stands between the commas.
+std::vector<std::string_view> items_of(std::string_view list) {
+  std::vector<std::string_view> items;
+  for (;;) {
+    const std::size_t comma = list.find(',');
+    items.push_back(list.substr(0, comma));
+    if (comma == list.npos) return items;
+    list.remove_prefix(comma + 1);
+  }
+}
+
 }  // namespace
 
 CLI::Validator whole_number(int least, int most) {
@@ -33,6 +44,26 @@ CLI::Validator whole_number(int least, int most) {
             return fmt::format("must be a whole number from {} to {}; got '{}'", least, most, text);
           },
           ""};
+}
+
+CLI::Validator whole_number_list(int least, int most) {
+  return {[one = whole_number(least, most)](std::string& text) -> std::string {
+            for (std::string_view item : items_of(text)) {
+              std::string copy(item);
+              if (const std::string wrong = one(copy); !wrong.empty()) return wrong;
+            }
+            return {};
+          },
+          ""};
+}
+
+std::vector<int> numbers_of(std::string_view list) {
+  std::vector<int> numbers;
+  for (const std::string_view item : items_of(list)) {
+    const int number = number_of<int>(item).value_or(0);
+    if (std::find(numbers.begin(), numbers.end(), number) == numbers.end()) numbers.push_back(number);
+  }
+  return numbers;
 }
 
 CLI::Validator real_number(double least, double most) {

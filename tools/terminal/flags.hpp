@@ -15,6 +15,11 @@ namespace multistate::tools {
 
 /// A whole number from `least` to `most`.
 CLI::Validator whole_number(int least, int most = max_tokens);
+/// Whole numbers from `least` to `most` with commas between them, none of them missing: CLI11's own lists pass over an
+/// empty item.
+CLI::Validator whole_number_list(int least, int most = max_tokens);
+/// The numbers of such a list, each once. Precondition: it was checked.
+std::vector<int> numbers_of(std::string_view list);
 /// A number from `least` to `most`, in the C locale's writing.
 CLI::Validator real_number(double least, double most);
 /// The name of a storage format: f32, f16, bf16 or i8.

@@ -27,7 +27,7 @@ inline void put_save_header(byte_writer& to, std::string_view magic) noexcept {
   to.put(save_version);
 }
 
-/// Reads a header. The error, with `who` in front, says what it is instead.
+/// Reads a header. The error, with `owner` in front, says what it is instead.
 inline error take_save_header(byte_reader& from, std::string_view magic, std::string_view owner) noexcept {
   const auto letters = from.take(magic.size());
   const auto order = from.get<std::uint32_t>(), version = from.get<std::uint32_t>();

@@ -23,6 +23,13 @@ TEST(flags, whole_numbers) {
   EXPECT_EQ(said(whole_number(1, 9), "x"), "must be a whole number from 1 to 9; got 'x'");
 }
 
+TEST(flags, lists_of_whole_numbers) {
+  EXPECT_EQ(said(whole_number_list(1), "16,64,16,4"), "");
+  EXPECT_EQ(numbers_of("16,64,16,4"), (std::vector{16, 64, 4}));
+  for (const char* wrong : {"", ",", "1,", "1,,2", "1,x", "0"})
+    EXPECT_NE(said(whole_number_list(1), wrong), "") << wrong;
+}
+
 TEST(flags, real_numbers) {
   for (const char* right : {"0", "1", "0.5", "1e-3"}) EXPECT_EQ(said(real_number(0, 1), right), "") << right;
   for (const char* wrong : {"", "nan", "inf", "-0.1", "1.1", "0,5", "0.5x", "0x1p-1"})
@@ -38,15 +45,15 @@ TEST(flags, choices) {
 
 TEST(flags, what_is_refused_reads_as_a_sentence) {
   CLI::App app;
-  std::vector<int> numbers;
-  app.add_option("--n", numbers)->delimiter(',')->check(whole_number(1, 9));
+  std::string numbers;
+  app.add_option("--n", numbers)->check(whole_number_list(1, 9));
   const auto parse = [&](std::vector<std::string> words) {
     std::vector<char*> arguments;
     for (std::string& w : words) arguments.push_back(w.data());
     return parse_flags(app, static_cast<int>(arguments.size()), arguments.data());
   };
   EXPECT_EQ(parse({"program", "--n", "1,2,1"}), std::nullopt);
-  EXPECT_EQ(numbers, (std::vector{1, 2, 1}));
+  EXPECT_EQ(numbers_of(numbers), (std::vector{1, 2}));
   try {
     parse({"program", "--n", "1,,2"});
     FAIL() << "an empty item is no number";
