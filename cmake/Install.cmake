@@ -14,7 +14,9 @@ foreach(part IN ITEMS core multistate dispatch model tools eigen native)
     if(part STREQUAL native OR part STREQUAL dispatch)
       install(TARGETS multistate_${part} EXPORT multistate-${part} COMPONENT development)
     else()
-      install(TARGETS multistate_${part} EXPORT multistate-${part} FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development)
+      install(TARGETS multistate_${part} EXPORT multistate-${part}
+        ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT development
+        FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development)
     endif()
     install(EXPORT multistate-${part} NAMESPACE multistate:: DESTINATION ${package_dir} COMPONENT development)
   endif()
