@@ -60,7 +60,7 @@ class any_decoder {
 result<std::unique_ptr<layer_memory>> make_layer_memory(weight_format format, const policy_handle& policy,
                                                         const memory_setup& setup, int layer);
 /// Memory of a sequence, all layers alike.
-result<sequence_memory> make_memory(weight_format format, const policy_handle& policy, memory_setup setup);
+result<sequence_memory> make_memory(weight_format format, const policy_handle& policy, const memory_setup& setup);
 
 /// Bytes of one token's key and value in one KV head.
 std::size_t state_bytes_of(weight_format format, const shape& dims) noexcept;

@@ -14,10 +14,15 @@ HWY_BEFORE_NAMESPACE();
 namespace multistate {
 namespace HWY_NAMESPACE {
 
-result<std::unique_ptr<layer_memory>> make_memory_of_target(weight_format format, const policy_handle& policy,
-                                                            const memory_setup& setup, int layer) {
+result<std::unique_ptr<layer_memory>> make_layer_of_target(weight_format format, const policy_handle& policy,
+                                                           const memory_setup& setup, int layer) {
   return with_format(
       format, [&]<class Format>(Format) { return HWY_NAMESPACE::make_layer_memory<Format>(policy, setup, layer); });
+}
+
+result<sequence_memory> make_memory_of_target(weight_format format, const policy_handle& policy,
+                                              const memory_setup& setup) {
+  return with_format(format, [&]<class Format>(Format) { return HWY_NAMESPACE::make_memory<Format>(policy, setup); });
 }
 
 }  // namespace HWY_NAMESPACE
@@ -27,25 +32,18 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace multistate {
 
+HWY_EXPORT(make_layer_of_target);
 HWY_EXPORT(make_memory_of_target);
 
 namespace tools {
 
 result<std::unique_ptr<layer_memory>> make_layer_memory(weight_format format, const policy_handle& policy,
                                                         const memory_setup& setup, int layer) {
-  return HWY_DYNAMIC_DISPATCH(make_memory_of_target)(format, policy, setup, layer);
+  return HWY_DYNAMIC_DISPATCH(make_layer_of_target)(format, policy, setup, layer);
 }
 
-result<sequence_memory> make_memory(weight_format format, const policy_handle& policy, memory_setup setup) {
-  std::vector<std::unique_ptr<layer_memory>> parts;
-  for (int layer = 0; layer < setup.layers;) {
-    auto part = make_layer_memory(format, policy, setup, layer);
-    if (!part) return part.reason();
-    layer += (*part)->properties().layers;
-    setup.angles = (*part)->properties().angles;
-    parts.push_back(std::move(*part));
-  }
-  return sequence_memory::make(std::move(parts));
+result<sequence_memory> make_memory(weight_format format, const policy_handle& policy, const memory_setup& setup) {
+  return HWY_DYNAMIC_DISPATCH(make_memory_of_target)(format, policy, setup);
 }
 
 std::size_t state_bytes_of(weight_format format, const shape& dims) noexcept {

@@ -8,12 +8,14 @@
 #endif
 
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <cstring>
 #include <memory>
 #include <new>
 #include <optional>
 #include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -88,6 +90,14 @@ inline arena behind(const arena& memory, std::size_t bytes) noexcept {
 /// Its address names a kind of decider and its formats.
 template <class P, class KeyFormat, class ValueFormat>
 inline constexpr char memory_type = 0;
+
+/// What a memory is made for: a policy, or one whose type is not known where its memory is compiled.
+template <class S>
+concept policy_settings = policy<S> || std::same_as<S, policy_handle>;
+
+/// What names the decider of such settings.
+template <policy_settings S>
+using decided_by = std::conditional_t<std::same_as<S, policy_handle>, any_decider, S>;
 
 template <policy P>
 result<decider<P>> make_decider(const P& settings, const placement& where, const limits& room,
@@ -348,25 +358,20 @@ class policy_memory final : public layer_memory {
 
 }  // namespace detail
 
-/// Memory of one layer of a sequence, or of all its layers at scope model (then `layer` does not matter).
+/// Memory of one layer of a sequence, or of all its layers at scope model (then `layer` does not matter). `settings`: a
+/// policy or a policy_handle, as in what follows.
 /// `lane_budgets`: one per lane for ragged budgets, empty for the settings' own.
-template <class KeyFormat = f32, class ValueFormat = KeyFormat, policy P>
-result<std::unique_ptr<layer_memory>> make_layer_memory(const P& settings, const memory_setup& setup, int layer,
+template <class KeyFormat = f32, class ValueFormat = KeyFormat, detail::policy_settings S>
+result<std::unique_ptr<layer_memory>> make_layer_memory(const S& settings, const memory_setup& setup, int layer,
                                                         std::span<const int> lane_budgets = {}) {
-  return detail::policy_memory<P, KeyFormat, ValueFormat>::make(settings, setup, layer, lane_budgets);
-}
-
-/// The same under a policy whose type is not known here.
-template <class KeyFormat = f32, class ValueFormat = KeyFormat>
-result<std::unique_ptr<layer_memory>> make_layer_memory(const policy_handle& settings, const memory_setup& setup,
-                                                        int layer, std::span<const int> lane_budgets = {}) {
-  return detail::policy_memory<any_decider, KeyFormat, ValueFormat>::make(settings, setup, layer, lane_budgets);
+  return detail::policy_memory<detail::decided_by<S>, KeyFormat, ValueFormat>::make(settings, setup, layer,
+                                                                                    lane_budgets);
 }
 
 /// Memory of a sequence whose layers are all alike. For layers that differ: make_layer_memory() for each, then
 /// sequence_memory::make().
-template <class KeyFormat = f32, class ValueFormat = KeyFormat, policy P>
-result<sequence_memory> make_memory(const P& settings, memory_setup setup, std::span<const int> lane_budgets = {}) {
+template <class KeyFormat = f32, class ValueFormat = KeyFormat, detail::policy_settings S>
+result<sequence_memory> make_memory(const S& settings, memory_setup setup, std::span<const int> lane_budgets = {}) {
   std::vector<std::unique_ptr<layer_memory>> parts;
   for (int layer = 0; layer < setup.layers;) {
     auto part = make_layer_memory<KeyFormat, ValueFormat>(settings, setup, layer, lane_budgets);
@@ -380,8 +385,8 @@ result<sequence_memory> make_memory(const P& settings, memory_setup setup, std::
 }
 
 /// A pool of sequences that make_memory() would make.
-template <class KeyFormat = f32, class ValueFormat = KeyFormat, policy P>
-result<sequence_pool> make_sequence_pool(int count, const P& settings, memory_setup setup,
+template <class KeyFormat = f32, class ValueFormat = KeyFormat, detail::policy_settings S>
+result<sequence_pool> make_sequence_pool(int count, const S& settings, memory_setup setup,
                                          std::span<const int> lane_budgets = {}) {
   if (setup.positions == position_mode::in_cache) {  // one table for all
     auto layer = make_layer_memory<KeyFormat, ValueFormat>(settings, setup, 0, lane_budgets);
