@@ -21,10 +21,12 @@ class tool_executor {
   }
   int workers() const noexcept { return threads_; }
 
+  static constexpr int most = 1024;  ///< threads that may be asked for
+
   /// Threads that there is a core for; 1 in a build without OpenMP.
   static int most_useful() noexcept {
 #if defined(_OPENMP)
-    return omp_get_max_threads();
+    return std::min(most, omp_get_max_threads());
 #else
     return 1;
 #endif

@@ -141,7 +141,7 @@ class compare_run {
   /// All that can be said before any file is read.
   void read_arguments() {
     format_ = value_or_usage(parse_weight_format(a_.format));
-    threads_ = a_.threads.value_or(std::min(most_threads, tool_executor::most_useful()));
+    threads_ = a_.threads.value_or(tool_executor::most_useful());
     if (threads_ > 1 && !tool_executor::has_threads())
       throw usage_error("--threads must be 1: this program was built without OpenMP");
     budgets_ = numbers_of(a_.budgets);
@@ -305,7 +305,7 @@ class compare_run {
     r_.interrupted = r_.outcome.interrupted;
     if (r_.outcome.windows == 0) return false;
     r_.statistics = rank_rows(runs_, *sample_, r_.outcome.windows, {}, a_.chunk);
-    for (const policy_run& run : runs_) r_.results.push_back(result_of(run, run.positions));
+    for (const policy_run& run : runs_) r_.results.push_back(result_of(run));
     return true;
   }
   void compare_with(tool_executor& within) {
@@ -471,8 +471,6 @@ class compare_run {
           report_text(r_, out, {.width = static_cast<int>(terminal_width()), .colour = shows_colours()}, written));
   }
 
-  static constexpr int most_threads = 1024;
-
   const compare_arguments a_;
   policy_list known_;
   std::vector<std::string> own_names_;
@@ -496,7 +494,6 @@ class compare_run {
 };
 
 void add_flags(CLI::App& app, compare_arguments& a) {
-  constexpr int most_threads = 1024;
   CLI::Option_group& files = *app.add_option_group("Model and text", "What is read.");
   files.add_option(
       "--model", a.model,
@@ -542,7 +539,7 @@ void add_flags(CLI::App& app, compare_arguments& a) {
       "eight facts, prompts read in four ways, greedy text, states in other formats. Half an hour.");
   reading.add_flag("--time", a.time, "Time a token too, of each policy by itself.");
   reading.add_option("--threads", a.threads, "Threads; one for each core unless given.")
-      ->check(whole_number(1, most_threads))
+      ->check(whole_number(1, tool_executor::most))
       ->type_name("N");
 
   CLI::Option_group& output = *app.add_option_group("Output", "What is written; - is standard output.");
@@ -557,21 +554,14 @@ void add_flags(CLI::App& app, compare_arguments& a) {
 }  // namespace
 
 int run_compare(int argc, char** argv, std::vector<policy_entry> own) {
-  return guarded("compare", [&] {
-    CLI::App app(
-        "What forgetting costs: policies x budgets on a model and a text. Without arguments: the demo model and text.",
-        "compare");
-    compare_arguments a;
-    add_flags(app, a);
-    app.footer(
-        "Ctrl-C ends with what is done: in OUTPUT.part.EXT in the place of OUTPUT.EXT, and the same command goes on "
-        "from "
-        "there.\nExit status: 0 done, 2 bad usage or input, or output that could not be written, 3 interrupted: a "
-        "part.");
-    app.set_version_flag("--version", "compare " MULTISTATE_VERSION);
-    if (const auto status = parse_flags(app, argc, argv)) return *status;
-    return compare_run(a, std::vector<std::string>(argv, argv + argc), std::move(own))();
-  });
+  return run_program<compare_arguments>(
+      "compare",
+      "What forgetting costs: policies x budgets on a model and a text. Without arguments: the demo model and text.",
+      "Ctrl-C ends with what is done: in OUTPUT.part.EXT in the place of OUTPUT.EXT, and the same command goes on from "
+      "there.\nExit status: 0 done, 2 bad usage or input, or output that could not be written, 3 interrupted: a part.",
+      argc, argv, add_flags, [&](const compare_arguments& a) {
+        return compare_run(a, std::vector<std::string>(argv, argv + argc), std::move(own))();
+      });
 }
 
 }  // namespace multistate::tools

@@ -320,7 +320,7 @@ void add_flags(CLI::App& app, generate_arguments& a) {
       ->type_name("P")
       ->capture_default_str();
   writing.add_option("--threads", a.threads, "Threads; one for each core unless given, or one for a small model.")
-      ->check(whole_number(1, 1024))
+      ->check(whole_number(1, tool_executor::most))
       ->type_name("N");
 
   CLI::Option_group& output = *app.add_option_group("Output", "What is written; - is standard output.");
@@ -342,19 +342,12 @@ int generate(const generate_arguments& a, std::vector<policy_entry> own) {
 }  // namespace
 
 int run_generate(int argc, char** argv, std::vector<policy_entry> own) {
-  return guarded("generate", [&] {
-    CLI::App app(
-        "Streams text from a model under a policy, without end, at constant memory; then shows what is remembered.",
-        "generate");
-    generate_arguments a;
-    add_flags(app, a);
-    app.footer(
-        "Exit status: 0 done (without --tokens Ctrl-C is the end), 2 bad usage or input, or output that could not be "
-        "written,\n3 interrupted before all tokens were made.");
-    app.set_version_flag("--version", "generate " MULTISTATE_VERSION);
-    if (const auto status = parse_flags(app, argc, argv)) return *status;
-    return generate(a, std::move(own));
-  });
+  return run_program<generate_arguments>(
+      "generate",
+      "Streams text from a model under a policy, without end, at constant memory; then shows what is remembered.",
+      "Exit status: 0 done (without --tokens Ctrl-C is the end), 2 bad usage or input, or output that could not be "
+      "written,\n3 interrupted before all tokens were made.",
+      argc, argv, add_flags, [&](const generate_arguments& a) { return generate(a, std::move(own)); });
 }
 
 }  // namespace multistate::tools

@@ -217,8 +217,8 @@ result<difference> compare(const outcome& o, const recording& r, const std::stri
     return {};
   };
   const std::size_t reductions = o.ends.size();
-  if (const error e = count("kept", o.kept, {reductions, o.lanes, o.width}); e) return e;
-  if (const error e = count("step_end", o.ends, {reductions}); e) return e;
+  if (const error e = count("kept", o.kept, {reductions, o.lanes, o.width})) return e;
+  if (const error e = count("step_end", o.ends, {reductions})) return e;
   if (file->find("out") != nullptr) {
     const std::vector<std::size_t> dims{static_cast<std::size_t>(r.tokens), static_cast<std::size_t>(r.dims.heads),
                                         static_cast<std::size_t>(r.dims.dv)};
@@ -241,8 +241,7 @@ result<difference> compare(const outcome& o, const recording& r, const std::stri
 }
 
 /// The policy with a budget that fits the recording.
-policy_handle policy_of(const replay_arguments& a, const policy_list& known, const recording& r) {
-  policy_handle policy = value_or_usage(known.parse_policy(a.policy)).policy;
+policy_handle fitted(policy_handle policy, const replay_arguments& a, const recording& r) {
   if (policy.unbounded()) policy = value_or_usage(policy.with_budget(r.tokens));
   if (policy.budget() == 0)
     throw usage_error(fmt::format("policy '{0}': needs a budget, for instance {0}:64", a.policy));
@@ -268,13 +267,14 @@ int replay(const replay_arguments& a, const policy_list& known) {
   if (is_standard_output(a.out)) throw usage_error("--out must be a file; got standard output");
   check_outputs({{"--out", a.out}, {"--json", a.json}}, {{"FILE", a.input}, {"--expect", a.expect}}, false);
   const weight_format format = value_or_usage(parse_weight_format(a.format));
-  if (const auto choice = value_or_usage(known.parse_policy(a.policy)); choice.positions != position_mode::original)
+  const policy_choice choice = value_or_usage(known.parse_policy(a.policy));
+  if (choice.positions != position_mode::original)
     throw usage_error("policy '" + a.policy + "': replay takes no position mode, its keys come rotated");
   recording recorded = value_or_usage(read_recording(a.input));
   ok_or_usage(read_keys_before_rotation(recorded, {a.input, a.expect}));
   if (a.prompt && *a.prompt > recorded.tokens)
     throw usage_error(fmt::format("--prompt must be 1 to T = {}; got {}", recorded.tokens, *a.prompt));
-  const policy_handle policy = policy_of(a, known, recorded);
+  const policy_handle policy = fitted(choice.policy, a, recorded);
 
   const outcome done = value_or_usage(
       replayed_layer::run(policy, format, recorded, {.prompt = a.prompt.value_or(0), .chunk = a.chunk.value_or(0)}));
@@ -342,20 +342,12 @@ void add_flags(CLI::App& app, replay_arguments& a) {
 }  // namespace
 
 int run_replay(int argc, char** argv, std::vector<policy_entry> own) {
-  return guarded("replay", [&] {
-    CLI::App app(
-        "Feeds recorded q, k, v (safetensors) through a policy; writes outputs and kept positions, compares them.",
-        "replay");
-    replay_arguments a;
-    add_flags(app, a);
-    app.footer(
-        "Exit status: 0 done, 1 something differs from what was expected, 2 bad usage or input, or output that could "
-        "not "
-        "be written,\n3 interrupted: nothing was written.");
-    app.set_version_flag("--version", "replay " MULTISTATE_VERSION);
-    if (const auto status = parse_flags(app, argc, argv)) return *status;
-    return replay(a, policy_list(std::move(own)));
-  });
+  return run_program<replay_arguments>(
+      "replay",
+      "Feeds recorded q, k, v (safetensors) through a policy; writes outputs and kept positions, compares them.",
+      "Exit status: 0 done, 1 something differs from what was expected, 2 bad usage or input, or output that could not "
+      "be written,\n3 interrupted: nothing was written.",
+      argc, argv, add_flags, [&](const replay_arguments& a) { return replay(a, policy_list(std::move(own))); });
 }
 
 }  // namespace multistate::tools

@@ -9,7 +9,6 @@
 #include <utility>
 
 #include <multistate/model/model_view.hpp>
-#include <tools/terminal/console.hpp>
 
 namespace multistate::tools {
 

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -9,6 +10,8 @@
 
 #include <multistate/types/error.hpp>
 #include <multistate/types/shape.hpp>
+#include <multistate/version.hpp>
+#include <tools/terminal/console.hpp>
 
 /// The flags of a program: what CLI11 checks, and how what it refuses is said.
 namespace multistate::tools {
@@ -30,6 +33,21 @@ CLI::Validator one_of(std::vector<std::string> words);
 /// Reads the command line into what the options are bound to. The exit status where nothing is left to do (--help,
 /// --version); what is wrong ends the program as a usage error.
 std::optional<int> parse_flags(CLI::App& app, int argc, char** argv);
+
+/// One program from its command line to its exit status: `add` binds the flags to the arguments, `body` does the work.
+template <class Arguments>
+int run_program(const std::string& name, const std::string& summary, const std::string& footer, int argc, char** argv,
+                void (*add)(CLI::App&, Arguments&), const std::function<int(const Arguments&)>& body) {
+  return guarded(name.c_str(), [&] {
+    CLI::App app(summary, name);
+    Arguments arguments;
+    add(app, arguments);
+    app.footer(footer);
+    app.set_version_flag("--version", name + " " MULTISTATE_VERSION);
+    if (const auto status = parse_flags(app, argc, argv)) return *status;
+    return body(arguments);
+  });
+}
 
 /// Throws usage_error where there is an error.
 void ok_or_usage(const error& e);

@@ -19,8 +19,8 @@ namespace {
 // What all names of one file share, whether it is there or not; none for a stream.
 struct file_identity {
   dev_t device;
-  ino_t inode;       //< of the file, or of the folder it would be in
-  std::string name;  //< in that folder
+  ino_t inode;       ///< of the file, or of the folder it would be in
+  std::string name;  ///< in that folder
   friend bool operator==(const file_identity&, const file_identity&) = default;
 
   static std::optional<file_identity> of(const std::string& path) {
