@@ -13,8 +13,8 @@ constexpr std::array<std::string_view, 3> position_texts{"original", "incache", 
 
 }  // namespace
 
-run_result result_of(const policy_run& run, position_mode positions) {
-  run_result out{.policy = run.policy, .budget = run.budget, .positions = positions};
+run_result result_of(const policy_run& run) {
+  run_result out{.policy = run.policy, .budget = run.budget, .positions = run.positions};
   out.seeds = run.seeds;
   out.skipped = run.skipped;
   out.measured = run.measured;

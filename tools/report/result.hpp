@@ -25,8 +25,8 @@ struct run_result {
   std::optional<figures> measured = {};
 };
 
-/// `positions`: those of its policy, which a run does not say itself.
-run_result result_of(const policy_run& run, position_mode positions);
+/// What a run gave, without its memories.
+run_result result_of(const policy_run& run);
 
 /// Whether a budget is small beside the longest window, of T tokens.
 enum class budget_mark : std::uint8_t {

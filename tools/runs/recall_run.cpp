@@ -24,10 +24,10 @@ namespace {
 // Asks every row for facts, trials spread over the executor's workers. Errors end the program as usage errors.
 class recall_run {
   using json = nlohmann::ordered_json;
-  static constexpr int least_before = 64;  //< tokens before the fact
-  static constexpr int around = 32;        //< tokens of a prompt beside those before the fact and the distance
+  static constexpr int least_before = 64;  ///< tokens before the fact
+  static constexpr int around = 32;        ///< tokens of a prompt beside those before the fact and the distance
   static constexpr int rows_together = 16;
-  static constexpr double applicable = 0.9;  //< share that Full must answer
+  static constexpr double applicable = 0.9;  ///< share that Full must answer
 
  public:
   recall_run(const model_weights& weights, const tokenizer& words, std::span<const int> filler, tool_executor& exec,

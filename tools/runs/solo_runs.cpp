@@ -245,13 +245,13 @@ class solo_runs {
   }
 
  private:
-  static constexpr int pieces = 64;  //< tokens of one sequence that a decoder takes at once
+  static constexpr int pieces = 64;  ///< tokens of one sequence that a decoder takes at once
   static constexpr std::size_t most_written = 256, most_windows = 16, time_bins = 16;
   static constexpr int rounds = 7;
 
   struct timed {
-    step_time tail;               //< sum over the second half
-    std::vector<step_time> bins;  //< sums
+    step_time tail;               ///< sum over the second half
+    std::vector<step_time> bins;  ///< sums
   };
 
   static json json_of(const timed& t) {
@@ -352,7 +352,7 @@ class solo_runs {
   solo_request request_;
   std::function<bool(double)> progress_;
   tool_executor alone_{1};
-  std::vector<any_decoder> models_;  //< [workers]
+  std::vector<any_decoder> models_;  ///< [workers]
   bool interrupted_ = false;
 };
 

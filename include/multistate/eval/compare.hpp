@@ -279,7 +279,7 @@ class window_runner {
     for (std::size_t at = 0; at < inputs_.size() && !stopped(); at += chunk) {
       const batch_item item{.memory = &memory,
                             .tokens = std::span(inputs_).subspan(at, std::min(chunk, inputs_.size() - at))};
-      if (const error e = forward({&item, 1}, [](std::size_t) { return std::size_t{0}; }); e) return e;
+      if (const error e = forward({&item, 1}, [](std::size_t) { return std::size_t{0}; })) return e;
       advance(item.tokens.size());
     }
     worker_.table->finish(static_cast<int>(inputs_.size()));
@@ -300,7 +300,7 @@ class window_runner {
                           .want = logit_rows::all,
                           .logits = &logits_[i * to_size(setup_.chunk) * vocab_]});
       }
-      if (const error e = forward(items_, [&](std::size_t i) { return runs[i].row; }); e) return e;
+      if (const error e = forward(items_, [&](std::size_t i) { return runs[i].row; })) return e;
       for (const run& r : runs) r.scores->rest(static_cast<double>(r.memory->live_bytes()));
       // Queries before scored_from tell how the difference grows with position; their NLL is all that is asked.
       const int first = std::clamp(w.scored_from - at, 0, c);
@@ -423,7 +423,7 @@ class window_runner {
                           .logits = &logits_[to_size(i) * vocab_]});
         scores.attend(n, n, sample_.scores(w, at + i));
       }
-      if (const error e = forward(items_, [&](std::size_t) { return row; }); e) return e;
+      if (const error e = forward(items_, [&](std::size_t) { return row; })) return e;
       for (int i = 0; i < count; ++i) {
         const std::span<const float> x(&logits_[to_size(i) * vocab_], vocab_);
         if (!log_softmax(x, mine)) return not_finite(worker_.rows[row], window, at + i);

@@ -68,7 +68,7 @@ error time_steps(Decoder& model, sequence_memory& memory, std::span<const int> t
     const batch_item item{
         .memory = &memory, .tokens = tokens.subspan(t, 1), .want = logit_rows::last, .logits = logits.data()};
     clock.begin();
-    if (const error e = model.forward({&item, 1}); e) return e;
+    if (const error e = model.forward({&item, 1})) return e;
     times[t] = clock.end();
   }
   return {};

@@ -86,7 +86,7 @@ class checkpoint {
   static result<checkpoint> open(const std::filesystem::path& path) {
     checkpoint c;
     c.path_ = path;
-    if (const error e = path.extension() == ".json" ? c.add_shards() : c.add(path); e) return e;
+    if (const error e = path.extension() == ".json" ? c.add_shards() : c.add(path)) return e;
     if (path.extension() != ".json") c.hash_ = hash_bytes(c.files_.back().file());
     return c;
   }

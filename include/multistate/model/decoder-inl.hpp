@@ -129,7 +129,7 @@ class decoder {
       item.when = done + count == tokens.size() ? phase::prompt_end : phase::prompt;
       item.want = want == logit_rows::last && item.when != phase::prompt_end ? logit_rows::none : want;
       item.logits = want == logit_rows::all ? logits + done * to_size(config().vocab) : logits;
-      if (error e = forward({&item, 1}); e) return e;
+      if (error e = forward({&item, 1})) return e;
       done += count;
     }
     return {};

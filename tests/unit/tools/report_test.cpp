@@ -337,7 +337,8 @@ TEST(Report, ResultsAreValues) {
   run.policy = "tova@log";
   run.budget = 4;
   run.skipped = "no room";
-  const run_result result = result_of(run, position_mode::log);
+  run.positions = position_mode::log;
+  const run_result result = result_of(run);
   EXPECT_EQ(result.policy, "tova@log");
   EXPECT_EQ(result.positions, position_mode::log);
   EXPECT_FALSE(result.scope.has_value());
