@@ -140,7 +140,7 @@ class compare_run {
 
   /// All that can be said before any file is read.
   void read_arguments() {
-    format_ = value_or_usage(parse_weight_format(a_.format));
+    format_ = value_or_usage(parse_state_format(a_.format));
     threads_ = a_.threads.value_or(tool_executor::most_useful());
     if (threads_ > 1 && !tool_executor::has_threads())
       throw usage_error("--threads must be 1: this program was built without OpenMP");
