@@ -70,8 +70,8 @@ template <class Rule = infini_sum, class Operations = plain_matrix>
 class infini_attention {
  public:
   /// gate_logits [H]: beta, minus infinity for a head without memory. A model that was not trained with gates has to be
-  /// given those: no default would be right. Errors: shape, segment, undo, chunk or number of gates out of range; a gate that
-  /// is NaN; no memory.
+  /// given those: no default would be right. Errors: shape, segment, undo, chunk or number of gates out of range; a
+  /// gate that is NaN; no memory.
   static result<infini_attention> make(const infini_setup& setup, std::span<const float> gate_logits) noexcept {
     const shape& d = setup.dims;
     if (d.kv_heads < 1 || d.heads < d.kv_heads || d.heads % d.kv_heads != 0 || d.heads > max_tokens)
