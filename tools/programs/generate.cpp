@@ -259,7 +259,7 @@ class generate_run {
     out["bytes_live"] = memory_.live_bytes();
     out["kept"] = json::array();
     const int layers =
-        memory_.scope(0) == scope_kind::model ? 1 : memory_.layers();  // at scope model all layers hold the same
+        spans_layers(memory_.scope(0)) ? 1 : memory_.layers();  // at scope model all layers hold the same
     for (int layer = 0; layer < layers; ++layer)
       for (int lane = 0; lane < memory_.lanes(layer); ++lane) {
         std::vector<position> kept(to_size(memory_.live(layer, lane)));
