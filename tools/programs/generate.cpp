@@ -337,6 +337,9 @@ int generate(const generate_arguments& a, std::vector<policy_entry> own) {
   if (a.threads.value_or(1) > 1 && !tool_executor::has_threads())
     throw usage_error("--threads must be 1: this program was built without OpenMP");
   policy_choice choice = value_or_usage(policy_list(std::move(own)).parse_policy(a.policy));
+  if (choice.policy.prompts_only())
+    throw usage_error(fmt::format("policy '{0}': reduces prompts alone, and tokens follow one by one; take {0}/tova",
+                                  choice.policy.str()));
   const std::string model_path = a.model.empty() ? demo("--model").string() : a.model;
   check_outputs({{"--json", a.json}}, files_of_model(model_path, a.tokenizer));
   opened_model model = open_model(model_path, a.tokenizer, a.bos);

@@ -67,6 +67,9 @@ result<run_spec> policy_list::parse_run(std::string_view text) const {
     if (find(text.substr(0, text.find_first_of("+:,@"))) == nullptr) e.append("; and oracle, short");
     return e;
   }
+  if (choice->policy.paired() || choice->policy.prompts_only())
+    return error(errc::bad_string, "policy '", text,
+                 "': a comparison reads token by token, without a prompt; take a policy such as tova, or replay");
   std::optional<int> budget;
   if (choice->policy.budget() > 0) budget = choice->policy.budget();
   return run_spec{.kind = run_kind::policy, .choice = std::move(*choice), .budget = budget};

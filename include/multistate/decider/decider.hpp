@@ -14,6 +14,7 @@
 #include <multistate/decider/waiting_rows.hpp>
 #include <multistate/policy/adaptive_heads.hpp>
 #include <multistate/policy/asked.hpp>
+#include <multistate/policy/pyramid.hpp>
 #include <multistate/policy/segments.hpp>
 #include <multistate/policy/then.hpp>
 #include <multistate/select/lowest.hpp>
@@ -30,7 +31,7 @@ namespace multistate {
 struct placement {
   int kv_heads = 1;
   int layer = 0;   ///< which one; 0 where layers share their lanes
-  int layers = 1;  ///< where layers share their lanes: how many are observed before each reduction
+  int layers = 1;  ///< how many there are; where they share their lanes all are observed before each reduction
   int heads = 0;   ///< query heads of a layer; needed by a policy that is asked for each of them, else 0 will do
 };
 
@@ -245,6 +246,8 @@ class decider {
     return {wants_.last < c ? wants_.last : c, wants_.sum, wants_.decay};
   }
   error size_lanes(std::span<const int> lane_budgets) noexcept;
+  /// budget_ is what the frame gives to this layer. False when there is no memory to find out.
+  bool find_budget() noexcept;
   bool allocate() noexcept;
   lane_ref view(int lane, int plane = 0) noexcept;
   /// Whether a lane is reduced after `tokens` tokens of this cycle.
@@ -296,6 +299,7 @@ class decider {
   needs rows_ = needs::nothing;
   scope_kind scope_ = scope_kind::layer;
   int planes_ = 1;      ///< query heads for which the policy is asked apart
+  int budget_ = 0;      ///< of each lane, before budgets are dealt
   int every_ = 1;       ///< limits.every as given
   bool mixes_ = false;  ///< and its answers are mixed
   bool deals_ = false;  ///< budgets are dealt at the end of a prompt
@@ -358,11 +362,25 @@ result<decider<P>> decider<P>::make(const P& settings, const placement& where, c
   if (slack > room.slack()) d.room_.every = slack + 1;
   d.deals_ = frames[0].heads == head_budgets::adaptive;
   d.beyond_ = d.room_.slack() + (d.policy_.waits() ? room.chunk : 0);
+  d.budget_ = d.policy_.budget();
+  if (frames[0].layers == layer_budgets::pyramid && !d.find_budget())
+    return error(errc::out_of_memory, "decider: no memory for the budgets of ", where.layers, " layers");
   if (const error e = d.size_lanes(lane_budgets)) return e;
   if (!d.allocate()) return error(errc::out_of_memory, "decider: no memory for ", d.book_.slots(), " slots");
   d.book_.settle();
   d.decided();
   return d;
+}
+
+template <decidable P>
+bool decider<P>::find_budget() noexcept {
+  buffer<int> budgets;
+  if (!budgets.allocate(to_size(where_.layers))) return false;
+  // Those of a prompt that is long enough for the whole slope: memory is sized before there is a prompt.
+  pyramid_budgets(max_tokens, budget_, policy_.keeps(phase::prompt_end, budget_).newest,
+                  budgets.span(0, budgets.size()));
+  budget_ = budgets[to_size(where_.layer)];
+  return true;
 }
 
 template <decidable P>
@@ -377,7 +395,7 @@ error decider<P>::size_lanes(std::span<const int> lane_budgets) noexcept {
       !chosen_.allocate(to_size(lanes)))
     return error(errc::out_of_memory, "decider: no memory for ", lanes, " lanes");
   for (int i = 0; i < lanes; ++i) {
-    const int budget = lane_budgets.empty() ? policy_.budget() : lane_budgets[to_size(i)];
+    const int budget = lane_budgets.empty() ? budget_ : lane_budgets[to_size(i)];
     if (const error e = policy_.check(budget)) return e;
     book_.size_lane(i, budget, room_, beyond_, deals_);
   }
@@ -581,7 +599,7 @@ template <decidable P>
 bool decider<P>::dealing(int accepted) const noexcept {
   if (!deals_ || phase_ != phase::prompt_end) return false;
   for (int i = 0; i < lanes(); ++i)
-    if (budget(i) != policy_.budget() || !due(i, accepted)) return false;  // once, and where something has to go
+    if (budget(i) != budget_ || !due(i, accepted)) return false;  // once, and where something has to go
   return true;
 }
 
@@ -687,7 +705,7 @@ int decider<P>::choose(int lane, std::span<const float> worth, const protection&
 /// Shares the budgets of all lanes by what decide() found their states worth, and chooses what goes.
 template <decidable P>
 void decider<P>::deal(int accepted) noexcept {
-  const int k = policy_.budget();
+  const int k = budget_;
   for (int i = 0; i < lanes(); ++i) {
     int least = 1;
     while (least < k && (policy_.check(least) || !has_room_for(pins_, least, positions(i), next_position()))) ++least;
@@ -795,7 +813,7 @@ std::uint64_t decider<P>::fingerprint() const noexcept {
   for (int amount : {where_.kv_heads, where_.layer, where_.layers, where_.heads, room_.chunk, room_.hold, room_.undo,
                      room_.every, room_.prompt, room_.window})
     add(static_cast<std::uint64_t>(amount));
-  for (const int each : book_.budgets()) add(static_cast<std::uint64_t>(deals_ ? policy_.budget() : each));
+  for (const int each : book_.budgets()) add(static_cast<std::uint64_t>(deals_ ? budget_ : each));
   return h;
 }
 
@@ -817,7 +835,7 @@ void decider<P>::restart(int layer) noexcept {
   past_ = {};
   pins_ = {};
   if (deals_)
-    for (int i = 0; i < lanes(); ++i) book_.set_budget(i, policy_.budget());
+    for (int i = 0; i < lanes(); ++i) book_.set_budget(i, budget_);
   book_.clear();
   journal_.clear();
   begin_anew();
@@ -860,7 +878,7 @@ error decider<P>::load(std::span<const std::byte> in) noexcept {
     if (!wrong.empty()) return detail::broken_save(policy_.name(), wrong);
     total += lane.budget;
   }
-  if (deals_ && total != std::int64_t{policy_.budget()} * lanes())
+  if (deals_ && total != std::int64_t{budget_} * lanes())
     return detail::broken_save(policy_.name(), "a budget is out of range");
   if (from.left() != 0) return detail::broken_save(policy_.name(), "it is too long");
   book_.clear();
