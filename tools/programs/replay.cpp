@@ -138,7 +138,8 @@ class replayed_layer {
   /// Errors: what the format can't hold, and those of the memory.
   static result<outcome> run(const policy_handle& policy, weight_format format, const recording& r,
                              const feeding& feed) {
-    if (const error e = with_format(format, [&]<class Format>(Format) { return check_range<Format>(r); })) return e;
+    if (const error e = with_state_format(format, [&]<class Format>(Format) { return check_range<Format>(r); }))
+      return e;
     const bool one_shot = feed.prompt > 0 && feed.chunk == 0;
     memory_setup setup;
     setup.dims = r.dims;
@@ -296,7 +297,7 @@ int replay(const replay_arguments& a, const policy_list& known) {
   if (a.policy.empty()) throw usage_error("--policy is required, or --memory");
   if (is_standard_output(a.out)) throw usage_error("--out must be a file; got standard output");
   check_outputs({{"--out", a.out}, {"--json", a.json}}, {{"FILE", a.input}, {"--expect", a.expect}}, false);
-  const weight_format format = value_or_usage(parse_weight_format(a.format));
+  const weight_format format = value_or_usage(parse_state_format(a.format));
   const policy_choice choice = value_or_usage(known.parse_policy(a.policy));
   if (choice.positions != position_mode::original)
     throw usage_error("policy '" + a.policy + "': replay takes no position mode, its keys come rotated");
