@@ -27,13 +27,15 @@ struct inspect_arguments {
   std::string model, tokenizer, tokenize, detokenize, bos = "auto", special = "no", out;
 };
 
-/// The tokenizer alone, where the files say it without the model's weights.
+/// The tokenizer alone where its file says all of it; else with the model, whose vocabulary it needs to know.
 tokenizer read_words(const inspect_arguments& a) {
+  constexpr int not_known = -1;
+  auto alone = a.tokenizer.empty() ? find_tokenizer(a.model, not_known) : open_tokenizer(a.tokenizer, not_known);
+  if (alone) return std::move(*alone);
   std::error_code code;
   const std::filesystem::path model(a.model);
-  const auto json = model / "tokenizer.json";
-  if (a.tokenizer.empty() && std::filesystem::is_directory(model, code) && std::filesystem::exists(json, code))
-    return value_or_usage(load_tokenizer_json(json));
+  const bool gguf_file = !std::filesystem::is_directory(model, code) && model.extension() == ".gguf";
+  if (gguf_file || std::filesystem::exists(model / "tokenizer.json", code)) ok_or_usage(alone.reason());
   opened_model whole = open_model(a.model, a.tokenizer);
   if (!whole.words) throw usage_error(whole.no_words);
   return std::move(*whole.words);
