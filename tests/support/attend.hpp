@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include <multistate/types/format.hpp>
+#include <multistate/format/element.hpp>
 #include <multistate/types/ids.hpp>
 #include <multistate/types/shape.hpp>
 #include <multistate/types/task.hpp>

@@ -34,7 +34,7 @@ namespace {
 using json = nlohmann::ordered_json;
 
 struct generate_arguments {
-  std::string model, tokenizer, policy = "tova:256@incache", prompt, json;
+  std::string model, tokenizer, bos = "auto", policy = "tova:256@incache", prompt, json;
   std::optional<int> tokens, threads;
   int seed = 0;
   double temperature = 0.8, top_p = 0.95;
@@ -142,7 +142,7 @@ class generate_run {
                     1e-3 * static_cast<double>(memory_.live_bytes()));
     if (::isatty(STDERR_FILENO) != 0 && seconds > 0)
       ending += fmt::format(", {:.0f} tokens/s", static_cast<double>(made_) / seconds);
-    ending += "\n";
+    ending += fmt::format("; {} ({})\n", config_.bos >= 0 ? "BOS first" : "no BOS", model_.bos_rule);
     if (part)
       ending += fmt::format("generate: interrupted after {} of {} tokens{}\n", made_, *a_.tokens,
                             to.empty() ? "" : "; " + to + " is a part");
@@ -154,7 +154,7 @@ class generate_run {
   // -- what is needed
 
   std::vector<int> tokens_of_prompt() const {
-    std::vector<int> prompt = words_.encode(a_.prompt);
+    std::vector<int> prompt = model_.encode(a_.prompt);
     if (config_.bos >= 0) prompt.insert(prompt.begin(), config_.bos);
     if (prompt.empty()) throw usage_error("--prompt is needed: this model has no BOS to begin with");
     return prompt;
@@ -244,6 +244,8 @@ class generate_run {
     out["version"] = MULTISTATE_VERSION;
     out["model_hash"] = hash_text(model_.weights.hash);
     out["policy"] = policy_text();
+    out["bos"] = config_.bos >= 0 ? json(config_.bos) : json(nullptr);
+    out["bos_rule"] = model_.bos_rule;
     out["prompt"] = a_.prompt;
     out["seed"] = a_.seed;
     out["temperature"] = a_.temperature;
@@ -296,7 +298,11 @@ void add_flags(CLI::App& app, generate_arguments& a) {
   files.add_option(
       "--model", a.model,
       "A Hugging Face folder or .safetensors file, or a llama2.c checkpoint; the demo model unless given.");
-  files.add_option("--tokenizer", a.tokenizer, "A llama2.c tokenizer; unless given, one that lies beside the model.");
+  files.add_option("--tokenizer", a.tokenizer,
+                   "A tokenizer.json or llama2.c tokenizer; unless given, the one that comes with the model.");
+  files.add_option("--bos", a.bos, "Whether BOS opens each text: auto is what the tokenizer does by itself.")
+      ->check(one_of({"auto", "yes", "no"}))
+      ->capture_default_str();
   files.add_option("--prompt", a.prompt, "Text to go on from.");
 
   CLI::Option_group& memory = *app.add_option_group("Memory", "What is remembered.");
@@ -336,7 +342,7 @@ int generate(const generate_arguments& a, std::vector<policy_entry> own) {
                                   choice.policy.str()));
   const std::string model_path = a.model.empty() ? demo("--model").string() : a.model;
   check_outputs({{"--json", a.json}}, files_of_model(model_path, a.tokenizer));
-  opened_model model = open_model(model_path, a.tokenizer);
+  opened_model model = open_model(model_path, a.tokenizer, a.bos);
   for (const std::string& note : model.weights.notes) say("note: " + note + "\n");
   if (!model.words) throw usage_error(model.no_words + "; generate can't do without a tokenizer that it reads");
   return generate_run(a, std::move(choice), std::move(model))();

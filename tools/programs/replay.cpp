@@ -18,6 +18,7 @@
 #include <multistate/io/safetensors.hpp>
 #include <multistate/tools/programs.hpp>
 #include <multistate/version.hpp>
+#include <tools/runs/memory_replay.hpp>
 #include <tools/runs/policy_list.hpp>
 #include <tools/runs/recording.hpp>
 #include <tools/terminal/console.hpp>
@@ -34,6 +35,7 @@ struct replay_arguments {
   std::string input, policy, format = "f32", out, expect, json;
   std::optional<int> prompt, chunk;
   double tolerance = 1e-5;
+  bool memory = false;
 };
 
 /// What differs from the tensors that an expected file has.
@@ -123,11 +125,39 @@ void write_tensors(const std::string& path, const outcome& o, const recording& r
   value_or_usage(write_safetensors(path, tensors, {{"policy", policy.str()}}));
 }
 
+/// A recording of a memory of fixed size instead of a policy's. Returns the exit status.
+int replay_memory_file(const replay_arguments& a) {
+  check_outputs({{"--json", a.json}}, {{"FILE", a.input}}, false);
+  const memory_replay r = value_or_usage(replay_memory(a.input));
+  json tensors = json::array();
+  std::string lines = fmt::format("{}: {} tokens, {} comparisons\n", r.rule, r.tokens, r.tensors.size());
+  bool first = true;
+  for (const tensor_difference& d : r.tensors) {
+    tensors.push_back({{"name", d.name},
+                       {"max_error", std::isfinite(d.error) ? json(d.error) : json(nullptr)},
+                       {"tolerance", d.tolerance},
+                       {"must_differ", d.must_differ},
+                       {"good", d.good}});
+    if (d.good || !std::exchange(first, false)) continue;
+    const std::string share = d.of.empty() ? "" : " of " + d.of;
+    lines += d.must_differ ? fmt::format("{} must differ by more than {:.3g}{}; got {:.3g}\n", d.name, d.tolerance,
+                                         share, d.error)
+                           : fmt::format("{} differs by {:.3g}{} at {} (tolerance {:.3g})\n", d.name, d.error, share,
+                                         d.place, d.tolerance);
+  }
+  const json figures{{"rule", r.rule}, {"tokens", r.tokens}, {"tensors", tensors}, {"same", r.same()}};
+  write_output(a.json, figures.dump(2) + "\n");
+  if (!is_standard_output(a.json)) print(lines + (r.same() ? "same\n" : "DIFFERENT\n"));
+  return r.same() ? 0 : 1;
+}
+
 /// Returns the exit status.
 int replay(const replay_arguments& a, const policy_list& known) {
+  if (a.memory) return replay_memory_file(a);
+  if (a.policy.empty()) throw usage_error("--policy is required, or --memory");
   if (is_standard_output(a.out)) throw usage_error("--out must be a file; got standard output");
   check_outputs({{"--out", a.out}, {"--json", a.json}}, {{"FILE", a.input}, {"--expect", a.expect}}, false);
-  const weight_format format = value_or_usage(parse_weight_format(a.format));
+  const weight_format format = value_or_usage(parse_state_format(a.format));
   expectation expected;
   if (!a.expect.empty()) expected = value_or_usage(read_expectation(a.expect));
   const std::string text = a.policy.empty() ? expected.policy : a.policy;
@@ -192,6 +222,10 @@ void add_flags(CLI::App& app, replay_arguments& a) {
       "--policy", a.policy,
       "What to keep: name[+i]:budget[,key=value]..., for instance tova:64,scope=head; or full. Without it the "
       "one that the file of --expect names.");
+  CLI::Option* const of_fixed_size =
+      memory.add_flag("--memory", a.memory,
+                      "FILE is a recording of a memory of fixed size instead: its metadata name the rule (sum, delta, "
+                      "gated_delta, delta_product, titans, infini, softmax), and it holds inputs and expected values.");
   memory.add_option("--format", a.format, "How keys and values are stored: f32, f16, bf16 or i8.")
       ->check(format_name())
       ->capture_default_str();
@@ -212,6 +246,9 @@ void add_flags(CLI::App& app, replay_arguments& a) {
       ->type_name("X")
       ->default_str("1e-5");
   output.add_option("--json", a.json, "Write the figures as JSON; - is standard output.");
+  for (CLI::Option* option : app.get_options())
+    for (const char* name : {"--policy", "--format", "--prompt", "--chunk", "--out", "--expect", "--tolerance"})
+      if (option->check_name(name)) of_fixed_size->excludes(option);
 }
 
 }  // namespace

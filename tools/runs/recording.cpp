@@ -248,7 +248,7 @@ result<outcome> replay_recording(const policy_handle& policy, weight_format form
                                  const feeding& feed) {
   if (!r.has_q && rows_of(policy.wants()) != needs::nothing)
     return error(errc::bad_input, "policy '", policy.str(), "' looks at attention rows; the recording has no q");
-  if (const error e = with_format(format, [&]<class Format>(Format) { return check_range<Format>(r); })) return e;
+  if (const error e = with_state_format(format, [&]<class Format>(Format) { return check_range<Format>(r); })) return e;
   const bool one_shot = feed.prompt > 0 && feed.chunk == 0;
   memory_setup setup;
   setup.dims = r.dims;

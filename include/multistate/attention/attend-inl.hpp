@@ -21,7 +21,7 @@
 #include <multistate/attention/options.hpp>
 #include <multistate/attention/task-inl.hpp>
 #include <multistate/util/assert.hpp>
-#include <multistate/types/format.hpp>
+#include <multistate/format/element.hpp>
 #include <multistate/types/shape.hpp>
 #include <multistate/types/task.hpp>
 

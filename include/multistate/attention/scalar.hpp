@@ -11,7 +11,7 @@
 #include <multistate/attention/options.hpp>
 #include <multistate/rope/log_positions.hpp>
 #include <multistate/util/assert.hpp>
-#include <multistate/types/format.hpp>
+#include <multistate/format/element.hpp>
 #include <multistate/types/ids.hpp>
 #include <multistate/types/shape.hpp>
 #include <multistate/types/task.hpp>

@@ -24,7 +24,7 @@
 #include <multistate/attention/softmax-inl.hpp>
 #include <multistate/attention/values-inl.hpp>
 #include <multistate/rope/log_positions.hpp>
-#include <multistate/types/format.hpp>
+#include <multistate/format/element.hpp>
 #include <multistate/types/ids.hpp>
 #include <multistate/types/shape.hpp>
 #include <multistate/types/task.hpp>

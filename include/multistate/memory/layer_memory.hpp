@@ -12,7 +12,7 @@
 #include <multistate/step/step.hpp>
 #include <multistate/types/decision.hpp>
 #include <multistate/types/error.hpp>
-#include <multistate/types/format.hpp>
+#include <multistate/format/element.hpp>
 
 namespace multistate {
 

@@ -11,7 +11,7 @@
 #include <multistate/util/bytes.hpp>
 #include <multistate/types/decision.hpp>
 #include <multistate/types/error.hpp>
-#include <multistate/types/format.hpp>
+#include <multistate/format/element.hpp>
 #include <multistate/util/hash.hpp>
 #include <multistate/types/save_header.hpp>
 #include <multistate/types/shape.hpp>

@@ -17,6 +17,7 @@ namespace tools {
 int run_compare(int argc, char** argv, std::vector<policy_entry> own);
 int run_generate(int argc, char** argv, std::vector<policy_entry> own);
 int run_replay(int argc, char** argv, std::vector<policy_entry> own);
+int run_inspect(int argc, char** argv);
 
 template <class... Mine>
 std::vector<policy_entry> entries() {
@@ -47,5 +48,9 @@ template <class... Mine>
 int replay_main(int argc, char** argv) {
   return tools::run_replay(argc, argv, tools::entries<Mine...>());
 }
+
+/// The program `inspect`: what is in a model, and text to its ids and back. Exit status: 0 done, 2 as above, or a model
+/// that is broken or not supported.
+inline int inspect_main(int argc, char** argv) { return tools::run_inspect(argc, argv); }
 
 }  // namespace multistate

@@ -1,0 +1,3 @@
+#include <multistate/tools/programs.hpp>
+
+int main(int argc, char** argv) { return multistate::inspect_main(argc, argv); }
