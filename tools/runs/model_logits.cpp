@@ -57,9 +57,8 @@ void write_logits(const logits_request& request) {
                       " tokens of this session");
   weights.config.state_session(request.context != 0 ? request.context : most);
 
-  const tool_executor exec(tool_executor::most_useful());
-  tool_executor shared = exec;
-  any_decoder decoder = value_or_usage(any_decoder::make(weights, chunk, shared));
+  tool_executor exec(tool_executor::most_useful());
+  any_decoder decoder = value_or_usage(any_decoder::make(weights, chunk, exec));
   sequence_memory memory = value_or_usage(make_memory(weight_format::f32, policy_handle(full{.budget = most}),
                                                       setup_for(weights.config, {.chunk = chunk})));
   const std::size_t vocab = to_size(weights.config.vocab);

@@ -322,10 +322,13 @@ inline void check_members(config_reader& read, const nlohmann::json& json, const
 /// Which layers have a window, by layer_types or by the family's own rule; [layers].
 inline std::vector<bool> windowed_layers(config_reader& read, const nlohmann::json& json, const family& kind,
                                          const model_config& c) {
+  const auto* types = config_reader::get(json, "layer_types");
+  if (types != nullptr && (!types->is_array() || types->size() != to_size(c.layers))) {
+    read.fail(errc::bad_file, "layer_types has ", types->size(), " entries, num_hidden_layers is ", c.layers);
+    return {};
+  }
   std::vector<bool> sliding(to_size(c.layers), kind.windows == window_rule::all);
-  if (const auto* types = config_reader::get(json, "layer_types"); types != nullptr) {
-    if (!types->is_array() || types->size() != sliding.size())
-      read.fail(errc::bad_file, "layer_types has ", types->size(), " entries, num_hidden_layers is ", c.layers);
+  if (types != nullptr) {
     for (std::size_t i = 0; read.ok() && i < sliding.size(); ++i) {
       const bool slides = is_text((*types)[i], "sliding_attention") && kind.windows != window_rule::none;
       const bool sees_all =
@@ -376,12 +379,14 @@ inline std::vector<bool> rotated_layers(config_reader& read, const nlohmann::jso
 /// Windows and angles of the layers, where they differ. A window as long as the trained context shows all of it.
 inline void read_layers(config_reader& read, const nlohmann::json& json, const family& kind, const rope_config& local,
                         model_config& c) {
-  constexpr int most_layers = 65536;
+  constexpr int most_layers = 1024;  // for which something is made before the weights are seen
   const bool plain = kind.windows == window_rule::none && !kind.still_layers;
-  if (c.layers > most_layers)
-    return read.fail(errc::bad_file, "num_hidden_layers is ", c.layers, ", must be at most 65536");
-  const std::vector<bool> rotated = rotated_layers(read, json, kind, c);
-  std::vector<bool> sliding = windowed_layers(read, json, kind, c);
+  if (!plain && c.layers > most_layers)
+    return read.fail(errc::bad_file, "num_hidden_layers is ", c.layers, ", must be at most ", most_layers);
+  std::vector<bool> rotated, sliding;
+  if (!plain) rotated = rotated_layers(read, json, kind, c);
+  if (!plain || config_reader::get(json, "layer_types") != nullptr) sliding = windowed_layers(read, json, kind, c);
+  if (!read.ok()) return;
   if (kind.windows == window_rule::still && config_reader::get(json, "layer_types") == nullptr)
     for (std::size_t i = 0; i < sliding.size(); ++i) sliding[i] = !rotated[i];
   int window = json.contains("sliding_window") ? 0 : kind.window;
@@ -460,6 +465,8 @@ inline result<described_model> describe_config_json(const std::filesystem::path&
   for (const auto& [flag, known] :
        {std::pair{"attention_bias", kind.biases == detail::bias_rule::by_flag}, std::pair{"mlp_bias", kind.mlp_bias}})
     if (read.flag(json, flag) && !known) read.fail(errc::not_supported, flag, " is true, which this family has not");
+  if (kind.model_type == "mistral" && read.get(json, "layer_types") != nullptr)
+    read.fail(errc::not_supported, "layer_types in a mistral config makes it a Ministral, which is not built");
   const char* act_key = kind.gelu ? "hidden_activation" : "hidden_act";
   const std::string act = read.text(json, act_key, kind.gelu ? "gelu_pytorch_tanh" : "silu");
   if (read.get(json, "quantization_config") != nullptr)

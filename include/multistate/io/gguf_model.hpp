@@ -342,8 +342,9 @@ inline result<model_weights> load_gguf(const std::filesystem::path& path) {
     read.fail(errc::bad_file, "tensor token_embd.weight is missing or no matrix");
   if (!read.ok()) return read.fault();
   c.vocab = read.size("vocab_size", static_cast<int>(embedding->shape[0]));
-  // Before anything is made for each layer: the last one is there.
-  if (!read.has("blk." + std::to_string(c.layers - 1) + ".attn_output.weight"))
+  // Before anything is made for each layer: each has tensors, and the last one is there.
+  if (to_size(c.layers) > file->tensors().size() ||
+      !read.has("blk." + std::to_string(c.layers - 1) + ".attn_output.weight"))
     read.fail(errc::bad_file, "block_count is ", c.layers, ", tensor blk.", c.layers - 1,
               ".attn_output.weight is missing");
   if (!read.ok()) return read.fault();
