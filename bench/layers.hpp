@@ -8,7 +8,7 @@
 #include <vector>
 
 #include <bench/memory.hpp>
-#include <multistate/types/format.hpp>
+#include <multistate/format/element.hpp>
 #include <multistate/types/shape.hpp>
 #include <multistate/types/task.hpp>
 

@@ -32,6 +32,7 @@ endfunction()
 
 # multistate_look_for(<package>): its target as a subproject that came before us brings it, installed, or downloaded when that is allowed.
 # A subproject's own target may lack the package's prefix.
+list(APPEND CMAKE_MODULE_PATH ${CMAKE_CURRENT_LIST_DIR}/find) # of packages that bring no CMake files everywhere
 function(multistate_look_for package)
   set(target ${multistate_target_${package}})
   set(own_name ${multistate_subproject_${package}})
@@ -66,6 +67,8 @@ multistate_package(Eigen3 Eigen3::Eigen eigen 3.4 libeigen3-dev https://gitlab.c
 multistate_package(nlohmann_json nlohmann_json::nlohmann_json nlohmann_json 3.11 nlohmann-json3-dev https://github.com/nlohmann/json.git v3.11.2)
 multistate_package(CLI11 CLI11::CLI11 CLI11 2.1 libcli11-dev https://github.com/CLIUtils/CLI11.git v2.1.2)
 multistate_package(fmt fmt::fmt fmt 9.1 libfmt-dev https://github.com/fmtlib/fmt.git 9.1.0)
+multistate_package(PCRE2 PCRE2::8BIT pcre2-8-static 10.42 libpcre2-dev https://github.com/PCRE2Project/pcre2.git pcre2-10.42)
+multistate_package(utf8proc utf8proc::utf8proc utf8proc 2.8 libutf8proc-dev https://github.com/JuliaStrings/utf8proc.git v2.8.0)
 multistate_package(GTest GTest::gtest_main gtest_main 1.12 libgtest-dev https://github.com/google/googletest.git release-1.12.1)
 
 # Downloads one package. The header-only ones need no more than their include folder.
@@ -82,9 +85,10 @@ function(multistate_fetch name)
     target_include_directories(multistate_fetched_${key} INTERFACE ${${key}_SOURCE_DIR}/${header_folder_${name}})
     add_library(${multistate_target_${name}} ALIAS multistate_fetched_${key})
   else()
-    foreach(off IN ITEMS HWY_ENABLE_TESTS HWY_ENABLE_EXAMPLES HWY_ENABLE_CONTRIB HWY_ENABLE_INSTALL INSTALL_GTEST BUILD_GMOCK)
+    foreach(off IN ITEMS HWY_ENABLE_TESTS HWY_ENABLE_EXAMPLES HWY_ENABLE_CONTRIB HWY_ENABLE_INSTALL INSTALL_GTEST BUILD_GMOCK PCRE2_BUILD_PCRE2GREP PCRE2_BUILD_TESTS UTF8PROC_INSTALL)
       set(${off} OFF CACHE BOOL "" FORCE)
     endforeach()
+    set(PCRE2_SUPPORT_JIT ON CACHE BOOL "" FORCE)
     FetchContent_Declare(${name} ${multistate_source_${name}})
     FetchContent_MakeAvailable(${name})
     if(NOT TARGET ${multistate_target_${name}})

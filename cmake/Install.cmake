@@ -9,7 +9,7 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_DATADIR}/cmake/multistate)
 
-foreach(part IN ITEMS core multistate dispatch model tools eigen native)
+foreach(part IN ITEMS core multistate dispatch model tokenizer tools eigen native)
   if(TARGET multistate_${part})
     if(part STREQUAL native OR part STREQUAL dispatch)
       install(TARGETS multistate_${part} EXPORT multistate-${part} COMPONENT development)
@@ -35,6 +35,10 @@ endif()
 write_basic_package_version_file(multistate-config-version.cmake COMPATIBILITY SameMinorVersion ${any_architecture})
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/multistate-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/multistate-config-version.cmake
   DESTINATION ${package_dir} COMPONENT development)
+
+if(TARGET multistate_tokenizer)
+  install(DIRECTORY cmake/find DESTINATION ${package_dir} COMPONENT development)
+endif()
 
 set(pkgconfig_dir ${CMAKE_INSTALL_DATADIR}/pkgconfig)
 file(RELATIVE_PATH include_from_pc /${pkgconfig_dir} /${CMAKE_INSTALL_INCLUDEDIR})

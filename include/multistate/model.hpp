@@ -17,6 +17,6 @@
 #include <multistate/memory/memory.hpp>
 #include <multistate/model/packed_weights.hpp>
 #include <multistate/model/sampling.hpp>
-#include <multistate/model/tokenizer.hpp>
+#include <multistate/tokenizer/tokenizer.hpp>
 
 #include <multistate/util/macros_on.hpp>

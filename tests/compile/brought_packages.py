@@ -12,6 +12,8 @@ HEADERS = {
     "CLI11::CLI11": "CLI/",
     "fmt::fmt": "fmt/",
     "Eigen3::Eigen": "Eigen/",
+    "PCRE2::8BIT": "pcre2.h",
+    "utf8proc::utf8proc": "utf8proc.h",
 }
 
 parts = [line.split("\t") for line in pathlib.Path(sys.argv[1]).read_text().splitlines()]

@@ -22,7 +22,7 @@ void check(bool good) {
 }
 
 void comes_back(const tokenizer& t, std::string_view text) {
-  const auto ids = t.encode(text);
+  const auto ids = t.encode(text).value();
   const auto counts = t.text_bytes(std::span<const int>(ids));
   check(counts.size() == ids.size());
   std::string back;
@@ -73,7 +73,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     pieces.emplace_back(reinterpret_cast<const char*>(rest.data()) + at + 5, length < left ? length : left);
     at += 5 + pieces.back().size();
   }
-  const auto made = tokenizer::bpe(std::move(pieces), std::move(scores));
+  const auto made = llama2c_tokenizer(std::move(pieces), std::move(scores));
   check(static_cast<bool>(made));
   comes_back(*made, text);
   return 0;

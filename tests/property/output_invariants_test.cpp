@@ -3,7 +3,7 @@
 #include <bit>
 #include <cstring>
 
-#include <multistate/types/format.hpp>
+#include <multistate/format/element.hpp>
 
 #include <support/property.hpp>
 

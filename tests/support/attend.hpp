@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include <multistate/types/format.hpp>
+#include <multistate/format/element.hpp>
 #include <multistate/types/ids.hpp>
 #include <multistate/types/shape.hpp>
 #include <multistate/types/task.hpp>
@@ -23,7 +23,7 @@ class plain_attention {
 
   template <multistate::needs Want, class KeyFormat, class ValueFormat>
   void operator()(std::span<const multistate::attention_task> tasks) const noexcept {
-    for (const auto& task : tasks) attend<KeyFormat, ValueFormat>(task, multistate::rows_of(Want));
+    for (const auto& task : tasks) attend<KeyFormat, ValueFormat>(task, Want);
   }
 
   template <class KeyFormat, class ValueFormat>

@@ -317,7 +317,7 @@ def unknown(compare, folder):
 
 
 def tokenizers(compare, folder):
-    """Bytes of a text that spells a byte; what to do with a Hugging Face tokenizer."""
+    """Bytes of a text that spells a byte; a tokenizer.json that is none."""
     home = folder / "llama2c"
     home.mkdir()
     pieces = [(p.encode(), 0.0) for p in " abcdefgh<>0x4\n"] + [(b"<0", 1.0), (b"x4", 1.0), (b"<0x4", 2.0), (b"0>", 1.0)]
@@ -326,7 +326,7 @@ def tokenizers(compare, folder):
     model = tiny_llama2c(home, 259 + len(pieces))
     (home / "tokenizer.json").write_text('{"version": "1.0"}')
     for more in ([], ["--tokenizer", home / "tokenizer.json"]):
-        refuses(compare, "--model", model, "--text", text, *more, says="Hugging Face tokenizers are not read yet; make a .tokens file")
+        refuses(compare, "--model", model, "--text", text, *more, says="tokenizer.json: model null is not supported, only BPE is")
     llama2c_tokenizer(home / "tokenizer.bin", pieces)
     report = json.loads(works(compare, "--model", model, "--text", text, "--window", 32, "--score", "all", "--policies", "tova:4", "--json", "-").stdout)
     check(report["scored_bytes"] == 10, f"a text of 10 bytes: {report['scored_bytes']}")

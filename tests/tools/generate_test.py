@@ -63,15 +63,15 @@ def text(generate, folder):
 
 
 def tokenizers(generate, folder):
-    """What to do with a Hugging Face tokenizer; a prompt that spells BOS is text."""
+    """A tokenizer.json that is none; a prompt that spells BOS is text."""
     home = folder / "llama2c"
     home.mkdir()
     pieces = [(p.encode(), 0.0) for p in " ab<>s/"] + [(b"<s", 1.0), (b"<s>", 2.0)]
     model = tiny_llama2c(home, 259 + len(pieces))
     (home / "tokenizer.json").write_text("{}")
-    refuses(generate, "--model", model, "--prompt", "a", "--tokens", 1, says="Hugging Face tokenizers are not read yet")
+    refuses(generate, "--model", model, "--prompt", "a", "--tokens", 1, says="only BPE is")
     refuses(generate, "--model", model, "--prompt", "a", "--tokens", 1, says="generate can't do without a tokenizer")
-    refuses(generate, "--model", model, "--tokenizer", home / "tokenizer.json", "--prompt", "a", "--tokens", 1, says="is JSON")
+    refuses(generate, "--model", model, "--tokenizer", home / "tokenizer.json", "--prompt", "a", "--tokens", 1, says="only BPE is")
     llama2c_tokenizer(home / "tokenizer.bin", pieces)
     done = works(generate, "--model", model, "--prompt", "<s>a", "--tokens", 1, "--policy", "full", "--json", folder / "bos.json")
     report = json.loads((folder / "bos.json").read_text())

@@ -112,7 +112,7 @@ with tempfile.TemporaryDirectory() as folder:
         "no recording": [data / "mha_full.safetensors", "--policy", "tova:24"],
         "truncated": [cut, "--policy", "tova:24"],
         "NaN": [nan, "--policy", "tova:24"],
-        "expected of other shape": [mha, "--policy", "tova:20", "--expect", data / "mha_tova_layer_seq.safetensors"],
+        "expected of other lanes": [mha, "--policy", "tova:24,scope=head", "--expect", data / "mha_tova_layer_seq.safetensors"],
         "absurd budget": [mha, "--policy", "tova:268435456"],
         "one file for two outputs": [mha, "--policy", "tova:24", "--out", out, "--json", out],
         "the expected file as output": [mha, "--policy", "tova:24", "--out", out, "--expect", out],

@@ -16,13 +16,14 @@ namespace HWY_NAMESPACE {
 
 result<std::unique_ptr<layer_memory>> make_layer_of_target(weight_format format, const policy_handle& policy,
                                                            const memory_setup& setup, int layer) {
-  return with_format(
+  return with_state_format(
       format, [&]<class Format>(Format) { return HWY_NAMESPACE::make_layer_memory<Format>(policy, setup, layer); });
 }
 
 result<sequence_memory> make_memory_of_target(weight_format format, const policy_handle& policy,
                                               const memory_setup& setup) {
-  return with_format(format, [&]<class Format>(Format) { return HWY_NAMESPACE::make_memory<Format>(policy, setup); });
+  return with_state_format(format,
+                           [&]<class Format>(Format) { return HWY_NAMESPACE::make_memory<Format>(policy, setup); });
 }
 
 }  // namespace HWY_NAMESPACE
@@ -47,7 +48,7 @@ result<sequence_memory> make_memory(weight_format format, const policy_handle& p
 }
 
 std::size_t state_bytes_of(weight_format format, const shape& dims) noexcept {
-  return with_format(format, [&]<class Format>(Format) { return multi_state<Format>::state_bytes(dims); });
+  return with_state_format(format, [&]<class Format>(Format) { return multi_state<Format>::state_bytes(dims); });
 }
 
 }  // namespace tools

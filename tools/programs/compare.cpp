@@ -44,8 +44,8 @@ namespace {
 using json = nlohmann::ordered_json;
 
 struct compare_arguments {
-  std::string model, tokenizer, policies, budgets = "16,64,256", score = "tail", format = "f32", json, csv, html,
-                                          against;
+  std::string model, tokenizer, bos = "auto", policies, budgets = "16,64,256", score = "tail", format = "f32", json,
+                                csv, html, against;
   std::vector<std::string> texts;
   std::optional<int> window, tokens, threads;
   int chunk = 1;
@@ -81,8 +81,7 @@ token_text read_sample_text(const std::string& path, const opened_model& model, 
     if (text == t.tokens.end() && shown.bos_first > 0) throw usage_error(path + ": holds nothing but BOS");
     t.tokens.erase(t.tokens.begin(), text);
   } else {
-    if (!model.words) throw usage_error(model.no_words);
-    t.tokens = model.words->encode({reinterpret_cast<const char*>(bytes.bytes().data()), bytes.size()});
+    t.tokens = model.encode({reinterpret_cast<const char*>(bytes.bytes().data()), bytes.size()});
   }
   shown.tokens = t.tokens.size();
   t.tokens.resize(std::min(shown.tokens, most));
@@ -140,7 +139,7 @@ class compare_run {
 
   /// All that can be said before any file is read.
   void read_arguments() {
-    format_ = value_or_usage(parse_weight_format(a_.format));
+    format_ = value_or_usage(parse_state_format(a_.format));
     threads_ = a_.threads.value_or(tool_executor::most_useful());
     if (threads_ > 1 && !tool_executor::has_threads())
       throw usage_error("--threads must be 1: this program was built without OpenMP");
@@ -162,12 +161,13 @@ class compare_run {
   std::vector<named_file> outputs() const { return {{"--json", a_.json}, {"--csv", a_.csv}, {"--html", a_.html}}; }
 
   void open_files() {
-    model_.emplace(open_model(r_.model, a_.tokenizer));
+    model_.emplace(open_model(r_.model, a_.tokenizer, a_.bos));
     const model_config& config = model_->weights.config;
     r_.notes = model_->weights.notes;
     r_.model_hash = model_->weights.hash;
     r_.trained_context = config.context;
     r_.bos = config.bos;
+    r_.bos_reason = model_->bos_rule;
     window_ = a_.window.value_or(config.context > 0 ? std::min(1024, config.context) : 1024);
     if (a_.chunk > window_ / 2)
       throw usage_error(
@@ -505,7 +505,11 @@ void add_flags(CLI::App& app, compare_arguments& a) {
                   "A text file, or F.tokens with int32 ids; may be given again. The demo text unless given.")
       ->take_all()
       ->expected(1);
-  files.add_option("--tokenizer", a.tokenizer, "A llama2.c tokenizer; unless given, one that lies beside the model.");
+  files.add_option("--tokenizer", a.tokenizer,
+                   "A tokenizer.json or llama2.c tokenizer; unless given, the one that comes with the model.");
+  files.add_option("--bos", a.bos, "Whether BOS opens each text: auto is what the tokenizer does by itself.")
+      ->check(one_of({"auto", "yes", "no"}))
+      ->capture_default_str();
   files.add_option("--tokens", a.tokens, "Only the first N tokens of each text.")
       ->check(whole_number(2))
       ->type_name("N");

@@ -34,7 +34,7 @@ namespace {
 using json = nlohmann::ordered_json;
 
 struct generate_arguments {
-  std::string model, tokenizer, policy = "tova:256@incache", prompt, json;
+  std::string model, tokenizer, bos = "auto", policy = "tova:256@incache", prompt, json;
   std::optional<int> tokens, threads;
   int seed = 0;
   double temperature = 0.8, top_p = 0.95;
@@ -142,7 +142,7 @@ class generate_run {
                     1e-3 * static_cast<double>(memory_.live_bytes()));
     if (::isatty(STDERR_FILENO) != 0 && seconds > 0)
       ending += fmt::format(", {:.0f} tokens/s", static_cast<double>(made_) / seconds);
-    ending += "\n";
+    ending += fmt::format("; {} ({})\n", config_.bos >= 0 ? "BOS first" : "no BOS", model_.bos_rule);
     if (part)
       ending += fmt::format("generate: interrupted after {} of {} tokens{}\n", made_, *a_.tokens,
                             to.empty() ? "" : "; " + to + " is a part");
@@ -154,7 +154,7 @@ class generate_run {
   // -- what is needed
 
   std::vector<int> tokens_of_prompt() const {
-    std::vector<int> prompt = words_.encode(a_.prompt);
+    std::vector<int> prompt = model_.encode(a_.prompt);
     if (config_.bos >= 0) prompt.insert(prompt.begin(), config_.bos);
     if (prompt.empty()) throw usage_error("--prompt is needed: this model has no BOS to begin with");
     return prompt;
@@ -244,6 +244,8 @@ class generate_run {
     out["version"] = MULTISTATE_VERSION;
     out["model_hash"] = hash_text(model_.weights.hash);
     out["policy"] = policy_text();
+    out["bos"] = config_.bos >= 0 ? json(config_.bos) : json(nullptr);
+    out["bos_rule"] = model_.bos_rule;
     out["prompt"] = a_.prompt;
     out["seed"] = a_.seed;
     out["temperature"] = a_.temperature;
@@ -257,7 +259,7 @@ class generate_run {
     out["bytes_live"] = memory_.live_bytes();
     out["kept"] = json::array();
     const int layers =
-        memory_.scope(0) == scope_kind::model ? 1 : memory_.layers();  // at scope model all layers hold the same
+        spans_layers(memory_.scope(0)) ? 1 : memory_.layers();  // at scope model all layers hold the same
     for (int layer = 0; layer < layers; ++layer)
       for (int lane = 0; lane < memory_.lanes(layer); ++lane) {
         std::vector<position> kept(to_size(memory_.live(layer, lane)));
@@ -296,7 +298,11 @@ void add_flags(CLI::App& app, generate_arguments& a) {
   files.add_option(
       "--model", a.model,
       "A Hugging Face folder or .safetensors file, or a llama2.c checkpoint; the demo model unless given.");
-  files.add_option("--tokenizer", a.tokenizer, "A llama2.c tokenizer; unless given, one that lies beside the model.");
+  files.add_option("--tokenizer", a.tokenizer,
+                   "A tokenizer.json or llama2.c tokenizer; unless given, the one that comes with the model.");
+  files.add_option("--bos", a.bos, "Whether BOS opens each text: auto is what the tokenizer does by itself.")
+      ->check(one_of({"auto", "yes", "no"}))
+      ->capture_default_str();
   files.add_option("--prompt", a.prompt, "Text to go on from.");
 
   CLI::Option_group& memory = *app.add_option_group("Memory", "What is remembered.");
@@ -331,9 +337,12 @@ int generate(const generate_arguments& a, std::vector<policy_entry> own) {
   if (a.threads.value_or(1) > 1 && !tool_executor::has_threads())
     throw usage_error("--threads must be 1: this program was built without OpenMP");
   policy_choice choice = value_or_usage(policy_list(std::move(own)).parse_policy(a.policy));
+  if (choice.policy.prompts_only())
+    throw usage_error(fmt::format("policy '{0}': reduces prompts alone, and tokens follow one by one; take {0}/tova",
+                                  choice.policy.str()));
   const std::string model_path = a.model.empty() ? demo("--model").string() : a.model;
   check_outputs({{"--json", a.json}}, files_of_model(model_path, a.tokenizer));
-  opened_model model = open_model(model_path, a.tokenizer);
+  opened_model model = open_model(model_path, a.tokenizer, a.bos);
   for (const std::string& note : model.weights.notes) say("note: " + note + "\n");
   if (!model.words) throw usage_error(model.no_words + "; generate can't do without a tokenizer that it reads");
   return generate_run(a, std::move(choice), std::move(model))();

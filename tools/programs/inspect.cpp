@@ -2,12 +2,16 @@
 #include <fmt/format.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <iterator>
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
+#include <utility>
 #include <vector>
 
+#include <multistate/io/any_tokenizer.hpp>
 #include <multistate/io/text_file.hpp>
 #include <multistate/tools/programs.hpp>
 #include <tools/runs/model_logits.hpp>
@@ -26,39 +30,48 @@ struct inspect_arguments {
   int greedy = 0, context = 0;
 };
 
-const tokenizer& words_of(const opened_model& model) {
-  if (!model.words) throw usage_error(model.no_words);
-  return *model.words;
+/// The tokenizer alone where its file says all of it; else with the model, whose vocabulary it needs to know.
+tokenizer read_words(const inspect_arguments& a) {
+  constexpr int not_known = -1;
+  auto alone = a.tokenizer.empty() ? find_tokenizer(a.model, not_known) : open_tokenizer(a.tokenizer, not_known);
+  if (alone) return std::move(*alone);
+  std::error_code code;
+  const std::filesystem::path model(a.model);
+  const bool gguf_file = !std::filesystem::is_directory(model, code) && model.extension() == ".gguf";
+  if (gguf_file || std::filesystem::exists(model / "tokenizer.json", code)) ok_or_usage(alone.reason());
+  opened_model whole = open_model(a.model, a.tokenizer);
+  if (!whole.words) throw usage_error(whole.no_words);
+  return std::move(*whole.words);
 }
 
 /// The ids of a file's bytes: one a line, or int32 in `out`.
 void tokenize(const inspect_arguments& a) {
-  const opened_model model = open_model(a.model, a.tokenizer);
+  const tokenizer words = read_words(a);
   const std::string text = value_or_usage(read_text(a.tokenize));
-  std::vector<std::int32_t> ids;
-  for (const int id : words_of(model).encode(text)) ids.push_back(id);
-  if (a.bos == "yes" && model.weights.config.bos < 0) throw usage_error("--bos yes: this tokenizer has no BOS");
-  if (a.bos != "no" && model.weights.config.bos >= 0) ids.insert(ids.begin(), model.weights.config.bos);
+  std::vector<int> ids;
+  if (a.bos != "no") ids.assign(words.opens().begin(), words.opens().end());
+  if (a.bos == "yes" && ids.empty()) {
+    if (words.bos() < 0) throw usage_error("--bos yes: this tokenizer has no BOS");
+    ids.push_back(words.bos());
+  }
+  const std::vector<int> inner =
+      value_or_usage(words.encode(text, a.special == "yes" ? spelling::special : spelling::text));
+  ids.insert(ids.end(), inner.begin(), inner.end());
+  if (a.bos != "no") ids.insert(ids.end(), words.closes().begin(), words.closes().end());
   if (!a.out.empty()) {
-    const auto bytes = std::as_bytes(std::span(ids));
+    const std::vector<std::int32_t> stored(ids.begin(), ids.end());
+    const auto bytes = std::as_bytes(std::span(stored));
     return write_output(a.out, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   }
   std::string lines;
-  for (const std::int32_t id : ids) fmt::format_to(std::back_inserter(lines), "{}\n", id);
+  for (const int id : ids) fmt::format_to(std::back_inserter(lines), "{}\n", id);
   print(lines);
 }
 
 /// The bytes that ids stand for.
 void detokenize(const inspect_arguments& a) {
-  const opened_model model = open_model(a.model, a.tokenizer);
-  const tokenizer& words = words_of(model);
-  std::string text;
-  int before = words.bos();
-  for (const int id : value_or_usage(read_tokens(a.detokenize, words.vocab()))) {
-    text += words.decode(id, before);
-    before = id;
-  }
-  write_output(a.out.empty() ? "-" : a.out, text);
+  const tokenizer words = read_words(a);
+  write_output(a.out.empty() ? "-" : a.out, words.spell(value_or_usage(read_tokens(a.detokenize, words.vocab()))));
 }
 
 /// What is in the model, once all that a load checks has been checked.

@@ -129,8 +129,9 @@ std::vector<std::string> sample_notes(const report& r) {
 }
 
 std::string bos_rule(const report& r) {
-  if (r.bos < 0) return "no BOS: the model has none";
+  if (r.bos < 0) return "no BOS: " + (r.bos_reason.empty() ? "the model has none" : r.bos_reason);
   std::string rule = "BOS (token " + std::to_string(r.bos) + ") opens every window";
+  if (!r.bos_reason.empty()) rule += " (" + r.bos_reason + ")";
   std::string first;
   std::size_t having = 0, inside = 0;
   for (const auto& t : r.texts) {

@@ -27,9 +27,10 @@ struct report {
   std::uint64_t model_hash = 0;
   int trained_context = 0;  ///< tokens; 0: not known
   std::vector<text> texts;
-  int bos = -1;        ///< token; -1: none
-  std::string format;  ///< of stored states
-  int chunk = 1;       ///< tokens read together
+  int bos = -1;            ///< token; -1: none
+  std::string bos_reason;  ///< who says so
+  std::string format;      ///< of stored states
+  int chunk = 1;           ///< tokens read together
   int threads = 1;
   std::string simd_target;
   bool extrapolation = false;  ///< windows are longer than the trained context

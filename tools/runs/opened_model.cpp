@@ -1,27 +1,52 @@
 #include <tools/runs/opened_model.hpp>
 
+#include <fmt/format.h>
+
 #include <system_error>
 #include <utility>
 
 #include <multistate/io/model_file.hpp>
-#include <multistate/io/tokenizer_file.hpp>
+#include <multistate/io/any_tokenizer.hpp>
 #include <tools/terminal/console.hpp>
 #include <tools/terminal/flags.hpp>
 
 namespace multistate::tools {
 
-opened_model open_model(const std::string& path, const std::string& tokenizer_path) {
-  opened_model m{value_or_usage(load_model(path)), {}, {}};
-  const int vocab = m.weights.config.vocab;
-  auto words = tokenizer_path.empty() ? find_tokenizer_beside(path, vocab) : load_tokenizer(tokenizer_path, vocab);
+std::vector<int> opened_model::encode(std::string_view text) const {
+  if (!words) throw usage_error(no_words);
+  std::vector<int> tokens = value_or_usage(words->encode(text));
+  for (const int token : tokens)
+    if (token >= weights.config.vocab)
+      throw usage_error(fmt::format("the tokenizer gives the id {}, and the model has a vocabulary of {}", token,
+                                    weights.config.vocab));
+  return tokens;
+}
+
+opened_model open_model(const std::string& path, const std::string& tokenizer_path, const std::string& bos) {
+  opened_model m{value_or_usage(load_model(path)), {}, {}, {}};
+  int& opens = m.weights.config.bos;
+  const int stated = opens, vocab = m.weights.config.vocab;
+  auto words = tokenizer_path.empty() ? find_tokenizer(path, vocab) : open_tokenizer(tokenizer_path, vocab);
   if (words) {
     m.words = std::move(*words);
-    if (m.weights.config.bos >= 0) m.weights.config.bos = m.words->bos();  // the one that its texts begin with
+    const bool adds = !m.words->opens().empty();
+    opens = adds ? m.words->bos() : -1;
+    m.bos_rule = adds ? "the tokenizer adds it" : "the tokenizer adds none";
   } else if (!tokenizer_path.empty()) {
     throw usage_error(std::string(words.reason().message()));
   } else {
     m.no_words = words.reason().message();
+    m.bos_rule = opens >= 0 ? "the model's config names it" : "the model's config names none";
   }
+  if (bos == "yes") {
+    if (opens < 0) opens = m.words && m.words->bos() >= 0 ? m.words->bos() : stated;
+    if (opens < 0) throw usage_error("--bos yes: neither the tokenizer nor the model's config has a BOS");
+    m.bos_rule = "--bos yes";
+  } else if (bos == "no") {
+    opens = -1;
+    m.bos_rule = "--bos no";
+  }
+  if (opens >= vocab) throw usage_error(fmt::format("BOS is {}, and the model has a vocabulary of {}", opens, vocab));
   return m;
 }
 

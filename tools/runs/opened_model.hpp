@@ -5,8 +5,11 @@
 #include <optional>
 #include <string>
 
+#include <string_view>
+#include <vector>
+
 #include <multistate/model/config.hpp>
-#include <multistate/model/tokenizer.hpp>
+#include <multistate/tokenizer/tokenizer.hpp>
 #include <multistate/model/weights.hpp>
 
 namespace multistate::tools {
@@ -16,10 +19,17 @@ struct opened_model {
   model_weights weights;
   std::optional<tokenizer> words;
   std::string no_words;  ///< why there is no tokenizer
+  std::string bos_rule;  ///< whether BOS opens a text, and who says so
+
+  /// The ids of a text, without BOS. What can't be tokenized, or gives ids that the model has no embedding of, ends the
+  /// program.
+  std::vector<int> encode(std::string_view text) const;
 };
 
-/// Reads both; the tokenizer lies beside the model where `tokenizer_path` is empty. Errors end the program.
-opened_model open_model(const std::string& path, const std::string& tokenizer_path);
+/// Reads both; the tokenizer lies beside the model where `tokenizer_path` is empty. `bos` says whether BOS opens each
+/// text: yes, no, or auto, what the tokenizer does by itself (the model's config where there is no tokenizer);
+/// config.bos of what comes back is -1 where it does not. Errors end the program.
+opened_model open_model(const std::string& path, const std::string& tokenizer_path, const std::string& bos = "auto");
 
 /// Where the demo model and text lie, beside an installed program or in the source tree; empty where there are none.
 std::filesystem::path data_folder();

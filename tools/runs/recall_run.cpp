@@ -221,7 +221,7 @@ class recall_run {
   void grid() {
     const std::vector<policy_run>& rows = workers_[0].rows;
     const int bos = weights_.config.bos >= 0 ? 1 : 0;
-    const auto size = [&](const char* text) { return static_cast<int>(words_.encode(text).size()); };
+    const auto size = [&](const char* text) { return static_cast<int>(value_or_usage(words_.encode(text)).size()); };
     const int statement = size("\n#QXV=48213;\n"), head = size("\n#QXV="), question = size("\n?QXV=");
     std::vector<int> lengths;
     for (int length = 128; length + around <= s_.runs.window + around / 2; length *= 2) lengths.push_back(length);

@@ -6,7 +6,7 @@
 #include <functional>
 #include <span>
 
-#include <multistate/model/tokenizer.hpp>
+#include <multistate/tokenizer/tokenizer.hpp>
 #include <multistate/model/weights.hpp>
 #include <tools/engine/executor.hpp>
 #include <tools/runs/journal.hpp>

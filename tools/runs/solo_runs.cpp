@@ -151,7 +151,7 @@ class solo_runs {
   json agreement() {
     const std::vector<int> tokens = sample_.inputs(sample_.windows()[0]);
     const auto queries = static_cast<int>(tokens.size());
-    std::vector<weight_format> formats(weight_formats.begin(), weight_formats.end());
+    std::vector<weight_format> formats(state_formats.begin(), state_formats.end());
     std::erase(formats, request_.format);
     formats.insert(formats.begin(), request_.format);
     std::vector<std::vector<policy_run>> rows;  // [format]

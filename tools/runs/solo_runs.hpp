@@ -5,7 +5,7 @@
 #include <functional>
 
 #include <multistate/eval/sample.hpp>
-#include <multistate/model/tokenizer.hpp>
+#include <multistate/tokenizer/tokenizer.hpp>
 #include <multistate/model/weights.hpp>
 #include <tools/engine/executor.hpp>
 #include <tools/runs/journal.hpp>

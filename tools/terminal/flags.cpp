@@ -86,8 +86,8 @@ CLI::Validator one_of(std::vector<std::string> words) {
 
 CLI::Validator format_name() {
   std::vector<std::string> names;
-  names.reserve(weight_formats.size());
-  for (const weight_format format : weight_formats) names.emplace_back(name_of(format));
+  names.reserve(state_formats.size());
+  for (const weight_format format : state_formats) names.emplace_back(name_of(format));
   return one_of(std::move(names));
 }
 

@@ -12,7 +12,7 @@
 #include <multistate/util/executor.hpp>
 #include <multistate/attention/options.hpp>
 #include <multistate/util/assert.hpp>
-#include <multistate/types/format.hpp>
+#include <multistate/format/element.hpp>
 #include <multistate/types/ids.hpp>
 #include <multistate/types/shape.hpp>
 #include <multistate/types/task.hpp>

@@ -20,7 +20,7 @@
 #include <multistate/attention/elements-inl.hpp>
 #include <multistate/attention/options.hpp>
 #include <multistate/util/finite.hpp>
-#include <multistate/types/format.hpp>
+#include <multistate/format/element.hpp>
 
 HWY_BEFORE_NAMESPACE();
 namespace multistate {

@@ -15,7 +15,7 @@
 #include <cstring>
 
 #include <multistate/attention/options.hpp>
-#include <multistate/types/format.hpp>
+#include <multistate/format/element.hpp>
 
 HWY_BEFORE_NAMESPACE();
 namespace multistate {

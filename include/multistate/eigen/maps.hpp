@@ -8,7 +8,7 @@
 #include <Eigen/Core>
 
 #include <multistate/state/multi_state.hpp>
-#include <multistate/types/format.hpp>
+#include <multistate/format/element.hpp>
 #include <multistate/types/rows.hpp>
 #include <multistate/types/task.hpp>
 #include <multistate/util/assert.hpp>

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include <multistate/model/sampling.hpp>
-#include <multistate/model/tokenizer.hpp>
+#include <multistate/tokenizer/tokenizer.hpp>
 #include <multistate/types/error.hpp>
 #include <multistate/util/hash.hpp>
 
@@ -51,6 +51,7 @@ class recall_generator {
   static result<recall_generator> make(std::span<const int> filler, const tokenizer& words, int bos,
                                        std::uint64_t seed) {
     if (filler.size() < 2) return error(errc::bad_input, "recall: the filler text has ", filler.size(), " tokens");
+    if (const auto tried = words.encode("\n#KEY=12345;\n?KEY="); !tried) return tried.reason();
     return recall_generator(filler, words, bos, seed);
   }
 
@@ -64,7 +65,7 @@ class recall_generator {
     for (int i = 0; i < layout.facts; ++i) {
       std::string key = fresh_key(draws, keys), value;
       for (int digit = 0; digit < 5; ++digit) value += static_cast<char>('0' + below(draws, 10));
-      statements.push_back(words_->encode("\n#" + key + "=" + value + ";\n"));
+      statements.push_back(encode("\n#" + key + "=" + value + ";\n"));
       if (i == 0) {
         value_at = split("\n#" + key + "=", value + ";\n").first.size();
         std::tie(t.question, t.answer) = split("\n?" + key + "=", value);
@@ -74,7 +75,7 @@ class recall_generator {
     const std::size_t before = static_cast<std::size_t>(std::max(layout.before, 0)), told = statements[0].size();
     if (bos_ >= 0) t.text.push_back(bos_);
     if (layout.variant == recall_variant::first_too)
-      for (const int token : words_->encode("\n?" + keys[0] + "=\n")) t.text.push_back(token);
+      for (const int token : encode("\n?" + keys[0] + "=\n")) t.text.push_back(token);
     const std::size_t opened = t.text.size();
     if (opened > before)
       return error(errc::bad_input, "recall: ", before, " tokens before the fact leave no room for the ", opened,
@@ -116,9 +117,11 @@ class recall_generator {
     } while (std::find(used.begin(), used.end(), key) != used.end());
     return key;
   }
+  /// Letters, digits and signs, which make() has tried.
+  std::vector<int> encode(const std::string& text) const { return *words_->encode(text); }
   /// The tokens of head + tail: those that the head alone has too, and the rest.
   std::pair<std::vector<int>, std::vector<int>> split(const std::string& head, const std::string& tail) const {
-    const std::vector<int> all = words_->encode(head + tail), alone = words_->encode(head);
+    const std::vector<int> all = encode(head + tail), alone = encode(head);
     const auto cut = std::mismatch(all.begin(), all.end(), alone.begin(), alone.end()).first;
     return {{all.begin(), cut}, {cut, all.end()}};
   }

@@ -6,7 +6,7 @@
 #include <multistate/io/family.hpp>
 #include <multistate/io/json.hpp>
 #include <multistate/model/config.hpp>
-#include <multistate/model/tokenizer.hpp>
+#include <multistate/tokenizer/tokenizer.hpp>
 
 namespace multistate {
 

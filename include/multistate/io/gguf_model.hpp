@@ -11,7 +11,7 @@
 #include <multistate/io/family.hpp>
 #include <multistate/io/gguf.hpp>
 #include <multistate/io/printable.hpp>
-#include <multistate/model/tokenizer.hpp>
+#include <multistate/tokenizer/tokenizer.hpp>
 #include <multistate/model/weights.hpp>
 
 namespace multistate {

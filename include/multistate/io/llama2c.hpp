@@ -1,7 +1,7 @@
 #pragma once
 
 #include <multistate/io/file.hpp>
-#include <multistate/model/tokenizer.hpp>
+#include <multistate/tokenizer/tokenizer.hpp>
 #include <multistate/model/weights.hpp>
 
 namespace multistate {

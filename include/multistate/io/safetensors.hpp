@@ -9,7 +9,7 @@
 
 #include <multistate/io/file.hpp>
 #include <multistate/io/write_file.hpp>
-#include <multistate/types/format.hpp>
+#include <multistate/format/element.hpp>
 
 namespace multistate {
 

@@ -4,17 +4,11 @@
 #include <utility>
 
 #include <multistate/io/file.hpp>
-#include <multistate/model/tokenizer.hpp>
+#include <multistate/tokenizer/llama2c.hpp>
 
 namespace multistate {
 
 namespace detail {
-
-/// Where a model's text is to come from while its tokenizer can't be read: one line.
-inline constexpr std::string_view tokens_advice =
-    "Hugging Face tokenizers are not read yet; make a .tokens file of the text, which compare takes, with: python3 -c "
-    "\"import array, transformers; array.array('i', transformers.AutoTokenizer.from_pretrained('FOLDER')"
-    "(open('TEXT.txt').read())['input_ids']).tofile(open('TEXT.tokens', 'wb'))\"";
 
 /// Text that begins with a brace. The fourth byte of a tokenizer, the highest of a length, is 0.
 inline bool is_json(std::span<const std::byte> bytes) noexcept {
@@ -46,7 +40,7 @@ constexpr bool is_padded(std::size_t pieces, int rows) noexcept {
 inline result<tokenizer> parse_tokenizer(std::span<const std::byte> bytes, int vocab) {
   if (is_byte_vocabulary(vocab))
     return error(errc::bad_file, "a vocabulary of ", vocab, " is bytes, which need no tokenizer file");
-  if (detail::is_json(bytes)) return error(errc::bad_file, "is JSON: ", detail::tokens_advice);
+  if (detail::is_json(bytes)) return error(errc::bad_file, "is JSON, must be a llama2.c tokenizer");
   if (detail::is_sentencepiece(bytes)) return error(errc::bad_file, detail::sentencepiece_advice);
   if (bytes.size() < 4) return error(errc::bad_file, "has ", bytes.size(), " bytes, too few for a tokenizer");
   const auto longest = load_at<std::int32_t>(bytes, 0);
@@ -68,7 +62,7 @@ inline result<tokenizer> parse_tokenizer(std::span<const std::byte> bytes, int v
     return error(errc::bad_file, "has ", pieces.size(), " pieces, the model's vocabulary ", vocab);
   pieces.resize(static_cast<std::size_t>(vocab));
   scores.resize(pieces.size());
-  return tokenizer::bpe(std::move(pieces), std::move(scores));
+  return llama2c_tokenizer(std::move(pieces), std::move(scores));
 }
 
 inline result<tokenizer> load_tokenizer(const std::filesystem::path& path, int vocab) {
@@ -103,8 +97,6 @@ inline result<tokenizer> find_tokenizer_beside(const std::filesystem::path& mode
     if (!padded) padded = std::move(*found);
   }
   if (padded) return std::move(*padded);
-  if (std::filesystem::exists(folder / "tokenizer.json", code))
-    return detail::file_error(folder, "has tokenizer.json and no llama2.c tokenizer: ", detail::tokens_advice);
   if (std::filesystem::exists(folder / "tokenizer.model", code))
     return detail::file_error(folder, "has tokenizer.model and no llama2.c tokenizer: ", detail::sentencepiece_advice);
   return detail::file_error(folder, "has no tokenizer.bin or tok*.bin of ", vocab,

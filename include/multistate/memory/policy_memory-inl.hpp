@@ -94,13 +94,13 @@ inline constexpr char memory_type = 0;
 
 /// What a memory is made for: a policy, or one whose type is not known where its memory is compiled.
 template <class S>
-concept policy_settings = policy<S> || std::same_as<S, policy_handle>;
+concept policy_settings = decidable<S> || std::same_as<S, policy_handle>;
 
 /// What names the decider of such settings.
 template <policy_settings S>
 using decided_by = std::conditional_t<std::same_as<S, policy_handle>, any_decider, S>;
 
-template <policy P>
+template <decidable P>
 result<decider<P>> make_decider(const P& settings, const placement& where, const limits& room,
                                 std::span<const int> lane_budgets) noexcept {
   return decider<P>::make(settings, where, room, lane_budgets);
@@ -109,9 +109,9 @@ inline result<any_decider> make_decider(const policy_handle& settings, const pla
                                         std::span<const int> lane_budgets) {
   return settings.make_decider(where, room, lane_budgets);
 }
-template <policy P>
+template <decidable P>
 scope_kind scope_of(const P& settings) noexcept {
-  return settings.scope;
+  return multistate::detail::asked<P>{settings}.scope();
 }
 inline scope_kind scope_of(const policy_handle& settings) noexcept { return settings.scope(); }
 
@@ -131,12 +131,13 @@ class policy_memory final : public layer_memory {
     auto memory = std::unique_ptr<policy_memory>(new policy_memory);
     policy_memory& m = *memory;
     m.setup_ = setup;
-    const bool whole = scope_of(settings) == scope_kind::model;
+    const bool whole = spans_layers(scope_of(settings));
     if (error e = m.take_own(layer, whole)) return e;
     m.setup_.room.window = m.setup_.attention.window;
     const limits& room = m.setup_.room;
     m.first_layer_ = whole ? 0 : layer;
-    auto decider = make_decider(settings, {setup.dims.kv_heads, m.first_layer_, setup.layers}, room, lane_budgets);
+    auto decider = make_decider(settings, {setup.dims.kv_heads, m.first_layer_, setup.layers, setup.dims.heads}, room,
+                                lane_budgets);
     if (!decider) return decider.reason();
     m.decider_ = std::move(*decider);
 
@@ -224,7 +225,7 @@ class policy_memory final : public layer_memory {
   std::span<const position> positions(int lane) const noexcept override { return decider_.positions(lane); }
 
  private:
-  bool sees_rows() const noexcept { return any(rows_of(decider_.wants())); }
+  bool sees_rows() const noexcept { return decider_.rows_wanted() != needs::nothing; }
 
   policy_memory() = default;
 
@@ -234,12 +235,12 @@ class policy_memory final : public layer_memory {
   std::size_t step_bytes() const noexcept {
     const shape& d = setup_.dims;
     const limits& room = setup_.room;
-    std::size_t bytes = step_scratch_bytes(decider_.wants(), false, d, 1, most_states_, room.chunk);
-    if (room.hold > 0)
-      bytes = (std::max)(bytes, step_scratch_bytes(decider_.wants(), true, d, 1, most_states_, room.hold));
-    return room.prompt > 0
-               ? (std::max)(bytes, step_scratch_bytes(decider_.wants(), false, d, 1, room.prompt, room.prompt))
-               : bytes;
+    const auto of = [&](bool hold, int states, int queries) {
+      return step_scratch_bytes(decider_.wants(), hold, d, 1, states, queries, decider_.heads_apart());
+    };
+    std::size_t bytes = of(false, most_states_, room.chunk);
+    if (room.hold > 0) bytes = (std::max)(bytes, of(true, most_states_, room.hold));
+    return room.prompt > 0 ? (std::max)(bytes, of(false, room.prompt, room.prompt)) : bytes;
   }
   int most_queries() const noexcept { return (std::max)(setup_.room.chunk, setup_.room.prompt); }
   std::size_t attend_bytes() const noexcept {
@@ -391,7 +392,7 @@ result<std::unique_ptr<layer_memory>> make_layer_memory(const S& settings, const
                                                         std::span<const int> lane_budgets = {}) {
   const bool has_own = layer >= 0 && static_cast<std::size_t>(layer) < setup.own.size();
   const int own_window = has_own ? setup.own[to_size(layer)].window : 0;
-  if (own_window > 0 && detail::scope_of(settings) != scope_kind::model) {
+  if (own_window > 0 && !spans_layers(detail::scope_of(settings))) {
     if constexpr (std::same_as<S, policy_handle>)
       return detail::policy_memory<any_decider, KeyFormat, ValueFormat>::make(
           policy_handle(window{.budget = (std::max)(1, own_window - 1)}), setup, layer, {});

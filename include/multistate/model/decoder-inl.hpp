@@ -242,13 +242,12 @@ class decoder {
   }
 
   void embed(int token, float* to) const noexcept {
-    with_format(model_.embedding.format, [&]<class F>(F /*format*/) {
-      const int hidden = config().hidden;
-      load_row<F>(to, model_.embedding.rows + to_size(token) * row_bytes<F>(hidden), hidden);
-    });
+    const matrix_view& m = model_.embedding;
+    const std::size_t hidden = to_size(config().hidden);
+    load_row(m.format, to, m.rows + to_size(token) * row_bytes(m.format, hidden), hidden);
     const float scale = config().embedding_scale;
     if (scale < 1.0f || scale > 1.0f)
-      for (int i = 0; i < config().hidden; ++i) to[i] *= scale;
+      for (std::size_t i = 0; i < hidden; ++i) to[i] *= scale;
   }
 
   /// f(token) for all of them; shared among the workers in blocks.

@@ -17,7 +17,7 @@
 #include <multistate/attention/attend-inl.hpp>
 #include <multistate/util/executor.hpp>
 #include <multistate/model/model_view.hpp>
-#include <multistate/types/format.hpp>
+#include <multistate/format/formats.hpp>
 
 HWY_BEFORE_NAMESPACE();
 namespace multistate {
@@ -118,10 +118,17 @@ struct input_part {
   bool add = false;
 };
 
-/// Outputs [begin, end) of C columns from `column` on.
+/// Where the weights of consecutive outputs lie: each `stride` bytes after the one before.
+struct weight_rows {
+  const std::byte* first;
+  std::size_t stride;
+};
+
+/// Outputs [begin, end) of C columns from `column` on; `weights` begins with output `begin`, at the part's first
+/// element.
 template <class Format, std::size_t C>
-HWY_NOINLINE void multiply_columns(const product& p, const input_part& part, std::size_t begin, std::size_t end,
-                                   std::size_t column) {
+HWY_NOINLINE void multiply_columns(const product& p, const weight_rows& weights, const input_part& part,
+                                   std::size_t begin, std::size_t end, std::size_t column) {
   constexpr std::size_t R = 4;
   const float* x[C];
   float* y[C];
@@ -129,15 +136,14 @@ HWY_NOINLINE void multiply_columns(const product& p, const input_part& part, std
     x[c] = p.x + (column + c) * p.in + part.begin;
     y[c] = p.rows != nullptr ? p.rows[column + c] : p.y + (column + c) * p.out;
   }
-  const std::size_t row = row_bytes<Format>(static_cast<int>(p.in));
-  const std::size_t offset = part.begin * sizeof(typename Format::element);
   for (std::size_t o = begin; o < end; o += R) {
     const std::size_t valid = std::min(R, end - o);
     const std::byte* w[R];
-    for (std::size_t r = 0; r < R; ++r) w[r] = p.weights.rows + (o + std::min(r, valid - 1)) * row;
+    for (std::size_t r = 0; r < R; ++r) w[r] = weights.first + (o - begin + std::min(r, valid - 1)) * weights.stride;
     HWY_ALIGN float scales[R];
-    for (std::size_t r = 0; r < R; ++r) scales[r] = row_scale<Format>(w[r], p.in);
-    for (std::size_t r = 0; r < R; ++r) w[r] += offset;
+    if constexpr (is_scaled<Format>)
+      for (std::size_t r = 0; r < R; ++r)
+        scales[r] = row_scale<Format>(w[r] - part.begin * sizeof(typename Format::element), p.in);
     HWY_ALIGN float sums[R * C];
     with_zeros<static_cast<int>(R * C)>(product_tile<Format, R, C>{w, x, part.size, sums});
     for (std::size_t c = 0; c < C; ++c)
@@ -149,30 +155,64 @@ HWY_NOINLINE void multiply_columns(const product& p, const input_part& part, std
 }
 
 template <class Format, std::size_t C>
-HWY_INLINE void multiply_up_to(std::size_t count, const product& p, const input_part& part, std::size_t begin,
-                               std::size_t end, std::size_t column) {
+HWY_INLINE void multiply_up_to(std::size_t count, const product& p, const weight_rows& weights, const input_part& part,
+                               std::size_t begin, std::size_t end, std::size_t column) {
   if constexpr (C > 1)
-    if (count < C) return multiply_up_to<Format, C - 1>(count, p, part, begin, end, column);
-  multiply_columns<Format, C>(p, part, begin, end, column);
+    if (count < C) return multiply_up_to<Format, C - 1>(count, p, weights, part, begin, end, column);
+  multiply_columns<Format, C>(p, weights, part, begin, end, column);
 }
 
-/// Outputs [begin, end) of all columns: rows that stay in the second-level cache while all columns pass by.
+/// Outputs [begin, end) of all columns, in tiles of nearly the same width.
+template <class Format>
+void multiply_tiles(const product& p, const weight_rows& weights, const input_part& part, std::size_t begin,
+                    std::size_t end) {
+  const std::size_t tiles = (p.columns + tile_columns - 1) / tile_columns;
+  for (std::size_t t = 0; t < tiles; ++t) {
+    const std::size_t column = p.columns * t / tiles;
+    const std::size_t count = p.columns * (t + 1) / tiles - column;
+    multiply_up_to<Format, tile_columns>(count, p, weights, part, begin, end, column);
+  }
+}
+
+/// f(part) for the parts of the input, in order.
+template <class F>
+void for_input_parts(const product& p, const F& f) {
+  for (std::size_t i = 0; i < p.in; i += longest_part)
+    f(input_part{i, std::min(longest_part, p.in - i), p.add || i > 0});
+}
+
+/// Outputs [begin, end) of all columns: weights that stay in the second-level cache while all columns pass by.
 template <class Format>
 void multiply(const product& p, std::size_t begin, std::size_t end) {
   constexpr std::size_t block_floats = 1 << 16;
-  const std::size_t tiles = (p.columns + tile_columns - 1) / tile_columns;
+  const std::size_t stride = row_bytes(p.weights.format, p.in);
   // Where they are read once, in the order of memory.
   const std::size_t rows =
-      tiles == 1 ? 4 : std::max<std::size_t>(8, block_floats / std::clamp<std::size_t>(p.in, 1, longest_part) / 8 * 8);
+      p.columns <= tile_columns
+          ? 4
+          : std::max<std::size_t>(8, block_floats / std::clamp<std::size_t>(p.in, 1, longest_part) / 8 * 8);
   for (std::size_t o = begin; o < end; o += rows)
-    for (std::size_t i = 0; i < p.in; i += longest_part) {
-      const input_part part{i, std::min(longest_part, p.in - i), p.add || i > 0};
-      for (std::size_t t = 0; t < tiles; ++t) {  // of nearly the same width
-        const std::size_t column = p.columns * t / tiles;
-        const std::size_t count = p.columns * (t + 1) / tiles - column;
-        multiply_up_to<Format, tile_columns>(count, p, part, o, std::min(end, o + rows), column);
-      }
-    }
+    for_input_parts(p, [&](const input_part& part) {
+      const std::size_t offset = part.begin * sizeof(typename Format::element);
+      multiply_tiles<Format>(p, {p.weights.rows + o * stride + offset, stride}, part, o, std::min(end, o + rows));
+    });
+}
+
+/// The same over blocks: a few outputs' weights are made floats once for all columns.
+template <block_format Format>
+void multiply(const product& p, std::size_t begin, std::size_t end) {
+  static_assert(longest_part % Format::elements == 0);
+  constexpr std::size_t rows = 16;
+  const std::size_t stride = row_bytes(p.weights.format, p.in);
+  HWY_ALIGN float floats[rows * longest_part];
+  for (std::size_t o = begin; o < end; o += rows) {
+    const std::size_t last = std::min(end, o + rows);
+    for_input_parts(p, [&](const input_part& part) {
+      for (std::size_t r = o; r < last; ++r)
+        load_part<Format>(floats + (r - o) * longest_part, p.weights.rows + r * stride, p.in, part.begin, part.size);
+      multiply_tiles<f32>(p, {reinterpret_cast<const std::byte*>(floats), longest_part * sizeof(float)}, part, o, last);
+    });
+  }
 }
 
 /// What an executor runs: a share of the outputs.

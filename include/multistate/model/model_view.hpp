@@ -1,54 +1,17 @@
 #pragma once
 
-#include <array>
 #include <cstddef>
-#include <cstdint>
 #include <string_view>
 #include <vector>
 
+#include <multistate/format/formats.hpp>
 #include <multistate/model/weights.hpp>
 #include <multistate/types/error.hpp>
-#include <multistate/types/format.hpp>
 #include <multistate/types/shape.hpp>
 
 namespace multistate {
 
-/// How the numbers of a matrix lie in memory.
-enum class weight_format : std::uint8_t { f32, f16, bf16, i8 };
-
-/// f(format) for the format type that a value names.
-template <class F>
-constexpr decltype(auto) with_format(weight_format format, const F& f) {
-  switch (format) {
-    case weight_format::f16:
-      return f(f16());
-    case weight_format::bf16:
-      return f(bf16());
-    case weight_format::i8:
-      return f(i8());
-    case weight_format::f32:
-      break;
-  }
-  return f(f32());
-}
-
-/// All there are.
-inline constexpr std::array weight_formats{weight_format::f32, weight_format::f16, weight_format::bf16,
-                                           weight_format::i8};
-
-constexpr std::string_view name_of(weight_format format) noexcept {
-  return with_format(format, []<class F>(F) { return F::name; });
-}
-
-/// By its name; an error says which there are.
-inline result<weight_format> parse_weight_format(std::string_view name) noexcept {
-  using namespace std::string_view_literals;
-  for (const weight_format format : weight_formats)
-    if (name_of(format) == name) return format;
-  return error(errc::bad_string, "weights: there are f32, f16, bf16 and i8; got '"sv, name, "'"sv);
-}
-
-/// A matrix [out][in], row after row, each as store_row() makes it.
+/// A matrix [out][in], its vectors of `in` one after another in the format's layout: row_bytes(format, in) each.
 struct matrix_view {
   const std::byte* rows = nullptr;
   weight_format format = weight_format::f32;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <utility>
 #include <vector>
@@ -8,7 +9,7 @@
 #include <multistate/model/weights.hpp>
 #include <multistate/util/buffer.hpp>
 #include <multistate/types/error.hpp>
-#include <multistate/types/format.hpp>
+#include <multistate/format/formats.hpp>
 
 namespace multistate {
 
@@ -17,15 +18,17 @@ namespace multistate {
 class packed_weights {
  public:
   /// Takes the matrices over one by one, so that there is hardly more in memory than before. Errors: sizes that do not
-  /// fit the config, no memory.
+  /// fit the config, no memory, a format that states are not stored in.
   static result<packed_weights> make(model_weights from, weight_format format) {
+    if (std::ranges::find(state_formats, format) == state_formats.end())
+      return error(errc::not_supported, "weights: can be stored as f32, f16, bf16 or i8; got ", name_of(format));
     if (error e = check(from)) return e;
     packed_weights p;
     const model_config& c = from.config;
     bool enough = true;
     const auto pack = [&](std::vector<float>& floats, int columns) {
       buffer<std::byte>& to = p.memory_.emplace_back();
-      enough = enough && with_format(format, [&]<class F>(F) { return store<F>(floats, columns, to); });
+      enough = enough && with_state_format(format, [&]<class F>(F) { return store<F>(floats, columns, to); });
       std::vector<float>().swap(floats);
       return matrix_view{to.data(), format};
     };

@@ -26,7 +26,7 @@ std::string text_of(std::span<const int> tokens) {
 
 struct generated {
   tokenizer words = tokenizer::bytes(257);
-  std::vector<int> filler = words.encode("it was a bright cold day in april and the clocks were striking. ");
+  std::vector<int> filler = words.encode("it was a bright cold day in april and the clocks were striking. ").value();
   recall_trial operator()(const recall_layout& layout, std::uint64_t number = 0, std::uint64_t seed = 1) const {
     return recall_generator::make(filler, words, bos, seed).value().trial(layout, number).value();
   }

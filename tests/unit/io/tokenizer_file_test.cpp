@@ -79,7 +79,7 @@ TEST(io_tokenizer_file, rows_beyond_the_pieces_are_padding) {
   EXPECT_EQ(t->vocab(), 320);
   EXPECT_EQ(t->decode(269, 5), "k");
   for (const int row : {270, 319}) EXPECT_EQ(t->decode(row, 5), "");
-  EXPECT_EQ(t->encode("abk"), load_tokenizer(path, 270)->encode("abk"));
+  EXPECT_EQ(t->encode("abk").value(), load_tokenizer(path, 270)->encode("abk").value());
   for (const int rows : {269, 271, 319, 264, 270 + 1026, 4096}) {
     const auto refused = load_tokenizer(path, rows);
     expect_error(refused, errc::bad_file, path, {"270 pieces", std::to_string(rows)});
@@ -89,14 +89,12 @@ TEST(io_tokenizer_file, rows_beyond_the_pieces_are_padding) {
   EXPECT_EQ(find_tokenizer_beside(folder.path(), 328)->decode(319, 5).size(), 0u) << "tokenizer.bin comes first";
 }
 
-TEST(io_tokenizer_file, says_what_to_do_with_a_hugging_face_tokenizer) {
+TEST(io_tokenizer_file, json_and_sentencepiece_are_no_llama2c_tokenizers) {
   const scratch folder;
   for (const char* text : {"{}", "{\"version\": 1}", "\xef\xbb\xbf {\n}", "\n\t {"}) {
     const auto path = folder.write("tokenizer.json", text);
-    expect_error(load_tokenizer(path, 300), errc::bad_file, path, {"is JSON", "not read yet", ".tokens", "python3 -c"});
+    expect_error(load_tokenizer(path, 300), errc::bad_file, path, {"is JSON", "llama2.c"});
   }
-  expect_error(find_tokenizer_beside(folder.path(), 300), errc::bad_file, folder.path(),
-               {"tokenizer.json", "not read yet", "python3 -c", ".tofile(open('TEXT.tokens', 'wb'))\""});
   fs::remove(folder / "tokenizer.json");
   const auto model = folder.write("tokenizer.model", std::string("\n\x0e\n\x05<unk>\x15", 10));
   expect_error(load_tokenizer(model, 300), errc::bad_file, model, {"SentencePiece", "tokenizer.py"});
@@ -114,7 +112,7 @@ TEST(io_tokenizer_file, a_text_that_spells_a_byte_keeps_its_bytes) {
   const auto t = find_tokenizer_beside(model, 279);
   ASSERT_TRUE(t) << t.reason().message();
   int sum = 0;
-  for (const int bytes : t->text_bytes(t->encode("ab<0x40>cd"))) sum += bytes;
+  for (const int bytes : t->text_bytes(t->encode("ab<0x40>cd").value())) sum += bytes;
   EXPECT_EQ(sum, 10);
 }
 
@@ -128,7 +126,7 @@ TEST(io_tokenizer_file, gives_the_ids_of_llama2c) {
       "Once upon a time, there was a little girl named Lily. \xe2\x80\x9cHi\xe2\x80\x9d \xc3\xa9\xf0\x9f\x99\x82\n";
   const std::vector<int> ids = {403, 407, 261, 378, 432, 383, 286, 261, 376, 298, 315, 421, 395, 317,
                                 426, 410, 465, 440, 417, 466, 410, 485, 243, 162, 156, 133, 13};
-  EXPECT_EQ(t->encode(text), ids);
+  EXPECT_EQ(t->encode(text).value(), ids);
 }
 
 }  // namespace

@@ -226,7 +226,7 @@ TEST(decoder, says_what_it_can_not_run_and_changes_nothing) {
 /// x as a format keeps it, rows of `columns`.
 std::vector<float> rounded(const std::vector<float>& x, int columns, weight_format format) {
   std::vector<float> kept(x.size());
-  with_format(format, [&]<class F>(F) {
+  with_state_format(format, [&]<class F>(F) {
     std::vector<std::byte> row(row_bytes<F>(columns));
     for (std::size_t at = 0; at < x.size(); at += multistate::to_size(columns)) {
       store_row<F>(row.data(), &x[at], columns);
@@ -265,9 +265,9 @@ TEST(decoder, packed_weights_are_the_rounded_ones) {
   EXPECT_EQ(packed_weights::make(broken, weight_format::f16).value().bytes() * 2, floats);
   broken.layers[0].down.push_back(0);
   EXPECT_EQ(packed_weights::make(broken, weight_format::i8).code(), errc::bad_shape);
-  EXPECT_EQ(parse_weight_format("i8").value(), weight_format::i8);
-  EXPECT_EQ(std::string(parse_weight_format("q4").reason().message()),
-            "weights: there are f32, f16, bf16 and i8; got 'q4'");
+  EXPECT_EQ(parse_state_format("i8").value(), weight_format::i8);
+  EXPECT_EQ(std::string(parse_state_format("q4").reason().message()),
+            "format: there are f32, f16, bf16 and i8; got 'q4'");
 }
 
 TEST(decoder, allocates_nothing_per_token) {

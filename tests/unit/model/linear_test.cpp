@@ -7,7 +7,7 @@
 #include <multistate/model/block-inl.hpp>
 #include <multistate/model/linear-inl.hpp>
 #include <multistate/util/bytes.hpp>
-#include <multistate/types/format.hpp>
+#include <multistate/format/element.hpp>
 #include <unit/model/models.hpp>
 
 namespace {
@@ -117,6 +117,54 @@ TEST(linear, equals_the_sum_in_any_format) {
   compare_format<f16>(weight_format::f16);
   compare_format<bf16>(weight_format::bf16);
   compare_format<i8>(weight_format::i8);
+}
+
+/// Random blocks whose scales are half-precision numbers below 2: any other bytes are allowed.
+template <block_format F>
+std::vector<std::byte> random_blocks(support::generator& g, std::size_t count) {
+  std::vector<std::byte> bytes(count * F::bytes);
+  for (std::byte& b : bytes) b = static_cast<std::byte>(g.next() & 255u);
+  const auto scale = [&g, &bytes](std::size_t at) { bytes[at + 1] = static_cast<std::byte>(g.next() & 0xbfu); };
+  for (std::size_t at = 0; at < bytes.size(); at += F::bytes) {
+    if constexpr (std::is_same_v<F, mxfp4>)
+      bytes[at] = static_cast<std::byte>(g.between(120, 129));
+    else if constexpr (std::is_same_v<F, q6_k>)
+      scale(at + 208);
+    else
+      scale(at), scale(at + 2);  // the second is the minimum where there is one, and any bytes elsewhere
+  }
+  return bytes;
+}
+
+template <block_format F>
+void compare_blocks(weight_format format) {
+  support::generator g(9);
+  serial exec;
+  for (const std::size_t in : {std::size_t{256}, std::size_t{768}, 1024 + F::elements, 2 * 1024 + 3 * F::elements})
+    for (const std::size_t out : {1u, 4u, 9u, 16u, 35u})
+      for (const std::size_t columns : {1u, 2u, 5u, 13u}) {
+        const auto w = random_blocks<F>(g, out * in / F::elements);
+        const auto x = normals(g, columns * in);
+        std::vector<float> floats(out * in);
+        for (std::size_t o = 0; o < out; ++o)
+          load_row(format, &floats[o * in], w.data() + o * row_bytes(format, in), in);
+        std::vector<float> y(columns * out, 1.0f), expected = y;
+        auto p = product_of(floats, x.data(), expected.data(), out, in, columns);
+        p.add = true;
+        current::linear(exec, p);
+        p.weights = {w.data(), format};
+        p.y = y.data();
+        current::linear(exec, p);
+        for (std::size_t i = 0; i < y.size(); ++i)
+          ASSERT_EQ(y[i], expected[i]) << F::name << " " << in << " " << out << " " << columns << " " << i;
+      }
+}
+
+TEST(linear, of_blocks_is_that_of_their_floats) {
+  for (const weight_format format : weight_formats)
+    with_format(format, [format]<class F>(F) {
+      if constexpr (block_format<F>) compare_blocks<F>(format);
+    });
 }
 
 TEST(linear, bits_do_not_depend_on_columns_or_workers) {

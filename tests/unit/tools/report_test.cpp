@@ -192,8 +192,13 @@ TEST(Report, SaysWhatWasDoneWithTheBosOfTexts) {
   EXPECT_EQ(json["texts"][2]["bos_first"], 2);
   EXPECT_EQ(json["texts"][1]["bos_inside"], 3);
   EXPECT_NE(header_text(x.r, {.width = 400}).find(bos_rule(x.r) + "\n"), std::string::npos) << "in full";
+  x.r.bos_reason = "--bos yes";
+  EXPECT_TRUE(bos_rule(x.r).starts_with("BOS (token 5) opens every window (--bos yes); "));
   x.r.bos = -1;
+  x.r.bos_reason.clear();
   EXPECT_EQ(bos_rule(x.r), "no BOS: the model has none");
+  x.r.bos_reason = "the tokenizer adds none";
+  EXPECT_EQ(bos_rule(x.r), "no BOS: the tokenizer adds none");
 }
 
 TEST(Report, NoPathIsTooLong) {

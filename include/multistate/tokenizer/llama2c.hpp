@@ -4,56 +4,32 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <queue>
-#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-#include <multistate/types/error.hpp>
+#include <multistate/tokenizer/tokenizer.hpp>
 
 namespace multistate {
 
-/// The project's rule: a vocabulary of 256 is bytes without BOS, 257 is bytes and BOS 256; else what the model states.
-constexpr bool is_byte_vocabulary(int vocab) noexcept { return vocab == 256 || vocab == 257; }
-constexpr int bos_of(int vocab, int stated) noexcept { return vocab == 256 ? -1 : vocab == 257 ? 256 : stated; }
+namespace detail {
 
-/// Text to token ids and back: bytes, or byte pair encoding as llama2.c does it (SentencePiece's, by scores). Marks,
-/// bytes and pieces of text are told apart by their ids: no text gives a mark, or a byte that it has not, by spelling
-/// it.
-class tokenizer {
+/// Byte pair encoding as llama2.c does it (SentencePiece's, by scores). Marks, bytes and pieces of text are told apart
+/// by their ids: no text gives a mark, or a byte that it has not, by spelling it.
+class llama2c_vocabulary final : public vocabulary {
  public:
-  /// One token a byte. Precondition: is_byte_vocabulary(vocab).
-  static tokenizer bytes(int vocab) {
-    tokenizer t;
-    t.vocab_ = vocab;
-    return t;
-  }
-  /// `pieces` by id: 0 unknown, 1 BOS, 2 EOS, then the 256 bytes as <0x00> to <0xFF>, then pieces of text; merges of
-  /// higher `scores` come first. Errors: fewer than 259 pieces, another number of scores, other bytes.
-  static result<tokenizer> bpe(std::vector<std::string> pieces, std::vector<float> scores);
+  /// As llama2c_tokenizer() says.
+  static result<tokenizer> make(std::vector<std::string> pieces, std::vector<float> scores);
 
-  int vocab() const noexcept { return vocab_; }
-  int bos() const noexcept { return bos_of(vocab_, 1); }
-  bool is_bytes() const noexcept { return pieces_.empty(); }
-
-  /// Ids, without BOS. Pairs are merged by best score, leftmost first among equals; O(n log n) merges, each of which
-  /// compares as many bytes as it makes.
-  std::vector<int> encode(std::string_view text) const;
-  /// The text of a token that follows `previous` (BOS for the first one): the space that encode() puts before a text is
-  /// taken away after BOS. BOS, EOS and ids outside the vocabulary are empty.
-  std::string decode(int token, int previous) const;
-  /// Bytes of text that a token stands for; over an encoded text they sum to its length.
-  int text_bytes(int token, int previous) const { return static_cast<int>(decode(token, previous).size()); }
-  /// The same for each token of what encode() made.
-  std::vector<int> text_bytes(std::span<const int> tokens) const {
-    std::vector<int> counts;
-    counts.reserve(tokens.size());
-    for (std::size_t i = 0; i < tokens.size(); ++i)
-      counts.push_back(text_bytes(tokens[i], i == 0 ? bos() : tokens[i - 1]));
-    return counts;
-  }
+  /// Pairs are merged by best score, leftmost first among equals; O(n log n) merges, each of which compares as many
+  /// bytes as it makes.
+  result<std::vector<int>> encode(std::string_view text, spelling) const override;
+  std::string_view piece(int token) const noexcept override { return shown_[static_cast<std::size_t>(token)]; }
+  bool is_special(int token) const noexcept override { return token == 1 || token == 2; }
+  int special(std::string_view spelt) const noexcept override { return spelt == "<s>" ? 1 : spelt == "</s>" ? 2 : -1; }
 
  private:
   static constexpr int first_byte = 3, first_text = first_byte + 256;
@@ -84,7 +60,7 @@ class tokenizer {
     static constexpr std::uint64_t base = 0x1b2e5c7f3a94d681 % ((std::uint64_t{1} << 61) - 1);
   };
 
-  const std::string& piece(int id) const noexcept { return pieces_[static_cast<std::size_t>(id)]; }
+  const std::string& spelt(int id) const noexcept { return pieces_[static_cast<std::size_t>(id)]; }
   static constexpr bool is_byte(int id) noexcept { return id >= first_byte && id < first_text; }
   static std::string byte_piece(int byte) {
     constexpr std::string_view digits = "0123456789ABCDEF";
@@ -104,7 +80,7 @@ class tokenizer {
   int find(const fingerprint& f, const Same& same) const {
     for (std::size_t at = f.sum & (table_.size() - 1); table_[at] >= 0; at = (at + 1) & (table_.size() - 1)) {
       const int id = table_[at];
-      if (prints_[static_cast<std::size_t>(id)].sum == f.sum && same(piece(id))) return id;
+      if (prints_[static_cast<std::size_t>(id)].sum == f.sum && same(spelt(id))) return id;
     }
     return -1;
   }
@@ -112,22 +88,23 @@ class tokenizer {
     return find(fingerprint::of(bytes), [&](const std::string& p) { return p == bytes; });
   }
   int find_joined(int left, int right) const {
-    const std::string &a = piece(left), &b = piece(right);
+    const std::string &a = spelt(left), &b = spelt(right);
     return find(
         prints_[static_cast<std::size_t>(left)].then(prints_[static_cast<std::size_t>(right)]),
         [&](const std::string& p) { return p.size() == a.size() + b.size() && p.starts_with(a) && p.ends_with(b); });
   }
   std::vector<int> split(std::string_view text) const;
 
-  int vocab_ = 256;
-  std::vector<std::string> pieces_;  // empty: bytes
+  int vocab_ = 0;
+  std::vector<std::string> pieces_;
+  std::vector<std::string> shown_;  ///< [pieces] the bytes that each stands for
   std::vector<float> scores_;
   std::vector<fingerprint> prints_;  ///< [pieces], of pieces of text
   std::vector<int> table_;  ///< ids of pieces of text by fingerprint, -1: free; a power of two, half of it free
   int space_ = -1;          ///< the piece " "
 };
 
-inline result<tokenizer> tokenizer::bpe(std::vector<std::string> pieces, std::vector<float> scores) {
+inline result<tokenizer> llama2c_vocabulary::make(std::vector<std::string> pieces, std::vector<float> scores) {
   if (pieces.size() < first_text || pieces.size() > 0x7fffffff)
     return error(errc::bad_input, "a tokenizer of ", pieces.size(),
                  " pieces, must be at least 259: 3 marks and the bytes");
@@ -137,15 +114,16 @@ inline result<tokenizer> tokenizer::bpe(std::vector<std::string> pieces, std::ve
     if (const std::string& piece = pieces[static_cast<std::size_t>(first_byte + byte)]; piece != byte_piece(byte))
       return error(errc::bad_input, "piece ", first_byte + byte, " of a tokenizer must be the byte ", byte_piece(byte),
                    "; it has ", piece.size(), " bytes of something else");
-  tokenizer t;
+  auto made = std::make_shared<llama2c_vocabulary>();
+  llama2c_vocabulary& t = *made;
   t.vocab_ = static_cast<int>(pieces.size());
   t.pieces_ = std::move(pieces);
   t.scores_ = std::move(scores);
   t.prints_.resize(t.pieces_.size());
   t.table_.resize(std::bit_ceil(2 * t.pieces_.size()), -1);
   for (int id = first_text; id < t.vocab_; ++id) {
-    const std::string& piece = t.piece(id);
-    const bool spells_a_mark = piece == t.piece(0) || piece == t.piece(1) || piece == t.piece(2) || piece == "<unk>" ||
+    const std::string& piece = t.spelt(id);
+    const bool spells_a_mark = piece == t.spelt(0) || piece == t.spelt(1) || piece == t.spelt(2) || piece == "<unk>" ||
                                piece == "<s>" || piece == "</s>" || piece == "<pad>" || spelt_byte(piece) >= 0;
     if (spells_a_mark || piece.empty() || t.find(piece) >= 0) continue;  // the lowest id where a piece comes twice
     const fingerprint& f = t.prints_[static_cast<std::size_t>(id)] = fingerprint::of(piece);
@@ -154,11 +132,18 @@ inline result<tokenizer> tokenizer::bpe(std::vector<std::string> pieces, std::ve
     t.table_[at] = id;
   }
   t.space_ = t.find(" ");
-  return t;
+  t.shown_ = t.pieces_;
+  t.shown_[1] = "<s>";
+  t.shown_[2] = "</s>";
+  for (int id = first_byte; id < t.vocab_; ++id)
+    if (const int byte = spelt_byte(t.spelt(id)); byte >= 0)
+      t.shown_[static_cast<std::size_t>(id)] = std::string(1, static_cast<char>(byte));
+  const int vocab = t.vocab_;
+  return tokenizer(std::move(made), {.vocab = vocab, .bos = 1, .opens = {1}, .drops_first_space = true});
 }
 
 /// A space, then one token per code point, or one per byte where the vocabulary has no such code point.
-inline std::vector<int> tokenizer::split(std::string_view text) const {
+inline std::vector<int> llama2c_vocabulary::split(std::string_view text) const {
   std::vector<int> tokens;
   tokens.reserve(text.size() + 1);
   const auto add = [&](std::string_view bytes) {
@@ -181,13 +166,7 @@ inline std::vector<int> tokenizer::split(std::string_view text) const {
   return tokens;
 }
 
-inline std::vector<int> tokenizer::encode(std::string_view text) const {
-  if (is_bytes()) {
-    std::vector<int> tokens;
-    tokens.reserve(text.size());
-    for (char c : text) tokens.push_back(static_cast<unsigned char>(c));
-    return tokens;
-  }
+inline result<std::vector<int>> llama2c_vocabulary::encode(std::string_view text, spelling) const {
   // The tokens form a linked list in which a merge keeps the left node, so that places keep their order. The queue
   // holds every pair that can be merged, the best first; pairs whose tokens have changed since stay in it and are
   // skipped.
@@ -231,19 +210,12 @@ inline std::vector<int> tokenizer::encode(std::string_view text) const {
   return tokens;
 }
 
-inline std::string tokenizer::decode(int token, int previous) const {
-  if (token < 0 || token >= vocab_ || token == bos()) return {};
-  if (is_bytes()) return std::string(1, static_cast<char>(token));
-  if (token == 2) return {};  // EOS
-  // Without a piece for it, the space before a text is a byte.
-  const bool opens = previous == bos();
-  if (is_byte(token)) {
-    const char byte = static_cast<char>(token - first_byte);
-    return opens && space_ < 0 && byte == ' ' ? std::string() : std::string(1, byte);
-  }
-  const std::string& text = piece(token);
-  if (const int byte = spelt_byte(text); byte >= 0) return std::string(1, static_cast<char>(byte));
-  return opens && text.starts_with(' ') ? text.substr(1) : text;
+}  // namespace detail
+
+/// A llama2.c vocabulary. `pieces` by id: 0 unknown, 1 BOS, 2 EOS, then the 256 bytes as <0x00> to <0xFF>, then pieces
+/// of text; merges of higher `scores` come first. Errors: fewer than 259 pieces, another number of scores, other bytes.
+inline result<tokenizer> llama2c_tokenizer(std::vector<std::string> pieces, std::vector<float> scores) {
+  return detail::llama2c_vocabulary::make(std::move(pieces), std::move(scores));
 }
 
 }  // namespace multistate

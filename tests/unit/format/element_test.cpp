@@ -1,4 +1,4 @@
-#include <multistate/types/format.hpp>
+#include <multistate/format/element.hpp>
 
 #include <gtest/gtest.h>
 
