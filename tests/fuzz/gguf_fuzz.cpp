@@ -15,7 +15,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto file = gguf::open(path);
     if (!file) return fuzz::promise_line(file.reason());
     for (const auto& [name, t] : file->tensors())
-      fuzz::promise(t.bytes.size() <= size && t.bytes.size() % t.block->bytes == 0, "a tensor is whole blocks");
+      fuzz::promise(t.bytes.size() <= size && t.bytes.size() % t.block->bytes() == 0, "a tensor is whole blocks");
     for (const auto& [key, value] : file->keys()) {
       const auto texts = file->texts(key);
       fuzz::promise(!texts || (*texts)->size() == value.count, "a list has as many texts as it says");
