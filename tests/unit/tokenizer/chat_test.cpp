@@ -18,6 +18,8 @@ tokenizer letters() {
                        digits[static_cast<std::size_t>(byte % 16)] + ">");
     v.token_type.push_back(6);
   }
+  v.tokens.emplace_back("\xe2\x96\x81");  // a space
+  v.token_type.push_back(1);
   for (const char* mark : {"<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
                            "<start_of_turn>", "<end_of_turn>"}) {
     v.tokens.emplace_back(mark);
