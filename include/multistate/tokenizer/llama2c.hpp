@@ -179,7 +179,9 @@ inline result<std::vector<int>> llama2c_vocabulary::encode(std::string_view text
     float score;
     std::size_t left;
     int left_token, right_token, merged;
-    bool operator<(const neighbours& b) const noexcept { return score < b.score || (score <= b.score && left > b.left); }
+    bool operator<(const neighbours& b) const noexcept {
+      return score < b.score || (score <= b.score && left > b.left);
+    }
   };
   std::vector<link> links(tokens.size());
   for (std::size_t i = 0; i < links.size(); ++i) links[i] = {i - 1, i + 1 < links.size() ? i + 1 : none};
