@@ -30,6 +30,10 @@ class llama2c_vocabulary final : public vocabulary {
   std::string_view piece(int token) const noexcept override { return shown_[static_cast<std::size_t>(token)]; }
   bool is_special(int token) const noexcept override { return token == 1 || token == 2; }
   int special(std::string_view spelt) const noexcept override { return spelt == "<s>" ? 1 : spelt == "</s>" ? 2 : -1; }
+  /// A byte is the space before a text only where no piece is.
+  bool may_open(int token) const noexcept override {
+    return spelt_byte(spelt(token)) < 0 || (is_byte(token) && space_ < 0);
+  }
 
  private:
   static constexpr int first_byte = 3, first_text = first_byte + 256;
