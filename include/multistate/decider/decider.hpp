@@ -678,7 +678,8 @@ std::span<const float> decider<P>::mixed(int lane, const rows& r, const protecti
     detail::take_in(layer, own, greatest, plane % group == 0);
     if (plane % group == group - 1) detail::take_in(all, layer, false, plane < group);
   }
-  const float each = 1.0f / static_cast<float>((greatest ? 1 : group) * (planes_ / group));
+  const int layers = planes_ / group;
+  const float each = 1.0f / static_cast<float>((greatest ? 1 : group) * layers);
   for (float& w : all) w *= each;
   return all;
 }
