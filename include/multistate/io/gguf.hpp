@@ -95,6 +95,8 @@ class gguf {
 
 namespace detail {
 
+inline bool is_gguf(std::span<const std::byte> bytes) noexcept { return begins_with(bytes, "GGUF"); }
+
 /// Bytes of one number; 0: none.
 constexpr std::size_t gguf_size(gguf_type type) noexcept {
   switch (type) {
@@ -181,7 +183,7 @@ class gguf_reader {
   error begin() {
     const auto all = file_.bytes();
     if (all.empty()) return bad("is empty, must be a GGUF file");
-    if (all.size() < 4 || std::memcmp(all.data(), "GGUF", 4) != 0) return bad("begins with other bytes than GGUF");
+    if (!is_gguf(all)) return bad("begins with other bytes than GGUF");
     in_.take(4);
     const auto version = in_.get<std::uint32_t>();
     tensor_count_ = in_.get<std::uint64_t>();
