@@ -1,4 +1,6 @@
-# Plausible mistakes: name, file below include/multistate, the text that stands there exactly once, what it becomes.
+# Plausible mistakes: name, file below include/multistate, the text that stands there exactly once, what it becomes; and
+# where it is not the probe that notices, the test below tests/ that does.
+CHOOSING, STORED = "property/choosing_test.cpp", "property/stored_test.cpp"
 FAULTS = [
     ("room_made_before_attending", "decider/decider.hpp",
      "const int drop = due(lane, accepted) && !deals ? s.live - s.budget : 0;",
@@ -37,11 +39,32 @@ FAULTS = [
     ("budget_per_head_for_layer", "decider/decider.hpp", "book_.size_lane(i, budget, room_, beyond_, deals_);",
      "book_.size_lane(i, budget * (lanes == 1 ? where_.kv_heads : 1), room_, beyond_, deals_);"),
     ("pins_forgotten", "select/lowest.hpp", " || pinned(pins, p);", ";"),
-    ("every_off_by_one", "decider/decider.hpp", "n >= budget + (every > 1 ? every : every_)", "n > budget + (every > 1 ? every : every_)"),
+    ("every_off_by_one", "decider/decider.hpp", "m.n >= m.budget + m.every", "m.n > m.budget + m.every"),
     ("refused_rows_counted", "decider/waiting_rows.hpp", "all ? to_size(accepted - each) : 0", "all ? to_size(book.appended() - each) : 0"),
     ("precision_of_sums", "policy/running_sum.hpp", "p = static_cast<float>(total - double{w});", "p = 0.0f;"),
     ("dropped_state_not_kept_for_undo", "state/multi_state.hpp", "copy_row(x, s, to_size(x.capacity + x.next_parked));", ""),
     ("moves_forgotten", "state/multi_state.hpp",
      "copy_row(x, m.from == parked ? to_size(x.capacity + x.next_parked) : index(m.from), index(m.to));", ""),
     ("normalised_by_one_query_less", "policy/h2o.hpp", "lane.now - lane.positions[s] + 1", "lane.now - lane.positions[s]"),
+    ("snapkv_pool_takes_in_the_window", "policy/snapkv.hpp", "j <= i + half && j < older", "j <= i + half && j <= older", CHOOSING),
+    ("snapkv_pool_divides_by_those_there", "policy/snapkv.hpp", "sum / kernel", "sum / (i < half ? i + 1 + half : kernel)", CHOOSING),
+    ("observed_keeps_a_recent_part", "policy/observed.hpp", ".recent = 0", ".recent = -1", CHOOSING),
+    ("a2sf_fades_once_a_call", "policy/a2sf.hpp", "std::pow(decay, lane.tokens)", "decay", CHOOSING),
+    ("adaptive_protected_ones_beside_the_floor", "policy/adaptive_heads.hpp", "closed > floor ? closed : floor", "closed + floor", CHOOSING),
+    ("pyramid_counts_the_window", "policy/pyramid.hpp", "double{1} * tokens - window", "double{1} * tokens", CHOOSING),
+    ("segments_forget_protected_ones", "policy/segments.hpp", "++held[segment_of(s)];", "{}", CHOOSING),
+    ("mix_normalises_over_all", "decider/decider.hpp", "return !kept.covers(view_of.positions[s]);", "return true;", CHOOSING),
+    ("mix_max_is_a_mean", "policy/mix.hpp", "mix == mix_kind::max || mix == mix_kind::zmax", "mix == mix_kind::zmax", CHOOSING),
+    ("then_shares_columns", "policy/then.hpp", "l.columns = lane.columns.subspan(lane.column_stride * to_size(first.columns));", "", CHOOSING),
+    ("then_observes_late", "policy/then.hpp", "second.observe(behind(lane, first_wants(lane)), r);",
+     "if (lane.when == phase::decode) second.observe(behind(lane, first_wants(lane)), r);", CHOOSING),
+    ("then_protects_by_position", "decider/decider.hpp", "if (past_.handed == 0 || ", "if (past_.handed >= 0 || ", CHOOSING),
+    ("every_of_the_string_forgotten", "decider/decider.hpp", ".every = every > 1 ? every : every_", ".every = every_", CHOOSING),
+    ("keydiff_anchor_of_long_keys", "policy/keydiff.hpp", "double{key[i]} / length", "double{key[i]}", STORED),
+    ("lagkv_range_of_its_own_part", "policy/lagkv.hpp", "= read(next[i]);", "= read(own[i]);", STORED),
+    ("rkv_oldest_never_left_out", "policy/rkv.hpp", "if (latest != i)", "if (latest != i && latest > 0)", STORED),
+    ("expected_counts_the_sinks", "policy/expected.hpp", "if (at < sinks) return;", "", STORED),
+    ("expected_turns_by_one_less", "policy/expected.hpp", "static_cast<double>(lane.now + t)", "static_cast<double>(lane.now + t - 1)", STORED),
+    ("numbers_of_refused_tokens_stay", "decider/decider.hpp", "if (accepted < chosen_[to_size(i)].entered)", "if (false)", STORED),
+    ("stored_key_of_another_head", "policy/concept.hpp", "states->first_head + kv_head % states->layer_heads", "kv_head % states->layer_heads", STORED),
 ]

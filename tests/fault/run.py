@@ -70,8 +70,11 @@ def probe(work, name, options, fault=None):
     """Builds and runs the probe; returns (caught, what it said, seconds)."""
     start = time.monotonic()
     include = ROOT / "include"
+    source, tested = HERE / "probe.cpp", []
     if fault is not None:
-        file, old, new = fault
+        file, old, new, *test = fault
+        if test:
+            source, tested = ROOT / "tests" / test[0], ["-lgtest", "-lgtest_main", "-lpthread"]
         include = work / name / "include"
         shutil.copytree(ROOT / "include", include)
         target = include / "multistate" / file
@@ -82,12 +85,15 @@ def probe(work, name, options, fault=None):
         target.write_text(text[: places[0].start()] + new + text[places[0].end() :])
     program = work / (name + ".bin")
     built = subprocess.run([options.cxx, "-std=c++20", "-O1", "-DNDEBUG", "-w", *options.flag, f"-I{include}", f"-I{ROOT / 'tests'}",
-                            str(HERE / "probe.cpp"), "-o", str(program)], capture_output=True, text=True)
+                            str(source), "-o", str(program), *tested], capture_output=True, text=True)
     if built.returncode != 0:
         return None, "does not compile: " + built.stderr.strip()[:2000], 0.0
     try:
-        ran = subprocess.run([str(program), str(work / "fixtures")], capture_output=True, text=True, timeout=120)
+        ran = subprocess.run([str(program), str(work / "fixtures")], capture_output=True, text=True, timeout=120,
+                             env={**os.environ, "MULTISTATE_TEST_ROUNDS": "0.5"})
         said, caught = ran.stdout.strip() or f"ended by signal {-ran.returncode}", ran.returncode != 0
+        if tested:
+            said = next((line for line in said.splitlines() if "Failure" in line), "its test passes" if not caught else said[-200:])
     except subprocess.TimeoutExpired:
         said, caught = "does not end", True
     program.unlink()

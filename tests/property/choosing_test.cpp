@@ -211,4 +211,15 @@ TEST(choosing, keeps_what_the_descriptions_say) {
   EXPECT_GT(compared, count * 10) << "too many near-ties to mean anything";
 }
 
+TEST(choosing, budgets_of_a_pyramid) {
+  const auto budgets = [](int tokens, int window) {
+    std::vector<int> of(5);
+    pyramid_budgets(tokens, 100, window, of);
+    return of;
+  };
+  EXPECT_EQ(budgets(1000, 4), (std::vector<int>{195, 148, 100, 52, 5})) << "halves go to the even one";
+  EXPECT_EQ(budgets(150, 4), (std::vector<int>{146, 123, 100, 77, 54})) << "none above the tokens before the window";
+  EXPECT_EQ(budgets(1000, 8), std::vector<int>(5, 100)) << "the last would be below the window";
+}
+
 }  // namespace

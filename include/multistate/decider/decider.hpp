@@ -648,12 +648,15 @@ void decider<P>::observe(int lane, const rows& r) noexcept {
   if constexpr (sees_rows) {
     if (fault_ != fault_kind::none || rows_ == needs::nothing) return;
     if (const fault_kind why = refusal(lane, r); why != fault_kind::none) return void(fail(why));
-    if (scope_ != scope_kind::head || held_) return waiting_.add(lane, book_.at(lane), r, kept());
-    const rows given = ready(r);
-    if (given.data == nullptr) return waiting_.add(lane, book_.at(lane), r, kept());
-    // A lane of one KV head gets no other rows: these need not be copied to wait.
-    waiting_.count(lane, r.heads);
-    decide(lane, given, book_.appended());
+    if (scope_ == scope_kind::head && !held_)
+      if (const rows given = ready(r); given.data != nullptr) {
+        // A lane of one KV head gets no other rows: these need not be copied to wait.
+        waiting_.count(lane, r.heads);
+        return decide(lane, given, book_.appended());
+      }
+    if constexpr (asked::rows_known && asked::rows == needs::last_row && !asked::may_frame)
+      if (!held_) return waiting_.add_last(lane, book_.at(lane), r);
+    waiting_.add(lane, book_.at(lane), r, kept());
   }
 }
 

@@ -54,6 +54,10 @@ class waiting_rows {
     if (planes_ == 1) return add_plane(l, 0, r, keep, first);
     for (int h = 0; h < r.heads; ++h) add_plane(l, to_size(plane + h), r.heads == 1 ? r : r.head(h), keep, true);
   }
+  /// The same where the newest query's row is all that is kept, and there are no planes.
+  void add_last(int i, const lane_book::lane& l, const rows& r) noexcept {
+    fold({floats_.data() + entries_ * l.base, to_size(r.n)}, r.last(), count(i, r.heads));
+  }
   /// The rows of a lane's `accepted` tokens over the states that are live once the other tokens are forgotten: `keep`
   /// as in add(), where `all` tokens wait one by one until it is known which of them stay.
   rows take(int i, const lane_book& book, int accepted, const kept_rows& keep, bool all) noexcept {

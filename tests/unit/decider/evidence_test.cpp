@@ -1,4 +1,4 @@
-// What a policy may remember and when it may act: the example of docs/write-a-policy.md.
+// What a policy may remember and when it may act.
 
 #include <multistate/policies.hpp>
 #include <multistate/policy/frame.hpp>
@@ -78,6 +78,24 @@ TEST(evidence, numbers_of_a_lane_come_back) {
   ASSERT_TRUE(e.copy_from(d));
   d.restart(0);
   EXPECT_EQ(d.numbers(1)[0], 0.0f);
+}
+
+TEST(evidence, numbers_of_a_lane_are_those_of_tokens_that_stay) {
+  auto d = decider<longest>::make({.budget = 8}, {.kv_heads = 2}, {.chunk = 4, .hold = 4}).value(),
+       e = decider<longest>::make({.budget = 8}, {.kv_heads = 2}).value();
+  int t = 0;
+  for (const int stay : {4, 0, 1, 3, 2, 4}) {
+    d.append(4, phase::decode, true);
+    for (int j = 0; j < 4; ++j)
+      for (int lane = 0; lane < d.lanes(); ++lane) {
+        const float key[] = {static_cast<float>(((t + j) * 37 + lane) % 11)};
+        d.enter(lane, j, key, key, key);
+      }
+    d.reduce(stay);
+    for (int j = 0; j < stay; ++j) token(e, t + j);
+    t += stay;
+    for (int lane = 0; lane < d.lanes(); ++lane) EXPECT_EQ(d.numbers(lane)[0], e.numbers(lane)[0]) << t << " tokens";
+  }
 }
 
 TEST(frame, says_what_it_can_not_honour) {
