@@ -55,7 +55,6 @@ FAULTS = [
     ("segments_forget_protected_ones", "policy/segments.hpp", "++held[segment_of(s)];", "{}", CHOOSING),
     ("mix_normalises_over_all", "decider/decider.hpp", "return !kept.covers(view_of.positions[s]);", "return true;", CHOOSING),
     ("mix_max_is_a_mean", "policy/mix.hpp", "mix == mix_kind::max || mix == mix_kind::zmax", "mix == mix_kind::zmax", CHOOSING),
-    ("then_shares_columns", "policy/then.hpp", "l.columns = lane.columns.subspan(lane.column_stride * to_size(first.columns));", "", CHOOSING),
     ("then_observes_late", "policy/then.hpp", "second.observe(behind(lane, first_wants(lane)), r);",
      "if (lane.when == phase::decode) second.observe(behind(lane, first_wants(lane)), r);", CHOOSING),
     ("then_protects_by_position", "decider/decider.hpp", "if (past_.handed == 0 || ", "if (past_.handed >= 0 || ", CHOOSING),

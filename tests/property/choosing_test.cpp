@@ -165,7 +165,7 @@ void one_program(generator& g) {
   if (g.chance(60)) {
     const int c = g.between(7, 25);
     call(c, c, phase::prompt_end, false);
-  } else if (!pair || slow.prompt.name != "observed") {
+  } else {
     for (int chunks = g.between(0, 4); chunks > 0; --chunks) {
       const int c = g.between(1, 6);
       call(c, c, chunks == 1 ? phase::prompt_end : phase::prompt, false);

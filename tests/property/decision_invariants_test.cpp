@@ -1,5 +1,6 @@
 // Invariants of what is decided: 2, 5, 8, 9, 12, 14.
 
+#include <cmath>
 #include <bit>
 
 #include <multistate/policies.hpp>

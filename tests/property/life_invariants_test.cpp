@@ -1,5 +1,6 @@
 // Invariants of a memory's life: 11 and 13.
 
+#include <cmath>
 #include <bit>
 
 #include <support/allocations.hpp>

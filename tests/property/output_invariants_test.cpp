@@ -1,5 +1,6 @@
 // Invariants of what comes out of attention: 1, 3, 4, 6, 7, 10.
 
+#include <cmath>
 #include <bit>
 #include <cstring>
 

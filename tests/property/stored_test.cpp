@@ -58,7 +58,7 @@ struct naive {
     bool due = true;
     if (name == "lagkv") due = n >= budget + lag;
     if (name == "rkv") due = next % every == 0 || one_shot || n >= budget + every;
-    if (name == "expected") due = every > 1 ? n >= budget + every : when == phase::prompt_end || one_shot;
+    if (name == "expected") due = every > 1 ? n >= budget + every : when != phase::decode || one_shot;
     if (!due) return;
     int first = 0, newest = 0;
     if (name == "lagkv") first = sinks, newest = lag + (n - sinks) % lag;

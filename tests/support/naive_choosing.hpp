@@ -72,7 +72,7 @@ class naive_choosing {
       const int n = static_cast<int>(l.kept.size());
       if (n <= l.budget) return false;
       if (s.name == "snapkv") return when != decoding || accepted_tokens(c) > 1;
-      if (s.name == "observed") return when == prompt_ends || one_shot;
+      if (s.name == "observed") return when != decoding || one_shot;
       return n >= l.budget + s.every;
     };
     std::vector<std::vector<double>> worths(lanes.size());

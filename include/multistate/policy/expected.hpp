@@ -10,7 +10,8 @@ namespace multistate {
 /// `sinks` states and those that the queries to come are expected to attend. Of the un-rotated queries behind the sinks
 /// so far each head has mean m and covariance C, turned by the mean rotation R of the next `future` positions; worth is
 /// the mean over the heads of softmax(k.Rm / sqrt(dk) + k'RCR'k / (2 dk)), then (worth + epsilon) times the norm of the
-/// value. It acts at the end of a prompt, or with every=m each time that a lane holds m states more than its budget.
+/// value. It acts at the end of a prompt, or after each part of one that is not read at once, or with every=m each time
+/// that a lane holds m states more than its budget.
 struct expected {
   static constexpr std::string_view name = "expected";
   int budget = 0;
@@ -43,7 +44,7 @@ struct expected {
   }
   constexpr protect keeps(int) const { return {sinks, 0}; }
   bool due(const moment& m) const noexcept {
-    return m.every > 1 ? m.n >= m.budget + m.every : m.when == phase::prompt_end || m.one_shot;
+    return m.every > 1 ? m.n >= m.budget + m.every : m.when != phase::decode || m.one_shot;
   }
   /// The lane's numbers are, for each query head, the sums of its queries and of their products q[i] q[j], j <= i; and
   /// behind all of them what a float could not hold of each.

@@ -1,8 +1,7 @@
 #pragma once
 
-#include <cmath>
-
 #include <multistate/policy/concept.hpp>
+#include <multistate/util/math.hpp>
 
 namespace multistate {
 
@@ -23,7 +22,7 @@ struct knorm {
              std::span<const float>) const noexcept {
     double square = 0;  // of exact products: the same bits with and without fused multiplication
     for (const float x : key) square += double{x} * double{x};
-    lane.column(0)[index(s)] -= static_cast<float>(std::sqrt(square));
+    lane.column(0)[index(s)] -= static_cast<float>(detail::square_root(square));
   }
   std::span<const float> worth(const lane_ref& lane, const rows&) const noexcept { return lane.column(0); }
 };

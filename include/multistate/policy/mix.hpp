@@ -1,9 +1,10 @@
 #pragma once
 
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+
+#include <multistate/util/math.hpp>
 
 namespace multistate {
 
@@ -29,7 +30,7 @@ void normalise(std::span<float> worth, const Open& open) noexcept {
   const double mean = count > 0 ? sum / count : 0;
   for (std::size_t s = 0; s < worth.size(); ++s)
     if (open(s)) squares += (double{worth[s]} - mean) * (double{worth[s]} - mean);
-  const double deviation = count > 0 ? std::sqrt(squares / count) : 0;
+  const double deviation = count > 0 ? square_root(squares / count) : 0;
   const double by = 1.0 / (deviation > 1e-6 ? deviation : 1e-6);
   for (float& w : worth) w = static_cast<float>((double{w} - mean) * by);
 }

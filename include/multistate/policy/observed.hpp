@@ -5,7 +5,7 @@
 namespace multistate {
 
 /// Observed attention (kvpress ObservedAttentionPress at 8bb29b9): a name for H2O, normalised, without a recent part,
-/// at the end of a prompt.
+/// at the end of a prompt, or after each part of one that is not read at once.
 struct observed {
   static constexpr std::string_view name = "observed";
   int budget = 0;
@@ -16,7 +16,7 @@ struct observed {
   constexpr evidence wants() const { return same().wants(); }
   constexpr const char* check(int lane_budget) const { return same().check(lane_budget); }
   constexpr protect keeps(int lane_budget) const { return same().keeps(lane_budget); }
-  bool due(const moment& m) const noexcept { return m.when == phase::prompt_end || m.one_shot; }
+  bool due(const moment& m) const noexcept { return m.when != phase::decode || m.one_shot; }
   void observe(const lane_ref& lane, const rows& r) const noexcept { same().observe(lane, r); }
   std::span<const float> worth(const lane_ref& lane, const rows& r) const noexcept { return same().worth(lane, r); }
 };

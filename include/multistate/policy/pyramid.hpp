@@ -1,9 +1,9 @@
 #pragma once
 
-#include <cmath>
 #include <span>
 
 #include <multistate/types/ids.hpp>
+#include <multistate/util/math.hpp>
 
 namespace multistate {
 
@@ -24,7 +24,7 @@ inline void pyramid_budgets(int tokens, int budget, int window, std::span<int> b
   for (std::size_t l = 0; l < budgets.size(); ++l) {
     const double step = sloped ? (high - low) / static_cast<double>(budgets.size() - 1) : 0;
     const double share = sloped ? high - static_cast<double>(l) * step : k;
-    budgets[l] = static_cast<int>(std::nearbyint(share));  // half to even
+    budgets[l] = static_cast<int>(detail::nearest(share));  // half to even
     if (!exact.empty()) exact[l] = share;
   }
 }
