@@ -209,7 +209,7 @@ void multiply(const product& p, std::size_t begin, std::size_t end) {
     const std::size_t last = std::min(end, o + rows);
     for_input_parts(p, [&](const input_part& part) {
       for (std::size_t r = o; r < last; ++r)
-        load_part<Format>(floats + (r - o) * longest_part, p.weights.rows + r * stride, p.in, part.begin, part.size);
+        load_part<Format>(floats + (r - o) * longest_part, p.weights.rows + r * stride, part.begin, part.size);
       multiply_tiles<f32>(p, {reinterpret_cast<const std::byte*>(floats), longest_part * sizeof(float)}, part, o, last);
     });
   }
