@@ -13,6 +13,8 @@
 
 #include <support/vector_engine.hpp>
 
+namespace stored_golden {
+
 namespace {
 
 using namespace multistate;
@@ -93,3 +95,5 @@ TEST(stored, kept_positions_are_those_recorded) {
 }
 
 }  // namespace
+
+}  // namespace stored_golden

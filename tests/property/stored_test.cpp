@@ -11,6 +11,8 @@
 #include <support/random.hpp>
 #include <support/vector_engine.hpp>
 
+namespace stored_property {
+
 namespace {
 
 using support::generator;
@@ -319,3 +321,5 @@ TEST(stored, keeps_what_the_formulas_say) {
 }
 
 }  // namespace
+
+}  // namespace stored_property
