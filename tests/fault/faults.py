@@ -64,6 +64,8 @@ FAULTS = [
     ("rkv_oldest_never_left_out", "policy/rkv.hpp", "if (latest != i)", "if (latest != i && latest > 0)", STORED),
     ("expected_counts_the_sinks", "policy/expected.hpp", "if (at < sinks) return;", "", STORED),
     ("expected_turns_by_one_less", "policy/expected.hpp", "static_cast<double>(lane.now + t)", "static_cast<double>(lane.now + t - 1)", STORED),
+    ("tri_distance_from_the_newest", "policy/triattention.hpp", "lane.now + 1 + distance", "lane.now + distance", STORED),
+    ("tri_pins_nothing", "policy/triattention.hpp", "pin_prompt ? static_cast<int>", "false ? static_cast<int>", STORED),
     ("numbers_of_refused_tokens_stay", "decider/decider.hpp", "if (accepted < chosen_[to_size(i)].entered)", "if (false)", STORED),
     ("stored_key_of_another_head", "policy/concept.hpp", "states->first_head + kv_head % states->layer_heads", "kv_head % states->layer_heads", STORED),
 ]

@@ -42,7 +42,9 @@ struct naive {
   bool covariance = false, values = false;
   bool all_heads = false;  // keydiff at scope layer
   std::vector<int> kept;   // positions, increasing
-  int next = 0;
+  int next = 0, prompt = 0;
+  bool pin = false, greatest = false;
+  int trigger = 0, offset_max = 1;
   double margin = std::numeric_limits<double>::infinity();
 
   static vec of(const std::vector<float>& x, std::size_t at, int d) {
@@ -55,21 +57,31 @@ struct naive {
 
   void feed(const vector_engine& e, int accepted, phase when, bool one_shot) {
     for (int j = 0; j < accepted; ++j) kept.push_back(next++);
+    if (accepted > 0 && when != phase::decode) prompt = next;
     const int n = static_cast<int>(kept.size());
     if (accepted == 0 || n <= budget) return;
     bool due = true;
     if (name == "lagkv") due = n >= budget + lag;
     if (name == "rkv") due = next % every == 0 || one_shot || n >= budget + every;
     if (name == "expected") due = every > 1 ? n >= budget + every : when != phase::decode || one_shot;
+    if (name == "triattention") {
+      const int room = every - 1 + (trigger == 0 ? 0 : budget);
+      due = n > budget + room || (trigger == 0   ? n >= budget + every
+                                  : trigger == 1 ? n - prompt >= budget + every
+                                                 : n - prompt >= budget && next % every == 0);
+    }
     if (!due) return;
     int first = 0, newest = 0;
     if (name == "lagkv") first = sinks, newest = lag + (n - sinks) % lag;
     if (name == "rkv") newest = window;
     if (name == "expected") first = static_cast<int>(std::lower_bound(kept.begin(), kept.end(), sinks) - kept.begin());
-    const vec w = name == "keydiff" ? differences(e)
-                  : name == "lagkv" ? lags(e)
-                  : name == "rkv"   ? redundancies(e)
-                                    : expectations(e);
+    if (name == "triattention" && pin)
+      first = static_cast<int>(std::lower_bound(kept.begin(), kept.end(), std::min(prompt, budget)) - kept.begin());
+    const vec w = name == "triattention" ? distances(e)
+                  : name == "keydiff"    ? differences(e)
+                  : name == "lagkv"      ? lags(e)
+                  : name == "rkv"        ? redundancies(e)
+                                         : expectations(e);
     std::vector<std::pair<double, int>> open;
     double most = 0;
     for (int i = first; i < n - newest; ++i) {
@@ -161,6 +173,42 @@ struct naive {
     return w;
   }
 
+  vec distances(const vector_engine& e) const {
+    const std::size_t half = to_size(e.d / 2);
+    const int group = e.heads / e.kv_heads;
+    const auto before = [&](const vec& x, int p, std::size_t f) {
+      return std::complex<double>(x[f], x[f + half]) * std::polar(1.0, -p * e.frequencies[f]);
+    };
+    vec w(kept.size(), 0.0);
+    for (int g = 0; g < group; ++g) {
+      std::vector<std::complex<double>> mean(half);
+      vec magnitude(half, 0.0);
+      for (int t = 0; t < next; ++t)
+        for (std::size_t f = 0; f < half; ++f) {
+          mean[f] += before(query(e, t, g), t, f) / static_cast<double>(next);
+          magnitude[f] += std::abs(before(query(e, t, g), t, f)) / next;
+        }
+      for (std::size_t i = 0; i < kept.size(); ++i) {
+        const vec k = key(e, kept[i], head);
+        vec at;
+        for (int o = 1; o <= offset_max; o *= 2) {
+          double s = 0;
+          for (std::size_t f = 0; f < half; ++f) {
+            const auto x = before(k, kept[i], f);
+            s += std::abs(mean[f]) * std::abs(x) *
+                     std::cos((next - kept[i] + o) * e.frequencies[f] + std::arg(mean[f] * std::conj(x))) +
+                 (magnitude[f] - std::abs(mean[f])) * std::abs(x);
+          }
+          at.push_back(s);
+        }
+        double sum = 0;
+        for (const double s : at) sum += s / static_cast<double>(at.size());
+        w[i] += (greatest ? *std::max_element(at.begin(), at.end()) : sum) / group;
+      }
+    }
+    return w;
+  }
+
   /// With the queries turned, not the keys.
   vec expectations(const vector_engine& e) const {
     const std::size_t d = to_size(e.d), half = d / 2, n = kept.size();
@@ -220,6 +268,13 @@ std::string text_of(generator& g, naive& s) {
   if (s.name == "rkv") {
     s.window = g.between(1, s.budget), s.kernel = 1 + 2 * g.between(0, 3), s.every = g.between(1, 9), s.lambda = 0.25;
     text += ",lambda=0.25,window=" + n(s.window) + ",kernel=" + n(s.kernel) + ",every=" + n(s.every);
+  }
+  if (s.name == "triattention") {
+    s.every = g.between(1, 6), s.trigger = g.between(0, 2), s.offset_max = g.between(1, 70);
+    s.pin = g.chance(50), s.greatest = g.chance(50);
+    const std::string triggers[] = {"slack", "slack_decode", "modulo"};
+    text += ",scope=head,offset_max=" + n(s.offset_max) + ",aggregate=" + (s.greatest ? "max" : "mean") +
+            ",pin_prompt=" + yes(s.pin) + ",every=" + n(s.every) + ",trigger=" + triggers[s.trigger];
   }
   if (s.name == "expected") {
     s.sinks = g.between(0, s.budget - 1), s.future = g.between(1, 20), s.every = g.between(2, 4);
@@ -313,7 +368,7 @@ void one_program(generator& g, const std::string& name) {
 
 TEST(stored, keeps_what_the_formulas_say) {
   generator g(support::base_seed() + 18);
-  for (const char* name : {"keydiff", "lagkv", "rkv", "expected"}) {
+  for (const char* name : {"keydiff", "lagkv", "rkv", "expected", "triattention"}) {
     compared = 0;
     for (int i = 0; i < support::rounds(60) && !HasFailure(); ++i) one_program(g, name);
     EXPECT_GT(compared, 60 * support::rounds(1)) << name << ": few programs are far from a tie";

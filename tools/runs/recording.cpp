@@ -47,6 +47,37 @@ error check_range(const recording& r) {
   return {};
 }
 
+/// q_mean [L, H, dk / 2, 2] and q_abs [L, H, dk / 2] of the layers that are taken; nothing where there are none, or
+/// some are known. Where no queries are recorded they say how many heads there are.
+error read_statistics(const safetensors& file, std::string_view path, std::size_t layers, recording& r) {
+  const tensor_info* mean = file.find("q_mean");
+  if (!r.q_mean.empty() || mean == nullptr) return {};
+  const std::vector<std::size_t>& s = mean->shape;
+  const auto wrong = [&] {
+    return error(errc::bad_input, path,
+                 ": needs q_mean [L, H, dk/2, 2] and q_abs [L, H, dk/2] of the layers and heads ",
+                 "that are recorded; got q_mean ", multistate::detail::shown(s));
+  };
+  if (s.size() != 4 || s[0] != layers || s[2] != to_size(r.dims.dk) / 2 || s[3] != 2 || file.find("q_abs") == nullptr)
+    return wrong();
+  if (r.has_q ? s[1] != to_size(r.dims.heads) : s[1] < 1 || s[1] > 4096 || s[1] % to_size(r.dims.kv_heads) != 0)
+    return wrong();
+  const std::vector<std::size_t> of_magnitudes{s[0], s[1], s[2]};
+  auto means = file.floats("q_mean"), magnitudes = file.floats("q_abs", &of_magnitudes);
+  if (!means) return means.reason();
+  if (!magnitudes) return magnitudes.reason();
+  if (const error e = check_finite(*means, path, "q_mean")) return e;
+  if (const error e = check_finite(*magnitudes, path, "q_abs")) return e;
+  r.dims.heads = static_cast<int>(s[1]);
+  if (!r.has_q) r.q.assign(to_size(r.layers) * to_size(r.tokens) * s[1] * to_size(r.dims.dk), 0.0f);
+  const std::size_t taken = to_size(r.layers) * s[1] * s[2];
+  r.q_mean = std::move(*means);
+  r.q_abs = std::move(*magnitudes);
+  r.q_mean.resize(2 * taken);
+  r.q_abs.resize(taken);
+  return {};
+}
+
 /// A sequence under way.
 class replayed {
  public:
@@ -200,6 +231,7 @@ result<recording> read_recording(const std::string& path, const std::string& bes
       if (!(r.theta > 0 && std::isfinite(r.theta)))
         return error(errc::bad_input, from, ": tensor 'theta' must be a finite number above 0");
     }
+    if (const error e = read_statistics(*side, from, recorded, r)) return e;
     if (!r.k_pre.empty() || side->find("k_pre") == nullptr) continue;
     auto keys = side->floats("k_pre", &key->shape);
     if (!keys) return keys.reason();
@@ -258,7 +290,7 @@ result<outcome> replay_recording(const policy_handle& policy, weight_format form
     return error(errc::bad_input, "policy '", policy.str(), "' looks at ", missing, "; the recording has no ", tensor);
   };
   if (!r.has_q && rows_of(wants) != needs::nothing) return lacks("attention rows", "q");
-  if (!r.has_q && wants.queries) return lacks("queries", "q");
+  if (!r.has_q && wants.queries && !(wants.query_heads && !r.q_mean.empty())) return lacks("queries", "q");
   if (!r.has_v && (wants.values || wants.stored_values)) return lacks("values", "v");
   if (r.theta <= 0 && wants.angles) return lacks("rotary angles", "theta");
   if (const error e = with_state_format(format, [&]<class Format>(Format) { return check_range<Format>(r); })) return e;
@@ -268,6 +300,7 @@ result<outcome> replay_recording(const policy_handle& policy, weight_format form
   setup.layers = r.layers;
   setup.room.chunk = std::max({1, std::min(feed.chunk, r.tokens), std::min(feed.first, r.tokens)});
   setup.room.prompt = one_shot ? feed.prompt : 0;
+  setup.queries = {.mean = r.q_mean, .magnitude = r.q_abs};
   if (r.theta > 0 && r.dims.dk % 2 == 0) setup.rope = {.dim = r.dims.dk, .theta = r.theta};
   auto memory = make_memory(format, policy, setup);
   if (!memory) return memory.reason();

@@ -27,6 +27,7 @@ struct recording {
   /// [L][T][Hkv][dk] the keys before they were rotated, for policies that look at keys; empty: not recorded.
   std::vector<float> k_pre;
 
+  std::vector<float> q_mean, q_abs;  ///< statistics of queries, as in query_statistics; empty: not recorded
   double theta = 0;  ///< base of the rotary angles of k and q, for policies that want them; 0: not recorded
 
   /// Whether there is anything to attend.
@@ -66,8 +67,8 @@ struct expectation {
   std::vector<std::size_t> out_shape;
 };
 
-/// q [T,H,dk], k [T,Hkv,dk], v [T,Hkv,dv], or with a layer in front, of which `layers` are taken (0: all). k_pre and
-/// theta are taken from either file; "" is none. Errors name the file and the tensor.
+/// q [T,H,dk], k [T,Hkv,dk], v [T,Hkv,dv], or with a layer in front, of which `layers` are taken (0: all). k_pre,
+/// theta, q_mean and q_abs are taken from either file; "" is none. Errors name the file and the tensor.
 result<recording> read_recording(const std::string& path, const std::string& beside, int layers);
 /// Errors name the file and the tensor.
 result<expectation> read_expectation(const std::string& path);

@@ -35,7 +35,8 @@ struct placement {
   int heads = 0;   ///< query heads of a layer; needed by a policy that is asked for each of them, else 0 will do
   int dk = 0;      ///< length of a key, and
   int dv = 0;      ///< of a value: for a policy that looks at stored ones or remembers vectors, else 0 will do
-  rotary_angles angles = {};  ///< for a policy that wants them
+  rotary_angles angles = {};      ///< for a policy that wants them
+  query_statistics queries = {};  ///< where they are known
 };
 
 namespace detail {
@@ -249,6 +250,7 @@ class decider {
     bool made = false;
     int states = 0;   ///< that go: the first in book_.to_drop()
     int entered = 0;  ///< held tokens before which the lane's numbers are kept
+    int entries = 0;  ///< calls of enter()
   };
 
   /// The numbers of a lane as they were before held token j entered, until it is known whether it stays.
@@ -340,6 +342,7 @@ class decider {
   bool one_shot_ = false;  ///< this cycle is a whole prompt
   fault_kind fault_ = fault_kind::none;
   detail::milestones past_;
+  detail::milestones began_;  ///< past_ before this cycle
   detail::pin_list pins_;
   detail::lane_book book_;
   detail::journal journal_;
@@ -406,6 +409,13 @@ error decider<P>::find_wants() noexcept {
   states_.lane = {where_.heads / where_.kv_heads * kv * layers, kv * layers, where_.dk, where_.dv};
   states_.angles = where_.angles;
   states_.layer_heads = kv;
+  states_.layer = spans_layers(scope_) ? 0 : where_.layer;
+  states_.heads = where_.heads;
+  states_.queries = where_.queries;
+  const std::size_t all = to_size(where_.layers) * to_size(where_.heads) * to_size(where_.dk / 2);
+  if (!where_.queries.mean.empty() && (where_.queries.mean.size() != 2 * all || where_.queries.magnitude.size() != all))
+    return error(errc::bad_shape, policy_.name(), ": needs statistics of queries for layers=", where_.layers,
+                 ", heads=", where_.heads, ", dk=", where_.dk);
   wants_ = policy_.wants(states_.lane);
   for (const int amount : {wants_.last, wants_.columns, wants_.lane_numbers, wants_.work, wants_.work_per_state})
     if (amount < 0) return error(errc::bad_policy, policy_.name(), ": what it wants must not be negative");
@@ -491,6 +501,7 @@ template <class P>
 lane_ref decider<P>::view(int lane, int plane) noexcept {
   const detail::lane_book::lane& l = book_.at(lane);
   const std::size_t mine = to_size(wants_.columns) * to_size(l.capacity), own = to_size(wants_.lane_numbers);
+  const std::size_t memory = enters() ? 0 : to_size(plane);  // what enters is remembered for all query heads together
   if constexpr (asked::may_read) {
     states_.first_head = by_head(scope_) ? lane : 0;
     states_.room = vectors_.span(0, vectors_.size());
@@ -503,10 +514,11 @@ lane_ref decider<P>::view(int lane, int plane) noexcept {
           .layer = where_.layer,
           .lane = lane,
           .budget = l.budget,
+          .query_head = planes_ > 1 ? plane : -1,
           .window = room_.window,
-          .columns = book_.column_block(lane).subspan(mine * to_size(plane), mine),
+          .columns = book_.column_block(lane).subspan(mine * memory, mine),
           .column_stride = to_size(l.capacity),
-          .numbers = book_.numbers(lane).subspan(own * to_size(plane), own),
+          .numbers = book_.numbers(lane).subspan(own * memory, own),
           .scratch = scratch_.span(0, to_size(l.live)),
           .by_age = {},
           .work = work_.span(0, work_.size()),
@@ -568,6 +580,7 @@ template <class P>
 const decision& decider<P>::append(int c, phase when, bool held) noexcept {
   if (const fault_kind why = refusal(c, held); why != fault_kind::none) return fail(why);
   if (journal_.keeps()) journal_.begin(book_, past_, pins_);
+  began_ = past_;
   open_ = true;
   held_ = held;
   phase_ = when;
@@ -590,7 +603,10 @@ void decider<P>::enter(int lane, int j, std::span<const float> key, std::span<co
       copy(held_numbers(lane, j), book_.numbers(lane));
       ++chosen_[to_size(lane)].entered;
     }
-    policy_.enter(view(lane), slots(lane)[to_size(j)], key, value, query);
+    lane_ref entered = view(lane);
+    const int heads = states_.layer_heads, calls = chosen_[to_size(lane)].entries++;
+    entered.kv_head = calls / (heads * book_.appended()) * heads + calls % heads;
+    policy_.enter(entered, slots(lane)[to_size(j)], key, value, query);
   }
 }
 
@@ -826,7 +842,10 @@ const decision& decider<P>::reduce(int accepted) noexcept {
     for (int i = 0; held_ && i < lanes(); ++i)
       if (accepted < chosen_[to_size(i)].entered) copy(book_.numbers(i), held_numbers(i, accepted));
   tokens_ = accepted;
-  note_prompt();
+  if (accepted > 0)
+    note_prompt();
+  else
+    past_ = began_;
   const bool deals = asked::may_frame && dealing(accepted);
   for (int i = 0; i < lanes(); ++i)
     if (accepted > 0 && !chosen_[to_size(i)].made)
@@ -860,8 +879,9 @@ bool decider<P>::undo(int tokens) noexcept {
 template <class P>
 bool decider<P>::has_room_for(const detail::pin_list& pins, int budget, std::span<const position> held,
                               position next) const noexcept {
-  protect structural = policy_.keeps(phase::decode, budget);
-  const protect prompt = policy_.keeps(phase::prompt_end, budget);
+  const multistate::moment after{.budget = budget, .prompt = past_.prompt};
+  protect structural = policy_.keeps(phase::decode, budget, after);
+  const protect prompt = policy_.keeps(phase::prompt_end, budget, after);
   if (prompt.first > structural.first) structural.first = prompt.first;
   if (prompt.newest > structural.newest) structural.newest = prompt.newest;
   std::int64_t states = pins.reserved(structural, budget, next);

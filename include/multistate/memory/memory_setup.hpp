@@ -9,6 +9,7 @@
 #include <multistate/state/multi_state.hpp>
 #include <multistate/types/ids.hpp>
 #include <multistate/types/shape.hpp>
+#include <multistate/types/state_reader.hpp>
 
 namespace multistate {
 
@@ -28,7 +29,8 @@ struct memory_setup {
   /// window remembers what that shows, under no other policy.
   std::vector<layer_attention> own;
   std::shared_ptr<const angle_table>
-      angles;  ///< in-cache positions: made where it is missing or short; share it among many
+      angles;                ///< in-cache positions: made where it is missing or short; share it among many
+  query_statistics queries;  ///< of the model, for a policy that wants them; empty: not known
   /// Rows that an observer sees under a policy that needs none: nothing, last_row or each_row.
   needs tap = needs::nothing;
   /// Where keys and values go, layer after layer: sequence_memory::arena_bytes(). Null: allocations of their own.

@@ -146,7 +146,8 @@ class policy_memory final : public layer_memory {
                     .layers = setup.layers,
                     .heads = setup.dims.heads,
                     .dk = setup.dims.dk,
-                    .dv = setup.dims.dv};
+                    .dv = setup.dims.dv,
+                    .queries = setup.queries};
     if (setup.positions != position_mode::original && evidence_of(settings).queries)
       return error(errc::not_supported, "memory: a policy that looks at queries needs original positions");
     if (evidence_of(settings).angles)

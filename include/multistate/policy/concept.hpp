@@ -26,6 +26,7 @@ struct evidence {
   bool queries = false;
   bool stored_keys = false;    ///< keys or values of all states held, when it decides: lane_ref::key, value
   bool stored_values = false;  ///< as they are stored
+  bool query_heads = false;    ///< it looks at no rows, and can still be asked for one query head: lane_ref::query_head
   bool angles = false;         ///< lane_states::angles
   bool order = false;          ///< lane_ref::by_age
   int columns = 0;             ///< numbers that it remembers for each state
@@ -66,6 +67,16 @@ struct lane_states {
   int layer_heads = 1;    ///< KV heads that a layer brings to the lane
   int first_head = 0;     ///< which of the layer's is the first
   std::span<float> room;  ///< [dk + dv] for what is read
+  int layer = 0;          ///< which layer is the first
+  int heads = 1;          ///< query heads of a layer
+  query_statistics queries;
+
+  /// Where a query head of the lane stands among those of all layers.
+  constexpr std::size_t query_place(int head) const noexcept {
+    const int group = lane.heads / lane.kv_heads, kv = head / group;
+    return static_cast<std::size_t>((layer + kv / layer_heads) * heads + (first_head + kv % layer_heads) * group +
+                                    head % group);
+  }
 };
 
 /// All that a policy sees of a lane of n states; everything here belongs to the decider.
@@ -78,6 +89,8 @@ struct lane_ref {
   int layer = 0;  ///< 0 where layers share their lanes
   int lane = 0;
   int budget = 0;                 ///< of this lane
+  int query_head = -1;            ///< in worth(): the one of the lane's that it is asked for; -1: all together
+  int kv_head = 0;                ///< in enter(): which one of the lane's
   int window = 0;                 ///< the model's own mask, 0: none
   std::span<float> columns;       ///< the policy's memory: evidence::columns numbers for each slot
   std::size_t column_stride = 0;  ///< floats from one column to the next
@@ -93,17 +106,17 @@ struct lane_ref {
   }
   /// The key of a state in one of the lane's KV heads, [dk] as it is stored (with its angle unless positions are
   /// in-cache or log), until the next is read. Precondition: wants().stored_keys, and worth() or pool().
-  std::span<const float> key(int kv_head, slot s) const noexcept {
-    return read(states->reader.key, kv_head, s, states->room.first(static_cast<std::size_t>(states->lane.dk)));
+  std::span<const float> key(int head, slot s) const noexcept {
+    return read(states->reader.key, head, s, states->room.first(static_cast<std::size_t>(states->lane.dk)));
   }
   /// Its value, [dv], until the next is read.
-  std::span<const float> value(int kv_head, slot s) const noexcept {
-    return read(states->reader.value, kv_head, s, states->room.subspan(static_cast<std::size_t>(states->lane.dk)));
+  std::span<const float> value(int head, slot s) const noexcept {
+    return read(states->reader.value, head, s, states->room.subspan(static_cast<std::size_t>(states->lane.dk)));
   }
 
  private:
-  std::span<const float> read(state_reader::read* f, int kv_head, slot s, std::span<float> out) const noexcept {
-    f(states->reader.from, kv_head / states->layer_heads, states->first_head + kv_head % states->layer_heads, s,
+  std::span<const float> read(state_reader::read* f, int head, slot s, std::span<float> out) const noexcept {
+    f(states->reader.from, head / states->layer_heads, states->first_head + head % states->layer_heads, s,
       positions[index(s)], out);
     return out;
   }

@@ -23,6 +23,7 @@
 #include <multistate/policy/settings.hpp>
 #include <multistate/policy/snapkv.hpp>
 #include <multistate/policy/tova.hpp>
+#include <multistate/policy/triattention.hpp>
 #include <multistate/policy/window.hpp>
 
 namespace multistate {
@@ -31,8 +32,8 @@ namespace multistate {
 template <policy... P>
 struct registry {};
 
-using standard_policies =
-    registry<full, window, h2o, tova, a2sf, random_choice, knorm, keydiff, snapkv, observed, lagkv, expected, rkv>;
+using standard_policies = registry<full, window, h2o, tova, a2sf, random_choice, knorm, keydiff, snapkv, observed,
+                                   lagkv, expected, rkv, triattention>;
 
 /// One policy of a registry with its settings: `name[+i][:budget][,key=value]...`. Hands out the concrete type, so that
 /// everything from there on is static.

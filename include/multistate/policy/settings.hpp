@@ -55,8 +55,9 @@ inline error check_frame(std::string_view name, const frame& f, const evidence& 
   if (f == frame{}) return {};
   const auto wrong = [&](const auto&... parts) { return error(errc::bad_policy, name, ": ", parts...); };
   if (f.every < 1 || f.every > max_tokens) return wrong("every must be 1 to ", max_tokens, "; got ", f.every);
-  if (f.mix != mix_kind::mean && (rows_of(wants) == needs::nothing || wants_entries(wants) || wants_states(wants)))
-    return wrong("mix needs a policy that looks at attention rows and at nothing else");
+  if (f.mix != mix_kind::mean && !wants.query_heads &&
+      (rows_of(wants) == needs::nothing || wants_entries(wants) || wants_states(wants)))
+    return wrong("mix needs a policy that looks at attention rows and at nothing else, or at keys for each query head");
   if (!scores && (f.segments > 0 || f.heads != head_budgets::equal))
     return wrong("segments and heads need a policy that scores");
   if (f.segments < 0 || f.quota < 0 || (f.segments > 0) != (f.quota > 0))

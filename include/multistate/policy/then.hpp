@@ -69,6 +69,7 @@ struct asked<then<P, D>> {
     e.stored_keys = e.stored_keys || p.stored_keys;
     e.stored_values = e.stored_values || p.stored_values;
     e.angles = e.angles || p.angles;
+    e.query_heads = e.query_heads && p.query_heads;
     e.order = e.order || p.order;
     if (p.work > e.work) e.work = p.work;
     if (p.work_per_state > e.work_per_state) e.work_per_state = p.work_per_state;

@@ -29,4 +29,11 @@ struct rotary_angles {
   constexpr std::size_t second(std::size_t i) const noexcept { return adjacent ? 2 * i + 1 : i + frequencies.size(); }
 };
 
+/// What is known of a model's queries: of all layers, un-rotated, as complex numbers that rotary pairs make. Must
+/// outlive whoever has it.
+struct query_statistics {
+  std::span<const float> mean;       ///< [layer][query head][dk / 2][real, imaginary part]; empty: not known
+  std::span<const float> magnitude;  ///< [layer][query head][dk / 2] mean of magnitudes
+};
+
 }  // namespace multistate

@@ -109,8 +109,9 @@ TEST(frame, says_what_it_can_not_honour) {
             "tova: segments and quota go together, each 1 or more; got segments=3, quota=0");
   EXPECT_EQ(reason(framed<tova>{{.budget = 4}, {.heads = head_budgets::adaptive}}),
             "tova: heads=adaptive needs scope head or model_head");
-  EXPECT_EQ(reason(framed<longest>{{.budget = 4}, {.mix = mix_kind::max}}),
-            "longest: mix needs a policy that looks at attention rows and at nothing else");
+  EXPECT_EQ(
+      reason(framed<longest>{{.budget = 4}, {.mix = mix_kind::max}}),
+      "longest: mix needs a policy that looks at attention rows and at nothing else, or at keys for each query head");
   EXPECT_EQ(reason(framed<tova>{{.budget = 4}, {.every = 0}}), "tova: every must be 1 to 268435456; got 0");
   EXPECT_EQ(reason(framed<tova>{{.budget = 4}, {.floor = 1.5}}), "tova: floor must be 0 to 1; got 1.5");
   EXPECT_EQ(reason(framed<tova>{{.budget = 4}, {.mix = mix_kind::max}}), "");
