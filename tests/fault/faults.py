@@ -66,6 +66,7 @@ FAULTS = [
     ("expected_turns_by_one_less", "policy/expected.hpp", "static_cast<double>(lane.now + t)", "static_cast<double>(lane.now + t - 1)", STORED),
     ("tri_distance_from_the_newest", "policy/triattention.hpp", "lane.now + 1 + distance", "lane.now + distance", STORED),
     ("tri_pins_nothing", "policy/triattention.hpp", "pin_prompt ? static_cast<int>", "false ? static_cast<int>", STORED),
+    ("critical_first_stage_is_empty", "policy/critical.hpp", "tier[index(order[--open])] = 1", "tier[index(order[--open])] = 0", STORED),
     ("numbers_of_refused_tokens_stay", "decider/decider.hpp", "if (accepted < chosen_[to_size(i)].entered)", "if (false)", STORED),
     ("stored_key_of_another_head", "policy/concept.hpp", "states->first_head + kv_head % states->layer_heads", "kv_head % states->layer_heads", STORED),
 ]

@@ -127,7 +127,7 @@ TEST_F(scores, snapkv) {
 
 TEST_F(scores, observed_attention) {
   const auto file = open("observed");
-  for (int h = 0; h < kv_heads; ++h) expect_scores(file, h, worth(observed{.budget = 32}, h, 1), tokens, 1.0f / group);
+  for (int h = 0; h < kv_heads; ++h) expect_scores(file, h, worth(observed{.budget = 32}, h, 1), tokens, 1.0f);
   expect_kept(file, after_prompt("observed:32"));
 }
 

@@ -43,7 +43,7 @@ struct naive {
   bool all_heads = false;  // keydiff at scope layer
   std::vector<int> kept;   // positions, increasing
   int next = 0, prompt = 0;
-  bool pin = false, greatest = false;
+  bool pin = false, by_max = false;
   int trigger = 0, offset_max = 1;
   double margin = std::numeric_limits<double>::infinity();
 
@@ -203,7 +203,7 @@ struct naive {
         }
         double sum = 0;
         for (const double s : at) sum += s / static_cast<double>(at.size());
-        w[i] += (greatest ? *std::max_element(at.begin(), at.end()) : sum) / group;
+        w[i] += (by_max ? *std::max_element(at.begin(), at.end()) : sum) / group;
       }
     }
     return w;
@@ -271,9 +271,9 @@ std::string text_of(generator& g, naive& s) {
   }
   if (s.name == "triattention") {
     s.every = g.between(1, 6), s.trigger = g.between(0, 2), s.offset_max = g.between(1, 70);
-    s.pin = g.chance(50), s.greatest = g.chance(50);
+    s.pin = g.chance(50), s.by_max = g.chance(50);
     const std::string triggers[] = {"slack", "slack_decode", "modulo"};
-    text += ",scope=head,offset_max=" + n(s.offset_max) + ",aggregate=" + (s.greatest ? "max" : "mean") +
+    text += ",scope=head,offset_max=" + n(s.offset_max) + ",aggregate=" + (s.by_max ? "max" : "mean") +
             ",pin_prompt=" + yes(s.pin) + ",every=" + n(s.every) + ",trigger=" + triggers[s.trigger];
   }
   if (s.name == "expected") {
@@ -373,6 +373,72 @@ TEST(stored, keeps_what_the_formulas_say) {
     for (int i = 0; i < support::rounds(60) && !HasFailure(); ++i) one_program(g, name);
     EXPECT_GT(compared, 60 * support::rounds(1)) << name << ": few programs are far from a tie";
   }
+}
+
+/// Observed attention with CriticalKV over a prompt at once, per KV head.
+TEST(stored, critical_keeps_what_can_move_the_output) {
+  generator g(support::base_seed() + 19);
+  int near = 0;
+  for (int i = 0; i < support::rounds(60) && !HasFailure(); ++i) {
+    const int kv_heads = g.between(1, 2), group = g.between(1, 3), d = 2 * g.between(1, 3), n = g.between(8, 30);
+    const int hidden = g.between(1, 5), budget = g.between(2, n - 1), share = g.between(1, 4);
+    vector_engine e{.tokens = n,
+                    .heads = kv_heads * group,
+                    .kv_heads = kv_heads,
+                    .d = d,
+                    .q = {},
+                    .k = {},
+                    .v = {},
+                    .frequencies = {}};
+    std::vector<float> output(to_size(hidden * e.heads * d));
+    for (auto* x : {&e.q, &e.k, &e.v}) x->resize(to_size(n * (x == &e.q ? e.heads : kv_heads) * d));
+    for (auto* x : {&e.q, &e.k, &e.v, &output})
+      for (float& f : *x) f = static_cast<float>(g.between(-1000, 1000)) / 500;
+    placement where = e.where();
+    where.output = output;
+    const std::string text =
+        "observed:" + std::to_string(budget) + ",critical=0." + std::to_string(25 * share - (share == 4 ? 1 : 0));
+    auto decider =
+        parse_policy(entries_of(standard_policies()), text).value().make_decider(where, {.prompt = n}).value();
+    e.feed(decider, 0, n, phase::prompt_end);
+    for (int kv = 0; kv < kv_heads; ++kv) {
+      std::vector<std::pair<double, int>> all;
+      vec length(to_size(n), 0.0), seen(to_size(n), 0.0);
+      for (int h = kv * group; h < (kv + 1) * group; ++h)
+        for (int t = 0; t < n; ++t) {
+          vec logits;
+          for (int p = 0; p <= t; ++p)
+            logits.push_back(dot(naive::of(e.q, e.at(t, h, e.heads), d), naive::of(e.k, e.at(p, kv, kv_heads), d)) /
+                             std::sqrt(double(d)));
+          logits = softmax(logits);
+          for (int p = 0; p <= t; ++p) seen[to_size(p)] += logits[to_size(p)] / group / (n - p);
+          for (int row = 0; row < hidden; ++row)
+            length[to_size(t)] += std::abs(dot(naive::of(output, to_size((row * e.heads + h) * d), d),
+                                               naive::of(e.v, e.at(t, kv, kv_heads), d))) /
+                                  group;
+        }
+      for (int p = 0; p < n; ++p) all.push_back({-seen[to_size(p)], p});
+      std::sort(all.begin(), all.end());
+      const auto first = static_cast<std::size_t>(std::stod(text.substr(text.find('=') + 1)) * budget);
+      for (std::size_t at = first; at < all.size(); ++at)
+        all[at].first = -(1e-4 - all[at].first) * length[to_size(all[at].second)];
+      std::sort(all.begin() + static_cast<std::ptrdiff_t>(first), all.end());
+      const auto gap = [&](std::size_t at) {
+        return at == 0 || all[at].first - all[at - 1].first > 1e-4 * std::abs(all[at].first);
+      };
+      if (!gap(to_size(budget))) {
+        ++near;
+        continue;
+      }
+      std::vector<int> right, kept;
+      for (std::size_t at = 0; at < to_size(budget); ++at) right.push_back(all[at].second);
+      for (const position p : decider.positions(kv)) kept.push_back(static_cast<int>(p));
+      std::sort(right.begin(), right.end());
+      std::sort(kept.begin(), kept.end());
+      EXPECT_EQ(kept, right) << text << ", head " << kv;
+    }
+  }
+  EXPECT_LT(near, 20);
 }
 
 }  // namespace

@@ -232,6 +232,15 @@ result<recording> read_recording(const std::string& path, const std::string& bes
         return error(errc::bad_input, from, ": tensor 'theta' must be a finite number above 0");
     }
     if (const error e = read_statistics(*side, from, recorded, r)) return e;
+    if (const tensor_info* t = side->find("Wo"); r.output.empty() && t != nullptr) {
+      if (t->shape.size() != 2 || t->shape[1] != to_size(r.dims.heads) * to_size(r.dims.dv) || r.layers != 1)
+        return error(errc::bad_input, from, ": needs a tensor 'Wo' [hidden, H * dv] of one layer; got ",
+                     multistate::detail::shown(t->shape));
+      auto weights = side->floats("Wo");
+      if (!weights) return weights.reason();
+      if (const error e = check_finite(*weights, from, "Wo")) return e;
+      r.output = std::move(*weights);
+    }
     if (!r.k_pre.empty() || side->find("k_pre") == nullptr) continue;
     auto keys = side->floats("k_pre", &key->shape);
     if (!keys) return keys.reason();
@@ -301,6 +310,7 @@ result<outcome> replay_recording(const policy_handle& policy, weight_format form
   setup.room.chunk = std::max({1, std::min(feed.chunk, r.tokens), std::min(feed.first, r.tokens)});
   setup.room.prompt = one_shot ? feed.prompt : 0;
   setup.queries = {.mean = r.q_mean, .magnitude = r.q_abs};
+  if (!r.output.empty()) setup.output.assign(1, r.output);
   if (r.theta > 0 && r.dims.dk % 2 == 0) setup.rope = {.dim = r.dims.dk, .theta = r.theta};
   auto memory = make_memory(format, policy, setup);
   if (!memory) return memory.reason();

@@ -28,6 +28,7 @@ struct recording {
   std::vector<float> k_pre;
 
   std::vector<float> q_mean, q_abs;  ///< statistics of queries, as in query_statistics; empty: not recorded
+  std::vector<float> output;         ///< Wo [hidden][H * dv]; empty: not recorded
   double theta = 0;  ///< base of the rotary angles of k and q, for policies that want them; 0: not recorded
 
   /// Whether there is anything to attend.
@@ -68,7 +69,7 @@ struct expectation {
 };
 
 /// q [T,H,dk], k [T,Hkv,dk], v [T,Hkv,dv], or with a layer in front, of which `layers` are taken (0: all). k_pre,
-/// theta, q_mean and q_abs are taken from either file; "" is none. Errors name the file and the tensor.
+/// theta, q_mean, q_abs and Wo are taken from either file; "" is none. Errors name the file and the tensor.
 result<recording> read_recording(const std::string& path, const std::string& beside, int layers);
 /// Errors name the file and the tensor.
 result<expectation> read_expectation(const std::string& path);

@@ -14,6 +14,7 @@
 #include <multistate/decider/waiting_rows.hpp>
 #include <multistate/policy/adaptive_heads.hpp>
 #include <multistate/policy/asked.hpp>
+#include <multistate/policy/critical.hpp>
 #include <multistate/policy/pyramid.hpp>
 #include <multistate/policy/segments.hpp>
 #include <multistate/policy/then.hpp>
@@ -37,6 +38,8 @@ struct placement {
   int dv = 0;      ///< of a value: for a policy that looks at stored ones or remembers vectors, else 0 will do
   rotary_angles angles = {};      ///< for a policy that wants them
   query_statistics queries = {};  ///< where they are known
+  std::span<const float> output =
+      {};  ///< W_o of the layer [hidden][heads * dv], for critical; must outlive the decider
 };
 
 namespace detail {
@@ -173,7 +176,7 @@ class decider {
   /// Whether it wants those of each query head apart, not summed.
   bool heads_apart() const noexcept { return asked::may_frame && planes_ > 1; }
   /// Whether enter() wants the tokens.
-  bool enters() const noexcept { return wants_entries(wants_); }
+  bool enters() const noexcept { return wants_entries(wants_) || critical_; }
   /// Whether the policy keeps everything: its budget is room for all tokens there will be.
   bool unbounded() const noexcept { return policy_.unbounded(); }
   /// The limits given to make().
@@ -327,12 +330,13 @@ class decider {
   evidence wants_{};
   needs rows_ = needs::nothing;
   scope_kind scope_ = scope_kind::layer;
-  int planes_ = 1;      ///< query heads for which the policy is asked apart
-  int budget_ = 0;      ///< of each lane, before budgets are dealt
-  int every_ = 1;       ///< limits.every as given
-  bool mixes_ = false;  ///< and its answers are mixed
-  bool deals_ = false;  ///< budgets are dealt at the end of a prompt
-  int beyond_ = 0;      ///< states beyond its budget that a lane may hold between cycles
+  int planes_ = 1;         ///< query heads for which the policy is asked apart
+  int budget_ = 0;         ///< of each lane, before budgets are dealt
+  int every_ = 1;          ///< limits.every as given
+  bool mixes_ = false;     ///< and its answers are mixed
+  bool critical_ = false;  ///< the last column is projected_length() of each state's value
+  bool deals_ = false;     ///< budgets are dealt at the end of a prompt
+  int beyond_ = 0;         ///< states beyond its budget that a lane may hold between cycles
   placement where_{};
   limits room_{};
   phase phase_ = phase::decode;
@@ -390,6 +394,12 @@ result<decider<P>> decider<P>::make(const P& settings, const placement& where, c
       d.planes_ = where.heads / (by_head(d.scope_) ? where.kv_heads : 1) * layers;
     }
   }
+  for (const frame& f : frames) d.critical_ = d.critical_ || f.critical > 0;
+  if (d.critical_ && (where.heads < 1 || where.dv < 1 || where.output.empty() ||
+                      where.output.size() % (to_size(where.heads) * to_size(where.dv)) != 0))
+    return error(errc::bad_shape, d.policy_.name(),
+                 ": critical needs the layer's output weights [hidden][heads * dv]; got ", where.output.size(),
+                 " floats for heads=", where.heads, ", dv=", where.dv);
   if (slack > room.slack()) d.room_.every = slack + 1;
   d.deals_ = frames[0].heads == head_budgets::adaptive;
   d.beyond_ = d.room_.slack() + (d.policy_.waits() ? room.chunk : 0);
@@ -469,7 +479,7 @@ bool decider<P>::allocate() noexcept {
   int queries = wants_.last < calls ? wants_.last : calls;
   if (room_.hold > queries) queries = room_.hold;
   const bool waits = rows_ != needs::nothing;
-  if (!book_.allocate_slots(wants_.columns * planes_, wants_.lane_numbers * planes_, room_) ||
+  if (!book_.allocate_slots(wants_.columns * planes_ + (critical_ ? 1 : 0), wants_.lane_numbers * planes_, room_) ||
       !waiting_.allocate(book_, waits ? queries : 0, waits && wants_.sum, planes_) ||
       !scratch_.allocate(book_.largest()) || !journal_.allocate(book_, room_))
     return false;
@@ -485,7 +495,9 @@ bool decider<P>::allocate() noexcept {
   if constexpr (asked::may_frame) {
     const int segments[] = {policy_.frame_at(phase::prompt_end).segments, policy_.frame_at(phase::decode).segments};
     const int most = segments[0] > segments[1] ? segments[0] : segments[1];
-    if (mixes_ && (!mixed_.allocate(book_.largest()) || !layer_mix_.allocate(book_.largest()))) return false;
+    if ((mixes_ || critical_) && !mixed_.allocate(book_.largest())) return false;
+    if (mixes_ && !layer_mix_.allocate(book_.largest())) return false;
+    if (critical_ && (!order_.allocate(book_.largest()) || !tier_.allocate(book_.largest()))) return false;
     if (most > 0 &&
         (!order_.allocate(book_.largest()) || !tier_.allocate(book_.largest()) || !held_in_.allocate(to_size(most))))
       return false;
@@ -501,7 +513,8 @@ template <class P>
 lane_ref decider<P>::view(int lane, int plane) noexcept {
   const detail::lane_book::lane& l = book_.at(lane);
   const std::size_t mine = to_size(wants_.columns) * to_size(l.capacity), own = to_size(wants_.lane_numbers);
-  const std::size_t memory = enters() ? 0 : to_size(plane);  // what enters is remembered for all query heads together
+  const std::size_t memory =
+      wants_entries(wants_) ? 0 : to_size(plane);  // what enters is remembered for all query heads together
   if constexpr (asked::may_read) {
     states_.first_head = by_head(scope_) ? lane : 0;
     states_.room = vectors_.span(0, vectors_.size());
@@ -596,7 +609,7 @@ const decision& decider<P>::append(int c, phase when, bool held) noexcept {
 template <class P>
 void decider<P>::enter(int lane, int j, std::span<const float> key, std::span<const float> value,
                        std::span<const float> query) noexcept {
-  if constexpr (asked::may_enter) {
+  if constexpr (asked::may_enter || asked::may_frame) {
     if (fault_ != fault_kind::none) return;
     MULTISTATE_ASSERT(open_ && j >= 0 && j < book_.appended());
     if (held_ && chosen_[to_size(lane)].entered == j) {
@@ -606,7 +619,12 @@ void decider<P>::enter(int lane, int j, std::span<const float> key, std::span<co
     lane_ref entered = view(lane);
     const int heads = states_.layer_heads, calls = chosen_[to_size(lane)].entries++;
     entered.kv_head = calls / (heads * book_.appended()) * heads + calls % heads;
-    policy_.enter(entered, slots(lane)[to_size(j)], key, value, query);
+    const slot s = slots(lane)[to_size(j)];
+    if (critical_)
+      book_.column(lane, book_.columns() - 1)[index(s)] +=
+          static_cast<float>(projected_length(where_.output, {where_.heads, where_.kv_heads, where_.dk, where_.dv},
+                                              by_head(scope_) ? lane : entered.kv_head, value));
+    policy_.enter(entered, s, key, value, query);
   }
 }
 
@@ -787,12 +805,23 @@ int decider<P>::choose(int lane, std::span<const float> worth, const protection&
     return static_cast<int>(taken);
   }
   std::span<std::uint8_t> tier;
-  if constexpr (asked::may_frame)
-    if (const frame f = frame_now(); f.segments > 0) {
+  if constexpr (asked::may_frame) {
+    if (const frame f = frame_now(); f.critical > 0) {
+      const std::size_t n = worth.size();
+      tier = tier_.span(0, n);
+      mark_first_stage(worth, positions(lane), kept, static_cast<int>(f.critical * budget(lane)), order_.span(0, n),
+                       tier);
+      const std::span<float> second = mixed_.span(0, n);
+      const std::span<const float> length = column(lane, book_.columns() - 1);
+      for (std::size_t s = 0; s < n; ++s)
+        second[s] = static_cast<float>((double{worth[s]} + f.critical_epsilon) * double{length[s]});
+      worth = second;
+    } else if (f.segments > 0) {
       tier = tier_.span(0, worth.size());
       mark_quotas(worth, positions(lane), kept, f.segments, f.quota, order_.span(0, worth.size()),
                   held_in_.span(0, to_size(f.segments)), tier);
     }
+  }
   return static_cast<int>(lowest(worth, positions(lane), kept, out, tier));
 }
 

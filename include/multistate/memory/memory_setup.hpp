@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include <multistate/attention/options.hpp>
@@ -31,6 +32,8 @@ struct memory_setup {
   std::shared_ptr<const angle_table>
       angles;                ///< in-cache positions: made where it is missing or short; share it among many
   query_statistics queries;  ///< of the model, for a policy that wants them; empty: not known
+  /// [layers] W_o of each, [hidden][H * dv], for a policy with `critical`; they must outlive the memory.
+  std::vector<std::span<const float>> output;
   /// Rows that an observer sees under a policy that needs none: nothing, last_row or each_row.
   needs tap = needs::nothing;
   /// Where keys and values go, layer after layer: sequence_memory::arena_bytes(). Null: allocations of their own.

@@ -148,6 +148,7 @@ class policy_memory final : public layer_memory {
                     .dk = setup.dims.dk,
                     .dv = setup.dims.dv,
                     .queries = setup.queries};
+    if (to_size(m.first_layer_) < setup.output.size()) where.output = setup.output[to_size(m.first_layer_)];
     if (setup.positions != position_mode::original && evidence_of(settings).queries)
       return error(errc::not_supported, "memory: a policy that looks at queries needs original positions");
     if (evidence_of(settings).angles)

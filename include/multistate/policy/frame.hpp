@@ -21,18 +21,23 @@ struct frame {
   int every = 1;                  ///< a lane is reduced once it holds so many more than its budget
   int segments = 0;               ///< of positions, each of which keeps its best `quota` states; 0: none
   int quota = 0;
+  double critical = 0;             ///< the share of a budget that goes by worth alone, the rest by critical.hpp; 0: all
+  double critical_epsilon = 1e-4;  ///< what is added to a worth before it is multiplied there
   head_budgets heads = head_budgets::equal;
   double floor = 0.2;  ///< adaptive: the share of an equal budget that no head goes below
   layer_budgets layers = layer_budgets::equal;
-  static constexpr auto options =
-      std::tuple{policy_option{"mix", &frame::mix},           policy_option{"every", &frame::every},
-                 policy_option{"segments", &frame::segments}, policy_option{"quota", &frame::quota},
-                 policy_option{"heads", &frame::heads},       policy_option{"floor", &frame::floor},
-                 policy_option{"layers", &frame::layers}};
+  static constexpr auto options = std::tuple{
+      policy_option{"mix", &frame::mix},           policy_option{"every", &frame::every},
+      policy_option{"segments", &frame::segments}, policy_option{"quota", &frame::quota},
+      policy_option{"critical", &frame::critical}, policy_option{"critical_epsilon", &frame::critical_epsilon},
+      policy_option{"heads", &frame::heads},       policy_option{"floor", &frame::floor},
+      policy_option{"layers", &frame::layers}};
 
   friend constexpr bool operator==(const frame& a, const frame& b) noexcept {
+    const auto same = [](double x, double y) { return !(x < y) && !(y < x); };
     return a.mix == b.mix && a.every == b.every && a.segments == b.segments && a.quota == b.quota &&
-           a.heads == b.heads && !(a.floor < b.floor) && !(b.floor < a.floor) && a.layers == b.layers;
+           a.heads == b.heads && same(a.floor, b.floor) && same(a.critical, b.critical) &&
+           same(a.critical_epsilon, b.critical_epsilon) && a.layers == b.layers;
   }
 };
 

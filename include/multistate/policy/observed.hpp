@@ -18,7 +18,11 @@ struct observed {
   constexpr protect keeps(int lane_budget) const { return same().keeps(lane_budget); }
   bool due(const moment& m) const noexcept { return m.when != phase::decode || m.one_shot; }
   void observe(const lane_ref& lane, const rows& r) const noexcept { same().observe(lane, r); }
-  std::span<const float> worth(const lane_ref& lane, const rows& r) const noexcept { return same().worth(lane, r); }
+  std::span<const float> worth(const lane_ref& lane, const rows& r) const noexcept {
+    same().worth(lane, r);
+    for (float& w : lane.scratch) w /= static_cast<float>(r.heads);
+    return lane.scratch;
+  }
 };
 static_assert(policy<observed>);
 

@@ -66,6 +66,13 @@ inline error check_frame(std::string_view name, const frame& f, const evidence& 
     return wrong("needs segments * quota <= budget; got segments=", f.segments, ", quota=", f.quota,
                  ", budget=", lane_budget);
   if (!(f.floor >= 0 && f.floor <= 1)) return wrong("floor must be 0 to 1; got ", f.floor);
+  if (!(f.critical >= 0 && f.critical <= 1 && f.critical_epsilon >= 0))
+    return wrong("critical must be 0 to 1 and critical_epsilon 0 or more; got critical=", f.critical,
+                 ", critical_epsilon=", f.critical_epsilon);
+  if (f.critical > 0 &&
+      (!scores || spans_layers(scope) || f.mix != mix_kind::mean || f.segments > 0 || f.heads != head_budgets::equal))
+    return wrong(
+        "critical needs a policy that scores at scope head or layer, without mix, segments and heads=adaptive");
   if (f.heads != head_budgets::equal && !by_head(scope)) return wrong("heads=adaptive needs scope head or model_head");
   if (f.layers != layer_budgets::equal && spans_layers(scope)) return wrong("layers=pyramid needs scope head or layer");
   return {};

@@ -57,7 +57,7 @@ TEST(parse, refuses_in_one_line_that_lists_what_there_is) {
             "keydiff, snapkv, observed, lagkv, expected, rkv, triattention");
   EXPECT_EQ(canonical("tova:4,pined=1"),
             "policy 'tova:4,pined=1': tova has no 'pined'; there are: scope, pinned, newest, mix, every, "
-            "segments, quota, heads, floor, layers");
+            "segments, quota, critical, critical_epsilon, heads, floor, layers");
   EXPECT_EQ(canonical("tova:4,scope=heads"),
             "policy 'tova:4,scope=heads': scope=heads: 'heads' is not head, layer, model or model_head");
   EXPECT_EQ(canonical("tova:4,scope=head,scope=head"), "policy 'tova:4,scope=head,scope=head': 'scope' is given twice");
