@@ -43,7 +43,7 @@ struct naive {
   bool all_heads = false;  // keydiff at scope layer
   std::vector<int> kept;   // positions, increasing
   int next = 0, prompt = 0;
-  bool pin = false, greatest = false;
+  bool pin = false, by_max = false;
   int trigger = 0, offset_max = 1;
   double margin = std::numeric_limits<double>::infinity();
 
@@ -203,7 +203,7 @@ struct naive {
         }
         double sum = 0;
         for (const double s : at) sum += s / static_cast<double>(at.size());
-        w[i] += (greatest ? *std::max_element(at.begin(), at.end()) : sum) / group;
+        w[i] += (by_max ? *std::max_element(at.begin(), at.end()) : sum) / group;
       }
     }
     return w;
@@ -271,9 +271,9 @@ std::string text_of(generator& g, naive& s) {
   }
   if (s.name == "triattention") {
     s.every = g.between(1, 6), s.trigger = g.between(0, 2), s.offset_max = g.between(1, 70);
-    s.pin = g.chance(50), s.greatest = g.chance(50);
+    s.pin = g.chance(50), s.by_max = g.chance(50);
     const std::string triggers[] = {"slack", "slack_decode", "modulo"};
-    text += ",scope=head,offset_max=" + n(s.offset_max) + ",aggregate=" + (s.greatest ? "max" : "mean") +
+    text += ",scope=head,offset_max=" + n(s.offset_max) + ",aggregate=" + (s.by_max ? "max" : "mean") +
             ",pin_prompt=" + yes(s.pin) + ",every=" + n(s.every) + ",trigger=" + triggers[s.trigger];
   }
   if (s.name == "expected") {
