@@ -32,7 +32,7 @@ std::vector<int> ids(const safetensors& file, const std::string& name) {
 /// A session of at most `most` tokens over a model.
 class session {
  public:
-  session(model_weights& w, int most, int chunk) : vocab_(to_size(w.config.vocab)), chunk_(chunk) {
+  session(model_view& w, int most, int chunk) : vocab_(to_size(w.config.vocab)), chunk_(chunk) {
     w.config.state_session(most);
     decoder_.emplace(decoder<serial>::make(w, chunk).value());
     memory_.emplace(make_memory(policy_handle(full{.budget = most}), setup_for(w.config, {.chunk = chunk})).value());
@@ -70,7 +70,7 @@ double furthest(const std::vector<float>& got, const std::vector<float>& want) {
 }
 
 /// `end`: of the tensors' names, as "_q8_0".
-void expect_model(model_weights w, const safetensors& expected, const std::string& end = "") {
+void expect_model(loaded_model w, const safetensors& expected, const std::string& end = "") {
   const auto tokens = ids(expected, "tokens"), prompt = ids(expected, "prompt" + end);
   const auto want = expected.floats("logits" + (end.empty() ? "_full" : end)).value();
   const int count = static_cast<int>(tokens.size());

@@ -71,6 +71,9 @@ class gguf {
   /// All numbers of a tensor as float32. Precondition: `t` is one of tensors().
   static std::vector<float> floats(const gguf_tensor& t);
 
+  /// The open files, which the spans of keys and tensors point into.
+  std::vector<file_bytes> files() && noexcept { return std::move(files_); }
+
   /// Of all files' bytes.
   std::uint64_t hash() const noexcept { return hash_; }
 
