@@ -14,6 +14,7 @@
 #include <multistate/memory/memory.hpp>
 #include <multistate/model/decoder.hpp>
 #include <multistate/policies.hpp>
+#include <support/tiny_family.hpp>
 
 namespace {
 
@@ -156,6 +157,27 @@ TEST(gguf_models, broken_ones_are_refused) {
       EXPECT_EQ(w.reason().message().find('\n'), std::string_view::npos);
     }
   }
+}
+
+// Without fixtures: the two readers against each other, each by its own names, orders and defaults.
+TEST(families, are_the_same_from_both_kinds_of_files) {
+  const auto folder = std::filesystem::temp_directory_path() / "multistate-families";
+  for (const support::tiny_family& f : support::tiny_families()) {
+    SCOPED_TRACE(f.type);
+    const support::tiny_family_files files(f, folder / f.type);
+    auto one = load_model(files.folder()), other = load_model(files.gguf());
+    ASSERT_TRUE(one && other) << one.reason().message() << other.reason().message();
+    EXPECT_EQ(one->notes, std::vector<std::string>());
+    EXPECT_EQ(other->notes, std::vector<std::string>());
+    for (const int most : {32, 48}) {
+      std::vector<int> tokens;
+      for (int i = 0; i < most; ++i) tokens.push_back(i * i % 37);
+      const auto want = session(*one, most, most).logits(tokens), got = session(*other, most, 7).logits(tokens);
+      EXPECT_LE(furthest(got, want), 2e-5) << most;
+      EXPECT_GT(*std::max_element(want.begin(), want.end()) - *std::min_element(want.begin(), want.end()), 0.1f);
+    }
+  }
+  std::filesystem::remove_all(folder);
 }
 
 TEST(gpt_oss, is_refused_by_name) {
