@@ -31,6 +31,8 @@ class gguf_model_reader {
   void fail(errc code, const Part&... parts) {
     if (ok()) fault_ = error(code, file_.path().string(), ": ", parts...);
   }
+  void note(std::string text) { notes_.push_back(file_.path().filename().string() + ": " + std::move(text)); }
+  const std::vector<std::string>& notes() const noexcept { return notes_; }
   bool has_key(const std::string& key) const { return file_.find(prefix_ + key) != nullptr; }
 
   /// A number; `otherwise` where it is missing (below 0: it must be there).
@@ -165,6 +167,7 @@ class gguf_model_reader {
   const gguf& file_;
   std::string prefix_;
   error fault_;
+  std::vector<std::string> notes_;
   std::set<std::string, std::less<>> seen_keys_, seen_tensors_;
 };
 
@@ -243,7 +246,12 @@ inline void read_gguf_layers(gguf_model_reader& read, const family& kind, model_
         errc::not_supported, "attention.sliding_window is ", window,
         kind.model_type == "olmo2" ? ", which makes it an OLMo 3; not built" : ", which is not built in this family");
   }
-  if (window > 0 && c.context > 0 && window >= c.context && kind.local_theta <= 0) window = 0;
+  const bool any = std::find(sliding.begin(), sliding.end(), true) != sliding.end();
+  if (window > 0 && any && c.context > 0 && window >= c.context && kind.local_theta <= 0) {
+    read.note("attention.sliding_window " + std::to_string(window) + " is left out: the trained context is " +
+              std::to_string(c.context));
+    window = 0;
+  }
   rope_config local = c.rope;
   if (kind.local_theta > 0) {
     local.theta = read.positive("rope.freq_base_swa", kind.local_theta);
@@ -351,6 +359,7 @@ inline result<loaded_model> load_gguf(const std::filesystem::path& path) {
   const detail::family& kind = *found;
   detail::gguf_model_reader read(*file, std::string(**architecture));
   loaded_model w;
+  w.family = **architecture;
   w.hash = file->hash();
   model_config& c = w.config;
   c.layers = read.size("block_count");
@@ -419,6 +428,7 @@ inline result<loaded_model> load_gguf(const std::filesystem::path& path) {
   if (ok && !c.tied) read.take(w, w.head, "output.weight", vocab, hidden);
   if (read.ok()) read.left_over("a " + std::string(kind.architecture) + " model");
   if (!read.ok()) return read.fault();
+  w.notes = read.notes();
   w.files = std::move(*file).files();
   return w;
 }

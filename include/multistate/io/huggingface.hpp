@@ -205,6 +205,7 @@ inline result<loaded_model> load_huggingface(const std::filesystem::path& config
   auto source = detail::checkpoint::open(weights);
   if (!source) return source.reason();
   w.config = described->config;
+  w.family = described->kind->model_type;
   w.hash = source->hash();
 
   const std::size_t hidden = to_size(w.config.hidden), vocab = to_size(w.config.vocab);

@@ -109,6 +109,7 @@ inline result<loaded_model> load_llama2c(const std::filesystem::path& path) {
   }
 
   loaded_model w;
+  w.family = "llama2.c";
   w.config = c;
   w.layers.resize(static_cast<std::size_t>(layers));
   detail::llama2c_cursor from(bytes.subspan(header));

@@ -17,6 +17,7 @@ namespace multistate {
 /// A model from files, and the memory that its weights lie in: matrices stay where they lie in the files, in the format
 /// that they have there; norms and biases are made floats.
 struct loaded_model : model_view {
+  std::string family;              ///< as the files call it: "llama"
   std::uint64_t hash = 0;          ///< of the files' bytes: names the model in every output
   std::vector<std::string> notes;  ///< what the files say twice or for nothing, and what was taken; a line each
   std::vector<file_bytes> files;   ///< that matrices lie in

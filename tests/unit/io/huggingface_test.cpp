@@ -452,8 +452,11 @@ TEST(io_huggingface, what_a_config_says_twice_is_compared) {
   EXPECT_TRUE(noted("model_type is taken"));
   ASSERT_TRUE(read({{"sliding_window", 10}}));
   EXPECT_TRUE(noted("sliding_window 10 is left out"));
-  ASSERT_TRUE(read({{"never_heard_of", 3}, {"nor_of_this", "x"}, {"off", false}, {"_private", 3}}));
-  EXPECT_TRUE(noted("not used, as in transformers: never_heard_of, nor_of_this"));
+  ASSERT_TRUE(
+      read({{"off", false}, {"none", nullptr}, {"_private", 3}, {"full_attn_mod", 1}, {"auto_map", {{"a", "b"}}}}));
+  EXPECT_TRUE(notes.empty());
+  for (const json& unknown : {json{{"never_heard_of", 1}}, json{{"nor_of_this", "x"}}, json{{"full_attn_mod", 2}}})
+    expect_error(read(unknown), errc::not_supported, folder / "config.json", {unknown.begin().key()});
   // Both layouts at once.
   for (const json& scaling : {json{{"type", "linear"}, {"factor", 4}}, json{{"rope_theta", 5e5}}}) {
     const auto both = read({{"rope_scaling", scaling}, {"rope_parameters", {{"rope_theta", 1e4}}}});
