@@ -63,7 +63,7 @@ class session {
   std::optional<sequence_memory> memory_;
 };
 
-double furthest(const std::vector<float>& got, const std::vector<float>& want) {
+double furthest_logit(const std::vector<float>& got, const std::vector<float>& want) {
   double worst = got.size() >= want.size() ? 0.0 : 1e9;
   for (std::size_t i = 0; i < std::min(got.size(), want.size()); ++i)
     worst = std::isfinite(got[i]) ? std::max(worst, std::abs(double(got[i]) - double(want[i]))) : 1e9;
@@ -77,7 +77,7 @@ void expect_model(loaded_model w, const safetensors& expected, const std::string
   const int count = static_cast<int>(tokens.size());
   for (const int chunk : {1, 7, count}) {
     session s(w, count, chunk);
-    EXPECT_LE(furthest(s.logits(tokens), want), 2e-4) << "chunk " << chunk;
+    EXPECT_LE(furthest_logit(s.logits(tokens), want), 2e-4) << "chunk " << chunk;
     for (int layer = 0; layer < w.config.layers; ++layer)
       if (const int window = w.config.window_of(layer); window > 1) {
         EXPECT_EQ(s.memory().live(layer, 0), window - 1);
@@ -89,10 +89,10 @@ void expect_model(loaded_model w, const safetensors& expected, const std::string
       greedy);
   if (const auto shorter = expected.floats("logits_short"); shorter) {
     const std::vector<int> first(tokens.begin(), tokens.begin() + 24);
-    EXPECT_LE(furthest(session(w, 24, 24).logits(first), *shorter), 2e-4);
+    EXPECT_LE(furthest_logit(session(w, 24, 24).logits(first), *shorter), 2e-4);
     auto begun = want;
     begun.resize(shorter->size());
-    EXPECT_LE(furthest(session(w, 64, 24).logits(first), begun), 2e-4) << "by the stated length";
+    EXPECT_LE(furthest_logit(session(w, 64, 24).logits(first), begun), 2e-4) << "by the stated length";
   }
   if (const auto prefix = expected.floats("logits_prefix"); prefix) {
     const auto rows = ids(expected, "prefix_rows");
@@ -102,7 +102,7 @@ void expect_model(loaded_model w, const safetensors& expected, const std::string
       const auto got = session(w, rows[i] + 1, 64).logits(first);
       const auto last = static_cast<std::ptrdiff_t>(vocab);
       const auto at = prefix->begin() + static_cast<std::ptrdiff_t>(i * vocab);
-      EXPECT_LE(furthest({got.end() - last, got.end()}, {at, at + last}), 2e-4) << rows[i];
+      EXPECT_LE(furthest_logit({got.end() - last, got.end()}, {at, at + last}), 2e-4) << rows[i];
     }
   }
 }
@@ -173,7 +173,7 @@ TEST(families, are_the_same_from_both_kinds_of_files) {
       std::vector<int> tokens;
       for (int i = 0; i < most; ++i) tokens.push_back(i * i % 37);
       const auto want = session(*one, most, most).logits(tokens), got = session(*other, most, 7).logits(tokens);
-      EXPECT_LE(furthest(got, want), 2e-5) << most;
+      EXPECT_LE(furthest_logit(got, want), 2e-5) << most;
       EXPECT_GT(*std::max_element(want.begin(), want.end()) - *std::min_element(want.begin(), want.end()), 0.1f);
     }
   }
