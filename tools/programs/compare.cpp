@@ -162,7 +162,7 @@ class compare_run {
 
   void open_files() {
     model_.emplace(open_model(r_.model, a_.tokenizer, a_.bos));
-    const model_config& config = model_->weights.config;
+    model_config& config = model_->weights.config;
     r_.notes = model_->weights.notes;
     r_.model_hash = model_->weights.hash;
     r_.trained_context = config.context;
@@ -173,6 +173,7 @@ class compare_run {
       throw usage_error(
           fmt::format("--chunk must be at most half of a window of {} tokens; got {}", window_, a_.chunk));
     r_.extrapolation = config.context > 0 && window_ > config.context;
+    config.state_session(window_);
     read_texts();
     if (items_.empty()) take_usual_items();
     if (std::any_of(items_.begin(), items_.end(), [](const run_spec& i) { return i.kind == run_kind::oracle; }))
