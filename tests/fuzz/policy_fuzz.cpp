@@ -24,7 +24,8 @@ struct fading {
   constexpr const char* check(int) const { return nullptr; }
   constexpr protect keeps(int) const { return {}; }
 };
-using any = any_policy<registry<full, window, h2o, tova, multistate::random_choice, knorm, fading>>;
+using any = any_policy<registry<full, window, h2o, tova, multistate::random_choice, knorm, keydiff, lagkv, expected,
+                                rkv, triattention, fading>>;
 
 void promise(bool kept) {
   if (!kept) std::abort();
