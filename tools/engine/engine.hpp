@@ -11,6 +11,7 @@
 #include <multistate/memory/sequence_memory.hpp>
 #include <multistate/model/batch.hpp>
 #include <multistate/model/model_view.hpp>
+#include <multistate/model/product_mode.hpp>
 #include <multistate/model/weights.hpp>
 #include <tools/engine/executor.hpp>
 
@@ -39,7 +40,8 @@ class any_decoder {
  public:
   /// `weights` and `exec` must outlive it; `most_tokens` is the most that one forward() takes. Errors as
   /// decoder::make().
-  static result<any_decoder> make(const model_weights& weights, int most_tokens, tool_executor& exec);
+  static result<any_decoder> make(const model_weights& weights, int most_tokens, tool_executor& exec,
+                                  product_mode products);
 
   const model_config& config() const noexcept { return of_->config(); }
   int max_tokens() const noexcept { return of_->max_tokens(); }
