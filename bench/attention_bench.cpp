@@ -204,9 +204,9 @@ void policy_overhead(benchmark::State& state, const decode_case& c, scope_kind s
                               {.data = row.data(),
                                .stride = multistate::to_size(c.n),
                                .n = settings.budget,
-                               .queries = P::wants == needs::last_row ? 1 : settings.budget,
+                               .queries = rows_of(P{}.wants()) == needs::last_row ? 1 : settings.budget,
                                .heads = dims.group(),
-                               .kind = P::wants == needs::row_sum ? rows_kind::sum : rows_kind::each});
+                               .kind = rows_of(P{}.wants()) == needs::row_sum ? rows_kind::sum : rows_kind::each});
     deciders.back().reduce();
   }
 

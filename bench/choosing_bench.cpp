@@ -69,14 +69,15 @@ void cycle(benchmark::State& state, scope_kind scope) {
   const std::vector<float> rows = some_rows();
   const auto once = [&](int i) {
     decider.append(1);
-    if constexpr (any(rows_of(P::wants)))
+    if constexpr (any(rows_of(P{}.wants())))
       for (int h = 0; h < kv_heads; ++h)
-        decider.observe(lane_of(scope, h), {.data = rows.data() + multistate::to_size((i + h) % row_count) * (n + 1),
-                                            .stride = n + 1,
-                                            .n = decider.live(lane_of(scope, h)),
-                                            .queries = 1,
-                                            .heads = 4,
-                                            .kind = P::wants == needs::row_sum ? rows_kind::sum : rows_kind::each});
+        decider.observe(lane_of(scope, h),
+                        {.data = rows.data() + multistate::to_size((i + h) % row_count) * (n + 1),
+                         .stride = n + 1,
+                         .n = decider.live(lane_of(scope, h)),
+                         .queries = 1,
+                         .heads = 4,
+                         .kind = rows_of(P{}.wants()) == needs::row_sum ? rows_kind::sum : rows_kind::each});
     benchmark::DoNotOptimize(decider.reduce());
   };
   for (int i = 0; i < budget; ++i) once(i);

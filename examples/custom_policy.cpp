@@ -6,12 +6,11 @@
 /// recent window, or H2O without memory.
 struct half {
   static constexpr std::string_view name = "half";
-  static constexpr multistate::needs wants = multistate::needs::last_row;
-  static constexpr int columns = 0;
   int budget = 0;
   multistate::scope_kind scope = multistate::scope_kind::layer;
   static constexpr auto options = std::tuple{multistate::policy_option{"scope", &half::scope}};
 
+  constexpr multistate::evidence wants() const { return {.last = 1}; }
   constexpr const char* check(int) const { return nullptr; }
   constexpr multistate::protect keeps(int lane_budget) const { return {0, lane_budget / 2}; }
   std::span<const float> worth(const multistate::lane_ref&, const multistate::rows& r) const noexcept {

@@ -9,12 +9,11 @@ using setting_type = double;
 
 struct mine {
   static constexpr std::string_view name = "mine";
-  static constexpr multistate::needs wants = multistate::needs::nothing;
-  static constexpr int columns = 0;
   int budget = 0;
   multistate::scope_kind scope = multistate::scope_kind::layer;
   setting_type decay = 0;
   static constexpr auto options = std::tuple{multistate::policy_option{"decay", &mine::decay}};
+  constexpr multistate::evidence wants() const { return {}; }
   constexpr const char* check(int) const { return nullptr; }
   constexpr multistate::protect keeps(int) const { return {}; }
 };

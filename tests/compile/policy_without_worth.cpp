@@ -9,11 +9,10 @@
 
 struct mine {
   static constexpr std::string_view name = "mine";
-  static constexpr multistate::needs wants = multistate::needs::last_row;
-  static constexpr int columns = 1;
   int budget = 0;
   multistate::scope_kind scope = multistate::scope_kind::layer;
   static constexpr auto options = std::tuple{multistate::policy_option{"scope", &mine::scope}};
+  constexpr multistate::evidence wants() const { return {.last = 1, .columns = 1}; }
   constexpr const char* check(int) const { return nullptr; }
   constexpr multistate::protect keeps(int) const { return {}; }
   void observe(const multistate::lane_ref&, const multistate::rows&) const noexcept {}

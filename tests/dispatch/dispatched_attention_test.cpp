@@ -124,7 +124,6 @@ void expect_the_formula_for_all_rows() {
   expect_the_formula<Format, needs::last_row>();
   expect_the_formula<Format, needs::row_sum>();
   expect_the_formula<Format, needs::each_row>();
-  expect_the_formula<Format, needs::last_row | needs::row_sum | needs::keys>();
 }
 
 /// Makes the CPU look as if it had these targets only; the real ones again at the end.

@@ -251,7 +251,10 @@ void numbers() {
   std::vector<position> positions{0};
   std::vector<float> memory(2);
   const std::vector<float> row{0.01f};
-  const lane_ref lane{.positions = positions, .now = 0, .columns = memory, .column_stride = 1, .scratch = {}};
+  lane_ref lane;
+  lane.positions = positions;
+  lane.columns = memory;
+  lane.column_stride = 1;
   memory[0] = 3e5f;
   for (int i = 0; i < 1000000; ++i)
     h2o{}.observe(lane, {.data = row.data(), .stride = 1, .n = 1, .queries = 1, .heads = 1, .kind = rows_kind::sum});

@@ -14,8 +14,7 @@ using namespace multistate;
 /// The library's own, and one whose settings are numbers.
 struct fading {
   static constexpr std::string_view name = "fading";
-  static constexpr needs wants = needs::nothing;
-  static constexpr int columns = 0;
+  constexpr evidence wants() const { return {}; }
   int budget = 0;
   scope_kind scope = scope_kind::layer;
   float decay = 0.9f;

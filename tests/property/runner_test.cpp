@@ -63,7 +63,7 @@ struct through_engine {
   const engine* to;
   template <needs Want, class K, class V>
   void operator()(std::span<const attention_task> tasks) const noexcept {
-    to->attend(rows_of(Want), named<K>(), named<V>(), tasks);
+    to->attend(Want, named<K>(), named<V>(), tasks);
   }
 };
 

@@ -23,7 +23,7 @@ class plain_attention {
 
   template <multistate::needs Want, class KeyFormat, class ValueFormat>
   void operator()(std::span<const multistate::attention_task> tasks) const noexcept {
-    for (const auto& task : tasks) attend<KeyFormat, ValueFormat>(task, multistate::rows_of(Want));
+    for (const auto& task : tasks) attend<KeyFormat, ValueFormat>(task, Want);
   }
 
   template <class KeyFormat, class ValueFormat>

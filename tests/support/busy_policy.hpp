@@ -9,7 +9,6 @@ namespace foreign {
 
 struct busy {
   static constexpr std::string_view name = "busy";
-  static constexpr multistate::needs wants = multistate::needs::each_row | multistate::needs::keys;
   static constexpr int columns = 3;
   int budget = 0;
   multistate::scope_kind scope = multistate::scope_kind::head;
@@ -17,6 +16,9 @@ struct busy {
   static constexpr auto options =
       std::tuple{multistate::policy_option{"scope", &busy::scope}, multistate::policy_option{"newest", &busy::newest}};
 
+  constexpr multistate::evidence wants() const {
+    return {.last = multistate::evidence::every_query, .keys = true, .columns = columns};
+  }
   constexpr const char* check(int lane_budget) const { return newest <= lane_budget ? nullptr : "newest <= budget"; }
   constexpr multistate::protect keeps(int) const { return {0, newest}; }
   /// Attention that fades: the column halves its memory in about five queries.

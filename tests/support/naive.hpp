@@ -79,11 +79,8 @@ class naive {
         }
     for (std::size_t l = 0; l < lanes_.size(); ++l) remember(lanes_[l], l, rows[l], accepted);
     next_ += accepted;
-    pending_ += accepted;
-    if (accepted > 0 && pending_ >= every) {
-      pending_ = 0;
+    if (accepted > 0)
       for (std::size_t l = 0; l < lanes_.size(); ++l) reduce(lanes_[l], l, rows[l][tokens::u(accepted - 1)]);
-    }
     return out;
   }
 
@@ -178,7 +175,7 @@ class naive {
   }
 
   void reduce(lane& l, std::size_t which, const std::map<std::int64_t, double>& last) {
-    if (static_cast<int>(l.kept.size()) <= l.budget) return;
+    if (static_cast<int>(l.kept.size()) < l.budget + every) return;
     const std::size_t drop = l.kept.size() - tokens::u(l.budget);
     std::vector<std::pair<double, std::int64_t>> candidates;
     for (const std::int64_t p : l.kept)
@@ -201,7 +198,6 @@ class naive {
   const tokens* entering_;
   std::vector<lane> lanes_;
   std::int64_t next_ = 0;
-  int pending_ = 0;
 };
 
 }  // namespace support

@@ -88,7 +88,6 @@ struct known_memory {
   std::array<known_lane, most_lanes> lanes;
   int lane_count = 0;
   position next = 0;
-  int pending = 0;  ///< tokens since the last reduction
   std::array<position_range, 8> pins;
   int pin_count = 0;
 
@@ -96,9 +95,10 @@ struct known_memory {
 };
 
 template <policy P>
-bool is_protected(const P& p, const known_memory& m, int budget, position at, position newest) {
-  const protect keep = p.keeps(budget);
-  if (at < keep.first || at > newest - keep.newest) return true;
+bool is_protected(const P& p, const known_memory& m, const known_lane& lane, int k) {
+  const protect keep = p.keeps(lane.budget);
+  const position at = lane.states[multistate::to_size(k)].at;
+  if (at < keep.first || k >= lane.n - keep.newest) return true;
   for (const auto& r : m.pinned())
     if (at >= r.first && at < r.last) return true;
   return false;
@@ -375,7 +375,7 @@ class follower {
     decider<P>& d = *decider_;
     for (int i = 0; i < d.lanes(); ++i)
       for (int j = 0; j < c; ++j) seen_[multistate::to_size(i)][multistate::to_size(j)].fill(0);
-    if (!any(rows_of(P::wants)) || (!d.needs_rows() && source_.one_in(2))) return;
+    if (!any(rows_of(P{}.wants())) || (!d.needs_rows() && source_.one_in(2))) return;
     for (int layer = 0; layer < layers(); ++layer)
       for (int h = 0; h < where_.kv_heads; ++h) {
         const int i = d.lane_of(h), n = d.live(i), stride = n + 3;
@@ -393,11 +393,11 @@ class follower {
             sum_[index(order[multistate::to_size(k)])] += w;
           }
         rows r{.data = rows_.data(), .stride = multistate::to_size(stride), .n = n, .queries = c};
-        const bool each = hold || any(P::wants & needs::each_row);
-        if (!each && any(P::wants & needs::row_sum) && source_.one_in(2)) {
+        const bool each = hold || any(rows_of(P{}.wants()) & needs::each_row);
+        if (!each && any(rows_of(P{}.wants()) & needs::row_sum) && source_.one_in(2)) {
           r.data = sum_.data();
           r.kind = rows_kind::sum;
-        } else if (!each && any(P::wants & needs::last_row) && source_.one_in(2)) {
+        } else if (!each && any(rows_of(P{}.wants()) & needs::last_row) && source_.one_in(2)) {
           r.data = rows_.data() + multistate::to_size((c - 1) * stride);
           r.queries = 1;
         }
@@ -410,12 +410,11 @@ class follower {
     const multistate::decision& decision = d.reduce(hold || source_.one_in(2) ? accepted : -1);
     promise(decision.fault == fault_kind::none, "no fault");
     model_.next -= c - accepted;
-    const bool due = model_.pending + accepted >= room_.every;
     for (int i = 0; i < d.lanes(); ++i) {
       known_lane& lane = model_.lanes[multistate::to_size(i)];
       lane.n -= c - accepted;
       std::array<position, most_states> gone;
-      const int drop = accepted > 0 ? choose(i, accepted, due, gone) : 0;
+      const int drop = accepted > 0 ? choose(i, accepted, gone) : 0;
       const auto said = decision.lanes[multistate::to_size(i)].dropped_positions;
       promise(said.size() == multistate::to_size(drop) && std::equal(said.begin(), said.end(), gone.begin()),
               "what is dropped");
@@ -426,7 +425,6 @@ class follower {
       lane.n = static_cast<int>(left - lane.states.begin());
       promise(decision.lanes[multistate::to_size(i)].live == lane.n, "live states of a decision");
     }
-    model_.pending = due ? 0 : model_.pending + accepted;
     if (!one_shot) return execute(decision);
     float keys[2 * most_tokens], values[most_tokens];
     for (state_type& s : states_)
@@ -439,14 +437,14 @@ class follower {
   }
 
   /// The positions that the lane drops, increasing; returns how many. Adds the rows up first.
-  int choose(int i, int accepted, bool due, std::array<position, most_states>& gone) {
+  int choose(int i, int accepted, std::array<position, most_states>& gone) {
     known_lane& lane = model_.lanes[multistate::to_size(i)];
     if constexpr (std::is_same_v<P, h2o>)
       for (int k = 0; k < lane.n; ++k)
         for (int j = 0; j < accepted; ++j)
           lane.states[multistate::to_size(k)].sum +=
               seen_[multistate::to_size(i)][multistate::to_size(j)][multistate::to_size(k)];
-    const int drop = due ? std::max(0, lane.n - lane.budget) : 0;
+    const int drop = lane.n >= lane.budget + room_.every ? lane.n - lane.budget : 0;
     if (drop == 0) return 0;
     struct candidate {
       float worth;
@@ -461,7 +459,7 @@ class follower {
     const position newest = model_.next - 1;
     for (int k = 0; k < lane.n; ++k) {
       const known_state& s = lane.states[multistate::to_size(k)];
-      if (is_protected(settings_, model_, lane.budget, s.at, newest)) continue;
+      if (is_protected(settings_, model_, lane, k)) continue;
       float worth = 0;
       if constexpr (std::is_same_v<P, tova>)
         worth = static_cast<float>(
@@ -605,15 +603,16 @@ class follower {
       if (p >= 0) p += by;
       std::memcpy(file.data() + at, &p, sizeof p);
     };
-    constexpr std::size_t next_at = 32, pins_at = next_at + 16;
+    constexpr std::size_t next_at = 32, pins_at = next_at + 28;
     add(next_at);
+    add(next_at + 16);  // what came before a hand-over goes along
     std::size_t at = pins_at + decider<P>::max_pins * sizeof(position_range);
     for (int i = 0; i < decider_->lanes(); ++i) {
       const std::size_t slots = decider_->positions(i).size(), live = multistate::to_size(decider_->live(i));
-      at += 8;
+      at += 12;
       for (std::size_t s = 0; s < slots; ++s) add(at + s * sizeof(position));
       at += slots * sizeof(position) + live * sizeof(std::uint32_t) +
-            multistate::to_size(P::columns) * slots * sizeof(float);
+            multistate::to_size(P{}.wants().columns) * slots * sizeof(float);
     }
     promise(decider_->load(file).code() == errc::ok, "positions may be large");
     travelled_ = by;
@@ -637,14 +636,12 @@ class follower {
     }
     now.broken = "take over";
     bool fine = true;
-    int pending = 0;
     for (int i = 0; i < decider_->lanes(); ++i) {
       known_lane lane = other.model_.lanes[multistate::to_size(i)];
       const bool hole = other.decider_->positions(i).size() > multistate::to_size(lane.n);
       lane.budget = decider_->budget(i);
       fine = fine && lane.n <= lane.budget + room_.slack() && !(hole && room_.undo + room_.hold > 0);
       fine = fine && (other.model_.pin_count == 0 || pins_fit(settings_, other.model_, lane));
-      pending = std::max(pending, lane.n - lane.budget);
     }
     promise(decider_->take_over(*other.decider_) == fine, "taken over where it fits");
     if (!fine) return;
@@ -658,7 +655,6 @@ class follower {
     model_.next = other.model_.next;
     model_.pins = other.model_.pins;
     model_.pin_count = other.model_.pin_count;
-    model_.pending = pending;
     history_.clear();
     travelled_ = 0;
     float keys[2 * most_states], values[most_states];  // by position: there are fewer

@@ -44,11 +44,7 @@ std::string policy_list::names() const {
 result<policy_choice> policy_list::parse_policy(std::string_view text) const {
   const std::size_t at = text.find('@');
   const std::string_view policy = text.substr(0, at);
-  const std::string_view name = policy.substr(0, policy.find_first_of("+:,"));
-  const policy_entry* entry = find(name);
-  if (entry == nullptr)
-    return error(errc::bad_string, "policy '", policy, "': no policy is called '", name, "'; there are: ", names());
-  auto parsed = entry->parse(policy);
+  auto parsed = multistate::parse_policy(entries_, policy);
   if (!parsed) return parsed.reason();
   policy_choice choice{.policy = *parsed, .seed_given = policy.find(",seed=") != policy.npos};
   if (at == text.npos) return choice;
@@ -71,6 +67,9 @@ result<run_spec> policy_list::parse_run(std::string_view text) const {
     if (find(text.substr(0, text.find_first_of("+:,@"))) == nullptr) e.append("; and oracle, short");
     return e;
   }
+  if (choice->policy.paired() || choice->policy.prompts_only())
+    return error(errc::bad_string, "policy '", text,
+                 "': a comparison reads token by token, without a prompt; take a policy such as tova, or replay");
   std::optional<int> budget;
   if (choice->policy.budget() > 0) budget = choice->policy.budget();
   return run_spec{.kind = run_kind::policy, .choice = std::move(*choice), .budget = budget};

@@ -133,6 +133,7 @@ struct attention {
     for (const extent& e : task.kv.extents) held += static_cast<std::size_t>(e.n);
     MULTISTATE_ASSERT(held >= n);
     MULTISTATE_ASSERT(rows == needs::nothing || task.row != nullptr);
+    MULTISTATE_ASSERT(rows != needs::rows_and_sum || task.sum != nullptr);
     MULTISTATE_ASSERT((options.window == 0 && options.alibi.empty() && options.log == nullptr) ||
                       task.kv.positions.size() >= n);
     MULTISTATE_ASSERT(options.sink_logits.empty() ||

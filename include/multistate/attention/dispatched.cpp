@@ -25,6 +25,8 @@ void attend_format(const multistate::detail::dispatched_call& call) {
       return attend.template operator()<needs::last_row, Format>(call.tasks);
     case needs::row_sum:
       return attend.template operator()<needs::row_sum, Format>(call.tasks);
+    case needs::rows_and_sum:
+      return attend.template operator()<needs::rows_and_sum, Format>(call.tasks);
     case needs::each_row:
       return attend.template operator()<needs::each_row, Format>(call.tasks);
     default:

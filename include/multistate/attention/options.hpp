@@ -7,6 +7,7 @@
 
 #include <multistate/rope/angle_table.hpp>
 #include <multistate/types/ids.hpp>
+#include <multistate/types/task.hpp>
 #include <multistate/types/shape.hpp>
 
 namespace multistate {
@@ -28,10 +29,17 @@ struct attention_options {
   const rope* rotation() const noexcept { return in_cache != nullptr ? &in_cache->rotation() : log; }
 };
 
-/// The rows attention writes for what is wanted. Both the last row and the sum: only each row gives both.
+/// The rows attention writes for what is wanted: the last row beside others is one of each row's.
 constexpr needs rows_given(needs want) noexcept {
-  const needs rows = rows_of(want);
-  return rows == needs::nothing || rows == needs::last_row || rows == needs::row_sum ? rows : needs::each_row;
+  if (want == needs::last_row || !any(want & needs::last_row)) return want;
+  return (want & needs::row_sum) | needs::each_row;
+}
+
+/// How many of a task's newest queries have a row each.
+constexpr int row_queries(needs rows, const attention_task& task) noexcept {
+  if (rows == needs::last_row) return 1;
+  if (!any(rows & needs::each_row)) return 0;
+  return task.row_queries == 0 || task.row_queries > task.queries ? task.queries : task.row_queries;
 }
 
 namespace detail {
@@ -85,7 +93,7 @@ struct attention_layout {
   std::size_t totals = 0;    ///< [parts][columns] of the weights
   std::size_t running = 0;   ///< [columns] max and sum up to a part
   std::size_t index = 0;     ///< [n] slots seen through a window, as uint32
-  std::size_t sums = 0;      ///< [n] row sums of a chunk, as double
+  std::size_t sums = 0;      ///< [G][n] row sums of a chunk, as double; [n] where heads are summed
   std::size_t places = 0;    ///< [n] log positions by rank, as double; where log is set
   std::size_t angles = 0;    ///< [padded(dk)] cosines and sines at one of them; where log is set
   std::size_t floats = 0;    ///< of one worker
@@ -110,7 +118,7 @@ struct attention_layout {
     running = totals + padded(parts * columns);
     index = running + padded(2 * columns);
     sums = index + n;
-    places = sums + (max_queries > 1 ? 2 * n : 0);
+    places = sums + (max_queries > 1 ? 2 * group * n : 0);
     angles = places + (log ? 2 * n : 0);
     floats = angles + (log ? dk : 0);
   }

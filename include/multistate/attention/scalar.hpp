@@ -44,8 +44,8 @@ struct scalar_attention {
       const bool halves = r.config().pairing == rope_pairing::halves;
       double& a = x[halves ? i : 2 * i];
       double& b = x[halves ? pairs + i : 2 * i + 1];
-      const double c = std::cos(at * r.inv_freq()[i]);
-      const double s = std::sin(at * r.inv_freq()[i]);
+      const double c = r.config().attention_factor * std::cos(at * r.inv_freq()[i]);
+      const double s = r.config().attention_factor * std::sin(at * r.inv_freq()[i]);
       const double rotated = a * c - b * s;
       b = b * c + a * s;
       a = rotated;
@@ -75,11 +75,13 @@ struct scalar_attention {
     std::iota(places.begin(), places.end(), 0.0);
     if (options.log != nullptr) log_positions(task.kv.positions, task.kv.ranks, places);
 
-    std::vector<double> summed(n, 0.0);
+    const std::size_t planes = task.head_stride == 0 ? 1 : group;
+    const std::size_t unrecorded = queries - static_cast<std::size_t>(row_queries(Rows, task));
+    std::vector<double> summed(planes * n, 0.0);
     for (std::size_t j = 0; j < queries; ++j) {
       const position own = task.first + static_cast<position>(j);
       const std::size_t causal = n - queries + j + 1;
-      std::vector<double> row(n, 0.0);
+      std::vector<double> row(planes * n, 0.0);
       for (std::size_t g = 0; g < group; ++g) {
         const std::size_t head = static_cast<std::size_t>(task.kv_head) * group + g;
         const float* given = task.q + j * task.q_stride + g * dk;
@@ -109,20 +111,23 @@ struct scalar_attention {
         std::vector<double> out(dv, 0.0);
         for (std::size_t i = 0; i < seen.size(); ++i) {
           const double weight = logits[i] / sum;
-          row[seen[i]] += weight;
+          row[(planes > 1 ? g * n : 0) + seen[i]] += weight;
           for (std::size_t c = 0; c < dv; ++c) out[c] += weight * element<ValueFormat>(values[seen[i]], c, dv);
         }
         for (std::size_t c = 0; c < dv; ++c) task.out[j * task.out_stride + g * dv + c] = static_cast<float>(out[c]);
       }
-      for (std::size_t s = 0; s < n; ++s) summed[s] += row[s];
-      if constexpr (Rows == needs::each_row)
-        for (std::size_t s = 0; s < n; ++s) task.row[j * task.row_stride + s] = static_cast<float>(row[s]);
-      if constexpr (Rows == needs::last_row)
-        if (j + 1 == queries)
-          for (std::size_t s = 0; s < n; ++s) task.row[s] = static_cast<float>(row[s]);
+      for (double& s : summed) s *= task.decay;
+      for (std::size_t s = 0; s < row.size(); ++s) summed[s] += row[s];
+      if (j < unrecorded) continue;
+      for (std::size_t g = 0; g < planes; ++g)
+        for (std::size_t s = 0; s < n; ++s)
+          task.row[(j - unrecorded) * task.row_stride + g * task.head_stride + s] = static_cast<float>(row[g * n + s]);
     }
-    if constexpr (Rows == needs::row_sum)
-      for (std::size_t s = 0; s < n; ++s) task.row[s] = static_cast<float>(summed[s]);
+    if constexpr (any(Rows & needs::row_sum)) {
+      float* const sum = Rows == needs::row_sum ? task.row : task.sum;
+      for (std::size_t g = 0; g < planes; ++g)
+        for (std::size_t s = 0; s < n; ++s) sum[g * task.head_stride + s] = static_cast<float>(summed[g * n + s]);
+    }
   }
 };
 

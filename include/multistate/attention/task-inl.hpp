@@ -73,7 +73,7 @@ struct attend_call {
   const shape& dims;
   const attention_options& options;
   const attention_layout& layout;
-  needs rows;  ///< nothing, last_row, row_sum or each_row
+  needs rows;  ///< rows_given()
   float* scratch;
 
   float* worker_scratch(std::size_t worker) const noexcept { return scratch + worker * layout.floats; }
@@ -92,6 +92,8 @@ class task_attender {
         options_(call.options),
         rotation_(call.options.rotation()),
         rows_(call.rows),
+        sums_apart_(any(call.rows & needs::row_sum) && call.rows != needs::row_sum),
+        recorded_(static_cast<std::size_t>(row_queries(call.rows, task_))),
         n_(static_cast<std::size_t>(task_.kv.n)),
         queries_(static_cast<std::size_t>(task_.queries)),
         group_(static_cast<std::size_t>(call.dims.group())),
@@ -120,8 +122,7 @@ class task_attender {
   /// All of it.
   void run() noexcept {
     find_places();
-    if (sums_rows())
-      for (std::size_t s = 0; s < n_; ++s) sums_[s] = 0.0;
+    if (sums_rows()) std::fill(sums_, sums_ + planes() * n_, 0.0);
     const std::size_t together = attention_tokens(static_cast<int>(group_), task_.queries);
     position oldest = 0;
     if (options_.window > 0)
@@ -136,8 +137,9 @@ class task_attender {
         pass(j, tokens, false);
       }
     }
-    if (sums_rows())
-      for (std::size_t s = 0; s < n_; ++s) task_.row[s] = static_cast<float>(sums_[s]);
+    if (!sums_rows()) return;
+    for (std::size_t g = 0; g < planes(); ++g)
+      for (std::size_t s = 0; s < n_; ++s) sum_row(g)[s] = static_cast<float>(sums_[g * n_ + s]);
   }
 
   /// Of a single token without a window mask: one part, to be merged later.
@@ -166,7 +168,13 @@ class task_attender {
   position own(std::size_t j) const noexcept { return task_.first + static_cast<position>(j); }
   std::size_t causal(std::size_t j) const noexcept { return n_ - queries_ + j + 1; }
   std::size_t slot_of(std::size_t i) const noexcept { return listed_ ? index_[i] : i; }
-  bool sums_rows() const noexcept { return rows_ == needs::row_sum && queries_ > 1; }
+  /// Whether a sum over several queries is taken; that of one query is its row.
+  bool sums_rows() const noexcept { return any(rows_ & needs::row_sum) && queries_ > 1; }
+  /// Rows that one query has: one, or one for each query head.
+  std::size_t planes() const noexcept { return task_.head_stride == 0 ? 1 : group_; }
+  float* sum_row(std::size_t plane) const noexcept {
+    return (sums_apart_ ? task_.sum : task_.row) + plane * task_.head_stride;
+  }
   std::size_t length(std::size_t j) const noexcept { return listed_ ? seen_ : causal(first_ + j); }
   float* out(std::size_t column) const noexcept {
     return task_.out + (first_ + column / group_) * task_.out_stride + column % group_ * dv_;
@@ -197,7 +205,7 @@ class task_attender {
     columns_ = tokens * group_;
     seen_ = seen;
     listed_ = hiding;
-    keeps_ = rows_ != needs::nothing && (rows_ != needs::last_row || first + tokens == queries_);
+    keeps_ = any(rows_ & needs::row_sum) || first + tokens > queries_ - recorded_;
   }
 
   /// index_ [seen_] = the slots that a window lets through.
@@ -430,31 +438,41 @@ class task_attender {
       }
     }
     if (rows_ == needs::nothing) return;
+    const std::size_t unrecorded = queries_ - recorded_;
     for (std::size_t j = 0; j < tokens_; ++j)
-      if (rows_ != needs::last_row || first_ + j + 1 == queries_) write_row(j);
+      for (std::size_t plane = 0; plane < planes(); ++plane) {
+        if (first_ + j >= unrecorded)
+          write_row(j, plane, task_.row + (first_ + j - unrecorded) * task_.row_stride + plane * task_.head_stride);
+        if (sums_rows())
+          write_row(j, plane, nullptr);
+        else if (any(rows_ & needs::row_sum))
+          write_row(j, plane, sum_row(plane));
+      }
   }
 
-  /// The group's weights of token j of the pass.
-  void write_row(std::size_t j) noexcept {
+  /// The weights of token j of the pass, of the group or of its head `plane`: to `row`, or null: to the sum.
+  void write_row(std::size_t j, std::size_t plane, float* row) noexcept {
     const std::size_t seen = length(j);
-    float* row = task_.row + (rows_ == needs::each_row ? (first_ + j) * task_.row_stride : 0);
-    const bool adds = sums_rows();
+    const bool adds = row == nullptr;
+    const std::size_t heads = task_.head_stride == 0 ? group_ : 1;
+    const double share =
+        adds && task_.decay < 1.0 ? std::pow(task_.decay, static_cast<double>(queries_ - 1 - first_ - j)) : 1.0;
     if (!adds) std::fill(row + (listed_ ? 0 : seen), row + n_, 0.0f);
     for (std::size_t part = 0; part < attention_parts(seen); ++part) {
       const std::size_t begin = part * attention_part;
       const std::size_t count = part_end(part, seen) - begin;
-      const float* w = weights(j * group_, begin);
-      const float* factors = maxima_ + part * columns_ + j * group_;
+      const float* w = weights(j * group_ + plane, begin);
+      const float* factors = maxima_ + part * columns_ + j * group_ + plane;
       if (!adds && !listed_) {
-        sum_heads(w, stride_, factors, group_, count, row + begin);
+        sum_heads(w, stride_, factors, heads, count, row + begin);
         continue;
       }
       HWY_ALIGN float sums[largest_part];
-      sum_heads(w, stride_, factors, group_, count, sums);
+      sum_heads(w, stride_, factors, heads, count, sums);
       for (std::size_t i = 0; i < count; ++i) {
         const std::size_t s = slot_of(begin + i);
         if (adds)
-          sums_[s] += static_cast<double>(sums[i]);
+          sums_[plane * n_ + s] += share * static_cast<double>(sums[i]);
         else
           row[s] = sums[i];
       }
@@ -467,6 +485,8 @@ class task_attender {
   const attention_options& options_;
   const rope* rotation_;  // null: keys and queries come rotated
   needs rows_;
+  bool sums_apart_;       // the sum is beside rows of some queries
+  std::size_t recorded_;  // of the newest queries, each with a row
   std::size_t n_, queries_, group_, dk_, dv_;
   std::size_t dk_stride_;  // floats from one query or unpacked key to the next
   std::size_t dv_stride_;  // floats from one column's part of the outs to the next

@@ -12,8 +12,11 @@
 #include <multistate/decider/pins.hpp>
 #include <multistate/decider/snapshot.hpp>
 #include <multistate/decider/waiting_rows.hpp>
-#include <multistate/policy/concept.hpp>
-#include <multistate/policy/settings.hpp>
+#include <multistate/policy/adaptive_heads.hpp>
+#include <multistate/policy/asked.hpp>
+#include <multistate/policy/pyramid.hpp>
+#include <multistate/policy/segments.hpp>
+#include <multistate/policy/then.hpp>
 #include <multistate/select/lowest.hpp>
 #include <multistate/types/decision.hpp>
 #include <multistate/types/error.hpp>
@@ -27,8 +30,9 @@ namespace multistate {
 /// Where a decider stands: which layer of how many, and the heads that it decides for.
 struct placement {
   int kv_heads = 1;
-  int layer = 0;   ///< which one; at scope model 0
-  int layers = 1;  ///< at scope model: how many are observed before each reduction
+  int layer = 0;   ///< which one; 0 where layers share their lanes
+  int layers = 1;  ///< how many there are; where they share their lanes all are observed before each reduction
+  int heads = 0;   ///< query heads of a layer; needed by a policy that is asked for each of them, else 0 will do
 };
 
 namespace detail {
@@ -38,6 +42,9 @@ inline error check_sizes(const placement& where, const limits& room) noexcept {
   if (where.kv_heads < 1 || where.layers < 1 || where.layer < 0 || where.layer >= where.layers)
     return error(errc::bad_shape, "decider: kv_heads >= 1 and 0 <= layer < layers; got kv_heads=", where.kv_heads,
                  ", layer=", where.layer, ", layers=", where.layers);
+  if (where.heads < 0 || where.heads > max_tokens || where.heads % where.kv_heads != 0)
+    return error(errc::bad_shape, "decider: kv_heads must divide heads; got heads=", where.heads,
+                 ", kv_heads=", where.kv_heads);
   for (int amount : {room.chunk - 1, room.hold, room.undo, room.every - 1, room.prompt, room.window})
     if (amount < 0 || amount > max_tokens)
       return error(errc::bad_limits,
@@ -62,8 +69,11 @@ inline error check_sizes(const placement& where, const limits& room) noexcept {
 ///
 /// A call that breaks these rules changes nothing, in every build: its decision has a fault, which all that follow
 /// repeat until clear_fault().
-template <policy P>
+template <class P>
 class decider {
+  static_assert(detail::diagnose_decidable<P>());
+  using asked = detail::asked<P>;
+
  public:
   using policy_type = P;
 
@@ -134,14 +144,26 @@ class decider {
   // ---- what there is
 
   /// What the states of this decider need.
-  lane_plan plan() const noexcept { return {settings_.scope, book_.budgets(), room_}; }
+  lane_plan plan() const noexcept { return {scope(), book_.budgets(), room_}; }
   /// The policy that decides.
-  const P& settings() const noexcept { return settings_; }
-  scope_kind scope() const noexcept { return settings_.scope; }
-  /// What the policy reads.
-  static constexpr needs wants() noexcept { return P::wants; }
+  const P& settings() const noexcept
+    requires policy<P>
+  {
+    return policy_.of;
+  }
+  scope_kind scope() const noexcept { return scope_; }
+  /// What the policy looks at.
+  const evidence& wants() const noexcept { return wants_; }
+  /// The rows that attention has to deliver for it; `rows_known`: the same for all settings of P.
+  needs rows_wanted() const noexcept { return rows_; }
+  static constexpr bool rows_known = asked::rows_known;
+  static constexpr needs known_rows = asked::rows;
+  /// Whether it wants those of each query head apart, not summed.
+  bool heads_apart() const noexcept { return asked::may_frame && planes_ > 1; }
+  /// Whether enter() wants the tokens.
+  bool enters() const noexcept { return wants_entries(wants_); }
   /// Whether the policy keeps everything: its budget is room for all tokens there will be.
-  static constexpr bool unbounded() noexcept { return has_no_budget<P>; }
+  bool unbounded() const noexcept { return policy_.unbounded(); }
   /// The limits given to make().
   const limits& room() const noexcept { return room_; }
   /// The layer that it decides for.
@@ -149,8 +171,8 @@ class decider {
   /// How many lanes there are: sets of states that one choice is made in.
   int lanes() const noexcept { return book_.lanes(); }
   /// Which lane holds the states of a KV head.
-  int lane_of(int kv_head) const noexcept { return multistate::lane_of(settings_.scope, kv_head); }
-  /// States that a lane holds after a reduction, at most.
+  int lane_of(int kv_head) const noexcept { return multistate::lane_of(scope_, kv_head); }
+  /// States that a lane holds after a reduction, at most. Dealt anew at the end of a prompt where heads are adaptive.
   int budget(int lane) const noexcept { return book_.at(lane).budget; }
   /// Slots of a lane.
   int capacity(int lane) const noexcept { return book_.at(lane).capacity; }
@@ -174,9 +196,13 @@ class decider {
   std::size_t kept_ranks(int lane, std::span<rank_range> out) const noexcept { return book_.kept_ranks(lane, out); }
   /// Column i of a lane, [n] by slot.
   std::span<const float> column(int lane, int i) const noexcept { return book_.column(lane, i); }
+  /// What the policy remembers of a lane.
+  std::span<const float> numbers(int lane) const noexcept { return book_.numbers(lane); }
   /// All memory held, from make() on.
   std::size_t bytes() const noexcept {
-    return book_.bytes() + journal_.bytes() + waiting_.bytes() + chosen_.bytes() + scratch_.bytes();
+    return book_.bytes() + journal_.bytes() + waiting_.bytes() + chosen_.bytes() + scratch_.bytes() + pooled_.bytes() +
+           mixed_.bytes() + layer_mix_.bytes() + order_.bytes() + tier_.bytes() + held_in_.bytes() + worths_.bytes() +
+           dealt_order_.bytes() + dealt_.bytes() + dealt_budgets_.bytes();
   }
 
   // ---- copies
@@ -190,20 +216,20 @@ class decider {
   /// policy, whose memory starts at zero, and one decider with room for a prompt serves all layers, each of which takes
   /// over (the same policy keeps its memory). Undo ends here. False, and nothing changed, when they do not fit.
   /// States that executed the other's decisions go on; others have to apply() the next decision and be written anew.
-  template <policy Q>
+  template <decidable Q>
   bool take_over(const decider<Q>& other) noexcept;
   /// Bytes that save() fills now, between cycles. What is saved within one is no save: load() refuses it.
   std::size_t save_bytes() const noexcept { return detail::save_bytes(book_); }
   /// Writes all that is known, undo apart, to [save_bytes()]. Deciders that are equal write equal bytes.
   void save(std::span<std::byte> out) const noexcept {
-    detail::save_book(out, open_ ? "a cycle!" : detail::decider_save, fingerprint(), pending_, pins_, book_);
+    detail::save_book(out, open_ ? "a cycle!" : detail::decider_save, fingerprint(), past_, pins_, book_);
   }
   /// Restores what save() wrote of a decider made alike; undo starts anew. Anything else is refused and changes
   /// nothing. The states' save comes after it: states.load(saved, last()) refuses one of another moment.
   error load(std::span<const std::byte> in) noexcept;
 
  private:
-  template <policy>
+  template <class>
   friend class decider;
 
   /// What was decided of one lane in this cycle.
@@ -212,23 +238,42 @@ class decider {
     int states = 0;  ///< that go: the first in book_.to_drop()
   };
 
-  static constexpr bool sees_rows = any(rows_of(P::wants));
-  /// The rows that the policy looks at.
-  static constexpr rows_kind wanted = any(P::wants & needs::each_row)  ? rows_kind::each
-                                      : any(P::wants & needs::row_sum) ? rows_kind::sum
-                                                                       : rows_kind::last;
-  /// How they wait: one by one while nobody knows which tokens stay.
-  rows_kind kept() const noexcept { return held_ ? rows_kind::each : wanted; }
-  static constexpr int most_waiting(const limits& room) noexcept {
-    if (!sees_rows) return 0;
-    const int each = wanted == rows_kind::each ? (room.chunk > room.prompt ? room.chunk : room.prompt) : 1;
-    return room.hold > each ? room.hold : each;
+  static constexpr bool sees_rows = !asked::rows_known || asked::rows != needs::nothing;
+  /// Which rows of this cycle are kept: each while nobody knows which tokens stay.
+  detail::kept_rows kept() const noexcept {
+    const int c = book_.appended();
+    if (held_) return {c, false, 1};
+    if constexpr (asked::rows_known && asked::rows == needs::last_row) return {1, false, 1};
+    return {wants_.last < c ? wants_.last : c, wants_.sum, wants_.decay};
   }
-  lane_ref view(int lane) noexcept;
-  /// Whether `tokens` more make a reduction.
-  bool due(int tokens) const noexcept { return pending_ + tokens >= room_.every; }
+  error size_lanes(std::span<const int> lane_budgets) noexcept;
+  /// budget_ is what the frame gives to this layer. False when there is no memory to find out.
+  bool find_budget() noexcept;
+  bool allocate() noexcept;
+  lane_ref view(int lane, int plane = 0) noexcept;
+  /// Whether a lane is reduced after `tokens` tokens of this cycle.
+  bool due(int lane, int tokens) const noexcept;
+  /// The frame of the tokens of this cycle.
+  frame frame_now() const noexcept {
+    if constexpr (asked::may_frame) return policy_.frame_at(phase_);
+    return {};
+  }
+  /// Whether this reduction deals budgets anew.
+  bool dealing(int accepted) const noexcept;
+  void deal(int accepted) noexcept;
+  /// The rows as the policy is given them, where they need not wait; else without data.
+  rows ready(const rows& r) const noexcept;
   void decide(int lane, const rows& r, int accepted) noexcept;
-  int choose(int lane, const rows& r, std::span<slot> out) noexcept;
+  protection kept_in(int lane) const noexcept;
+  /// Of a prompt: it ends where the tokens read so far end.
+  void note_prompt() noexcept {
+    if (phase_ == phase::decode) return;
+    past_.prompt = next_position();
+    if (policy_.paired()) past_.handed = next_position();
+  }
+  std::span<const float> worth(int lane, const rows& r, const protection& kept) noexcept;
+  std::span<const float> mixed(int lane, const rows& r, const protection& kept, mix_kind mix) noexcept;
+  int choose(int lane, std::span<const float> worth, const protection& kept, std::span<slot> out) noexcept;
   /// Whether the rows of a cycle in which they matter are all there.
   bool observed_all() const noexcept;
   fault_kind refusal(int lane, const rows& r) const noexcept;
@@ -250,195 +295,446 @@ class decider {
                     position next) const noexcept;
   std::uint64_t fingerprint() const noexcept;
 
-  P settings_{};
+  asked policy_{};
+  evidence wants_{};
+  needs rows_ = needs::nothing;
+  scope_kind scope_ = scope_kind::layer;
+  int planes_ = 1;      ///< query heads for which the policy is asked apart
+  int budget_ = 0;      ///< of each lane, before budgets are dealt
+  int every_ = 1;       ///< limits.every as given
+  bool mixes_ = false;  ///< and its answers are mixed
+  bool deals_ = false;  ///< budgets are dealt at the end of a prompt
+  int beyond_ = 0;      ///< states beyond its budget that a lane may hold between cycles
   placement where_{};
   limits room_{};
   phase phase_ = phase::decode;
-  bool open_ = false;  ///< between append and reduce
-  bool held_ = false;  ///< this cycle's rows wait one by one
+  bool open_ = false;      ///< between append and reduce
+  bool held_ = false;      ///< this cycle's rows wait one by one
+  int tokens_ = 0;         ///< of this cycle; from its reduction on those that stay
+  bool one_shot_ = false;  ///< this cycle is a whole prompt
   fault_kind fault_ = fault_kind::none;
-  int pending_ = 0;  ///< tokens since the last reduction, for limits.every
+  detail::milestones past_;
   detail::pin_list pins_;
   detail::lane_book book_;
   detail::journal journal_;
   detail::waiting_rows waiting_;
   buffer<choice> chosen_;  ///< [lane]
-  buffer<float> scratch_;  ///< [largest capacity]
+  buffer<float> scratch_;  ///< [largest capacity], and so are the others, where they are needed
+  buffer<float> pooled_, mixed_, layer_mix_;
+  buffer<slot> order_;
+  buffer<std::uint8_t> tier_;
+  buffer<int> held_in_;        ///< [segments]
+  buffer<float> worths_;       ///< [lane][largest capacity] where budgets are dealt
+  buffer<slot> dealt_order_;   ///< [lane][largest capacity]
+  buffer<lane_worth> dealt_;   ///< [lane]
+  buffer<int> dealt_budgets_;  ///< [lane]
   decision decision_;
 };
 
-template <policy P>
+template <class P>
 result<decider<P>> decider<P>::make(const P& settings, const placement& where, const limits& room,
                                     std::span<const int> lane_budgets) noexcept {
-  static_assert(diagnose_policy<P>());
-  static_assert(!sees_rows || rows_of(P::wants) == needs::last_row || rows_of(P::wants) == needs::row_sum ||
-                    rows_of(P::wants) == needs::each_row,
-                "a policy wants one kind of rows: last_row, row_sum or each_row (docs/write-a-policy.md)");
   if (const error e = detail::check_sizes(where, room)) return e;
-  const int lanes = lanes_of(settings.scope, where.kv_heads);
-  if (!lane_budgets.empty() && lane_budgets.size() != to_size(lanes))
-    return error(errc::bad_budget, P::name, ": needs one budget for each of ", lanes, " lanes; got ",
-                 lane_budgets.size());
   decider d;
-  d.settings_ = settings;
+  d.policy_ = asked{settings};
+  d.scope_ = d.policy_.scope();
+  d.wants_ = d.policy_.wants();
+  d.rows_ = rows_of(d.wants_);
   d.where_ = where;
   d.room_ = room;
-  if (!d.book_.allocate_lanes(lanes) || !d.journal_.allocate_lanes(lanes) || !d.waiting_.allocate_lanes(lanes) ||
-      !d.chosen_.allocate(to_size(lanes)))
-    return error(errc::out_of_memory, "decider: no memory for ", lanes, " lanes");
-  for (int i = 0; i < lanes; ++i) {
-    const int budget = lane_budgets.empty() ? settings.budget : lane_budgets[to_size(i)];
-    if (const error e = check_settings(settings, budget)) return e;
-    d.book_.size_lane(i, budget, room);
+  d.every_ = room.every;
+  if (rows_known && d.rows_ != known_rows && d.rows_ != needs::nothing)
+    d.rows_ = known_rows;  // what attention is asked for at compile time: more than these settings need
+  if (d.wants_.last < 0 || d.wants_.columns < 0 || d.wants_.lane_numbers < 0)
+    return error(errc::bad_policy, d.policy_.name(), ": what it wants must not be negative");
+  const frame frames[] = {d.policy_.frame_at(phase::prompt_end), d.policy_.frame_at(phase::decode)};
+  int slack = d.policy_.room();
+  for (const frame& f : frames) {
+    if (f.every - 1 > slack) slack = f.every - 1;
+    if (f.mix != mix_kind::mean) {
+      if (where.heads == 0)
+        return error(errc::bad_shape, d.policy_.name(), ": mix needs the number of query heads; got heads=0");
+      const int layers = spans_layers(d.scope_) ? where.layers : 1;
+      d.mixes_ = true;
+      d.planes_ = where.heads / (by_head(d.scope_) ? where.kv_heads : 1) * layers;
+    }
   }
-  if (!d.book_.allocate_slots(P::columns, room) || !d.waiting_.allocate(d.book_, most_waiting(room)) ||
-      !d.scratch_.allocate(d.book_.largest()) || !d.journal_.allocate(d.book_, room))
-    return error(errc::out_of_memory, "decider: no memory for ", d.book_.slots(), " slots");
+  if (slack > room.slack()) d.room_.every = slack + 1;
+  d.deals_ = frames[0].heads == head_budgets::adaptive;
+  d.beyond_ = d.room_.slack() + (d.policy_.waits() ? room.chunk : 0);
+  d.budget_ = d.policy_.budget();
+  if (frames[0].layers == layer_budgets::pyramid && !d.find_budget())
+    return error(errc::out_of_memory, "decider: no memory for the budgets of ", where.layers, " layers");
+  if (const error e = d.size_lanes(lane_budgets)) return e;
+  if (!d.allocate()) return error(errc::out_of_memory, "decider: no memory for ", d.book_.slots(), " slots");
   d.book_.settle();
   d.decided();
   return d;
 }
 
-template <policy P>
-lane_ref decider<P>::view(int lane) noexcept {
+template <class P>
+bool decider<P>::find_budget() noexcept {
+  buffer<int> budgets;
+  if (!budgets.allocate(to_size(where_.layers))) return false;
+  // Those of a prompt that is long enough for the whole slope: memory is sized before there is a prompt.
+  pyramid_budgets(max_tokens, budget_, policy_.keeps(phase::prompt_end, budget_).newest,
+                  budgets.span(0, budgets.size()));
+  budget_ = budgets[to_size(where_.layer)];
+  return true;
+}
+
+template <class P>
+error decider<P>::size_lanes(std::span<const int> lane_budgets) noexcept {
+  const int lanes = lanes_of(scope_, where_.kv_heads);
+  if (!lane_budgets.empty() && lane_budgets.size() != to_size(lanes))
+    return error(errc::bad_budget, policy_.name(), ": needs one budget for each of ", lanes, " lanes; got ",
+                 lane_budgets.size());
+  if (!lane_budgets.empty() && deals_)
+    return error(errc::bad_budget, policy_.name(), ": heads=adaptive deals the budgets of lanes itself");
+  if (!book_.allocate_lanes(lanes) || !journal_.allocate_lanes(lanes) || !waiting_.allocate_lanes(lanes) ||
+      !chosen_.allocate(to_size(lanes)))
+    return error(errc::out_of_memory, "decider: no memory for ", lanes, " lanes");
+  for (int i = 0; i < lanes; ++i) {
+    const int budget = lane_budgets.empty() ? budget_ : lane_budgets[to_size(i)];
+    if (const error e = policy_.check(budget)) return e;
+    book_.size_lane(i, budget, room_, beyond_, deals_);
+  }
+  return {};
+}
+
+/// Memory of all lanes, sized. False when there is none.
+template <class P>
+bool decider<P>::allocate() noexcept {
+  const int calls = room_.chunk > room_.prompt ? room_.chunk : room_.prompt;
+  int queries = wants_.last < calls ? wants_.last : calls;
+  if (room_.hold > queries) queries = room_.hold;
+  const bool waits = rows_ != needs::nothing;
+  if (!book_.allocate_slots(wants_.columns * planes_, wants_.lane_numbers * planes_, room_) ||
+      !waiting_.allocate(book_, waits ? queries : 0, waits && wants_.sum, planes_) ||
+      !scratch_.allocate(book_.largest()) || !journal_.allocate(book_, room_))
+    return false;
+  if constexpr (asked::may_pool)
+    if (!pooled_.allocate(book_.largest())) return false;
+  if (wants_.order && !order_.allocate(book_.largest())) return false;
+  if constexpr (asked::may_frame) {
+    const int segments[] = {policy_.frame_at(phase::prompt_end).segments, policy_.frame_at(phase::decode).segments};
+    const int most = segments[0] > segments[1] ? segments[0] : segments[1];
+    if (mixes_ && (!mixed_.allocate(book_.largest()) || !layer_mix_.allocate(book_.largest()))) return false;
+    if (most > 0 &&
+        (!order_.allocate(book_.largest()) || !tier_.allocate(book_.largest()) || !held_in_.allocate(to_size(most))))
+      return false;
+    const std::size_t all = to_size(lanes());
+    if (deals_ && (!worths_.allocate(all * book_.largest()) || !dealt_order_.allocate(all * book_.largest()) ||
+                   !dealt_.allocate(all) || !dealt_budgets_.allocate(all)))
+      return false;
+  }
+  return true;
+}
+
+template <class P>
+lane_ref decider<P>::view(int lane, int plane) noexcept {
   const detail::lane_book::lane& l = book_.at(lane);
+  const std::size_t mine = to_size(wants_.columns) * to_size(l.capacity), own = to_size(wants_.lane_numbers);
   return {.positions = book_.positions(lane),
           .now = book_.next_position() - 1,
+          .prompt = past_.prompt,
+          .tokens = tokens_,
           .when = phase_,
           .layer = where_.layer,
           .lane = lane,
           .budget = l.budget,
           .window = room_.window,
-          .columns = book_.column_block(lane),
+          .columns = book_.column_block(lane).subspan(mine * to_size(plane), mine),
           .column_stride = to_size(l.capacity),
-          .scratch = scratch_.span(0, to_size(l.live))};
+          .numbers = book_.numbers(lane).subspan(own * to_size(plane), own),
+          .scratch = scratch_.span(0, to_size(l.live)),
+          .by_age = {}};
 }
 
-template <policy P>
+template <class P>
+bool decider<P>::due(int lane, int tokens) const noexcept {
+  const int n = live(lane), budget = this->budget(lane);
+  if (n <= budget || tokens == 0) return false;
+  const int every = frame_now().every;
+  return policy_.due({.n = n,
+                      .budget = budget,
+                      .tokens = tokens,
+                      .one_shot = one_shot_,
+                      .when = phase_,
+                      .consumed = next_position(),
+                      .prompt = past_.prompt},
+                     n >= budget + (every > 1 ? every : every_));
+}
+
+template <class P>
 const decision& decider<P>::fail(fault_kind why) noexcept {
   fault_ = why;
   book_.settle();
   return decided();
 }
 
-template <policy P>
+template <class P>
 fault_kind decider<P>::refusal(int c, bool held) const noexcept {
   if (fault_ != fault_kind::none) return fault_;
   if (open_) return fault_kind::out_of_order;
   if (c < 1 || (held ? c > room_.hold : c > room_.chunk && (c > room_.prompt || next_position() > 0)))
     return fault_kind::wrong_count;
   for (int i = 0; i < lanes(); ++i)
-    if (live(i) + c > (has_no_budget<P> ? budget(i) : capacity(i))) return fault_kind::wrong_count;
+    if (live(i) + c > (unbounded()       ? budget(i)
+                       : c > room_.chunk ? capacity(i)
+                                         : budget(i) + room_.slack() + room_.chunk))
+      return fault_kind::wrong_count;
   return fault_kind::none;
 }
 
-template <policy P>
+template <class P>
 const decision& decider<P>::close() noexcept {
   if (fault_ != fault_kind::none || open_) return fail(fault_or_order());
   book_.close_holes();
   return decided();
 }
 
-template <policy P>
+template <class P>
 const decision& decider<P>::append(int c, phase when, bool held) noexcept {
   if (const fault_kind why = refusal(c, held); why != fault_kind::none) return fail(why);
-  if (journal_.keeps()) journal_.begin(book_, pending_, pins_);
+  if (journal_.keeps()) journal_.begin(book_, past_, pins_);
   open_ = true;
   held_ = held;
   phase_ = when;
+  tokens_ = c;
+  one_shot_ = c > room_.chunk;
   if constexpr (sees_rows) waiting_.clear();
   chosen_.fill({});
   book_.append(c);
+  note_prompt();
   return decided();
 }
 
-template <policy P>
+template <class P>
 void decider<P>::enter(int lane, int j, std::span<const float> key, std::span<const float> value,
                        std::span<const float> query) noexcept {
-  if constexpr (enters<P>) {
+  if constexpr (asked::may_enter) {
     if (fault_ != fault_kind::none) return;
     MULTISTATE_ASSERT(open_ && j >= 0 && j < book_.appended());
-    settings_.enter(view(lane), slots(lane)[to_size(j)], key, value, query);
+    policy_.enter(view(lane), slots(lane)[to_size(j)], key, value, query);
   }
 }
 
-template <policy P>
+template <class P>
 bool decider<P>::needs_rows() const noexcept {
-  if (!open_ || fault_ != fault_kind::none) return false;
-  if constexpr (!sees_rows) return false;
-  if constexpr (observes<P>) return true;
-  if (!due(book_.appended())) return false;
+  if (!open_ || fault_ != fault_kind::none || rows_ == needs::nothing) return false;
+  if (policy_.observes_rows()) return true;
   for (int i = 0; i < lanes(); ++i)
-    if (live(i) > budget(i)) return true;
+    if (due(i, book_.appended())) return true;
   return false;
 }
 
-template <policy P>
+template <class P>
 fault_kind decider<P>::refusal(int lane, const rows& r) const noexcept {
+  const int c = book_.appended();
   if (!open_) return fault_kind::out_of_order;
-  if (lane < 0 || lane >= lanes() || r.n != live(lane) || r.queries < 1 || r.queries > book_.appended())
+  if (lane < 0 || lane >= lanes() || r.n != live(lane) || r.queries < 1 || r.queries > c || r.heads < 1)
     return fault_kind::wrong_row;
-  if (kept() != rows_kind::last && r.queries != book_.appended()) return fault_kind::wrong_row;
+  const detail::kept_rows keep = kept();
   // Several queries' rows hold whatever is kept of them; one row, only what it is.
-  if (r.queries > 1 && r.kind != rows_kind::each && r.kind != kept()) return fault_kind::wrong_row;
+  const int each = r.kind == rows_kind::each ? r.queries : r.kind == rows_kind::last || r.queries == 1 ? 1 : 0;
+  const bool whole = r.sum != nullptr || (r.queries == c && (r.kind != rows_kind::last || c == 1));
+  if (each < keep.each || (keep.sum && !whole)) return fault_kind::wrong_row;
+  if (heads_apart() ? r.heads > 1 && r.head_stride == 0 : r.head_stride != 0) return fault_kind::wrong_row;
+  if (heads_apart() && waiting_.heads(lane) + r.heads > planes_) return fault_kind::lane_observed_twice;
   return chosen_[to_size(lane)].made ? fault_kind::lane_observed_twice : fault_kind::none;
 }
 
-template <policy P>
+template <class P>
+rows decider<P>::ready(const rows& r) const noexcept {
+  const detail::kept_rows keep = kept();
+  const int c = book_.appended();
+  if (r.heads < planes_) return {};
+  if (keep.sum && r.sum == nullptr && r.kind == rows_kind::each && r.queries > 1) return {};
+  rows given = r;
+  given.sum = !keep.sum ? nullptr : r.sum != nullptr ? r.sum : r.last().data();
+  if (keep.each == 0) {
+    given.data = given.sum;
+    given.kind = rows_kind::sum;
+    given.queries = c;
+  } else if (wants_.last == 1 && !keep.sum) {
+    given.data = r.last().data();
+    given.kind = rows_kind::last;
+    given.queries = c;
+  } else {
+    given.data = r.kind == rows_kind::each ? r.row(r.queries - keep.each).data() : r.data;
+    given.kind = rows_kind::each;
+    given.queries = keep.each;
+  }
+  return given;
+}
+
+template <class P>
 void decider<P>::observe(int lane, const rows& r) noexcept {
   if constexpr (sees_rows) {
-    if (fault_ != fault_kind::none) return;
+    if (fault_ != fault_kind::none || rows_ == needs::nothing) return;
     if (const fault_kind why = refusal(lane, r); why != fault_kind::none) return void(fail(why));
-    const bool one_row =
-        kept() == rows_kind::last || (kept() == rows_kind::sum && (r.kind == rows_kind::sum || r.queries == 1));
-    if (settings_.scope != scope_kind::head || !one_row) return waiting_.add(lane, book_.at(lane), r, kept());
-    // A lane of one KV head gets no other row: this one need not be copied to wait.
+    if (scope_ != scope_kind::head || held_) return waiting_.add(lane, book_.at(lane), r, kept());
+    const rows given = ready(r);
+    if (given.data == nullptr) return waiting_.add(lane, book_.at(lane), r, kept());
+    // A lane of one KV head gets no other rows: these need not be copied to wait.
     waiting_.count(lane, r.heads);
-    decide(lane, {.data = r.last().data(), .n = r.n, .queries = book_.appended(), .heads = r.heads, .kind = kept()},
-           book_.appended());
+    decide(lane, given, book_.appended());
   }
+}
+
+/// What is protected now. The newest are the newest that are held: after another policy's choices these lie apart.
+template <class P>
+protection decider<P>::kept_in(int lane) const noexcept {
+  protection kept{policy_.keeps(phase_, budget(lane)), next_position() - 1, pins_.span()};
+  if (past_.handed == 0 || next_position() - past_.handed >= kept.structural.newest) return kept;
+  slot s = book_.at(lane).newest;
+  for (int i = 1; i < kept.structural.newest && s != no_slot; ++i) s = book_.older(lane, s);
+  const position from = s == no_slot ? 0 : book_.position_of(lane, s);
+  kept.structural.newest = static_cast<int>(kept.now - from < max_tokens ? kept.now - from + 1 : max_tokens);
+  return kept;
+}
+
+template <class P>
+bool decider<P>::dealing(int accepted) const noexcept {
+  if (!deals_ || phase_ != phase::prompt_end) return false;
+  for (int i = 0; i < lanes(); ++i)
+    if (budget(i) != budget_ || !due(i, accepted)) return false;  // once, and where something has to go
+  return true;
 }
 
 /// Lets the policy look at the rows of a cycle and chooses what goes. Once a cycle.
-template <policy P>
+template <class P>
 void decider<P>::decide(int lane, const rows& r, int accepted) noexcept {
   const detail::lane_book::lane& s = book_.at(lane);
-  const int drop = due(accepted) && s.live > s.budget ? s.live - s.budget : 0;
+  const bool deals = asked::may_frame && dealing(accepted);
+  const int drop = due(lane, accepted) && !deals ? s.live - s.budget : 0;
   // A lane lies as far away as its states: what is read next is fetched meanwhile.
-  if constexpr (observes<P>) {
-    if (drop > 0 && settings_.keeps(s.budget).newest > 0) prefetch(positions(lane));
-    settings_.observe(view(lane), r);
+  if constexpr (asked::may_observe) {
+    if (drop > 0 && policy_.keeps(phase_, s.budget).newest > 0) prefetch(positions(lane));
+    if (rows_ != needs::nothing || !sees_rows) {
+      if (!heads_apart()) policy_.observe(view(lane), r);
+      for (int plane = 0; heads_apart() && plane < planes_; ++plane) policy_.observe(view(lane, plane), r.head(plane));
+    }
   }
-  for (int c = 0; c < P::columns && lane + 1 < lanes(); ++c) prefetch(column(lane + 1, c));
-  chosen_[to_size(lane)] = {true, drop == 0 ? 0 : choose(lane, r, book_.to_drop(lane, drop))};
+  for (int c = 0; c < book_.columns() && lane + 1 < lanes(); ++c) prefetch(column(lane + 1, c));
+  chosen_[to_size(lane)] = {true, 0};
+  if (drop == 0 && !deals) return;
+  const protection kept = kept_in(lane);
+  const std::span<const float> w = worth(lane, r, kept);
+  if (deals) {
+    for (std::size_t i = 0; i < w.size(); ++i) worths_[to_size(lane) * book_.largest() + i] = w[i];
+    return;
+  }
+  chosen_[to_size(lane)].states = choose(lane, w, kept, book_.to_drop(lane, drop));
   MULTISTATE_ASSERT(chosen_[to_size(lane)].states == drop);
 }
 
-/// Fills `out` by increasing position. Returns how many states there were to take.
-template <policy P>
-int decider<P>::choose(int lane, const rows& r, std::span<slot> out) noexcept {
-  const protection kept{settings_.keeps(budget(lane)), next_position() - 1, pins_.span()};
-  if constexpr (scores<P>) {
-    const lane_ref all = view(lane);
-    return static_cast<int>(lowest(settings_.worth(all, r), all.positions, kept, out));
+/// What the states of a lane are worth, [n] by slot; empty: the oldest goes.
+template <class P>
+std::span<const float> decider<P>::worth(int lane, const rows& r, const protection& kept) noexcept {
+  if constexpr (!asked::may_score) {
+    return {};
   } else {
+    lane_ref all = view(lane);
+    if (wants_.order) {
+      const std::size_t n = book_.rank_order(lane, order_.span(0, book_.largest()));
+      all.by_age = order_.span(0, n);
+    }
+    std::span<const float> w;
+    if (asked::may_frame && mixes_)
+      w = mixed(lane, r, kept, frame_now().mix);
+    else
+      w = policy_.worth(all, r);
+    if constexpr (asked::may_pool) {
+      if (w.empty()) return w;
+      const std::span<float> worth = scratch_.span(0, w.size());
+      if (w.data() != worth.data())
+        for (std::size_t s = 0; s < w.size(); ++s) worth[s] = w[s];
+      all.scratch = pooled_.span(0, w.size());
+      policy_.pool(all, worth);
+      return worth;
+    }
+    return w;
+  }
+}
+
+/// The worths that the query heads of a lane give, as one; at scope model_head first in each layer, then their mean.
+template <class P>
+std::span<const float> decider<P>::mixed(int lane, const rows& r, const protection& kept, mix_kind mix) noexcept {
+  const std::size_t n = to_size(live(lane));
+  const std::span<float> all = mixed_.span(0, n), layer = layer_mix_.span(0, n);
+  const bool greatest = detail::takes_greatest(mix), by_layer = scope_ == scope_kind::model_head;
+  const int group = by_layer ? planes_ / where_.layers : planes_;
+  for (int plane = 0; plane < planes_; ++plane) {
+    const lane_ref view_of = view(lane, plane);
+    const std::span<const float> w = policy_.worth(view_of, r.head(plane));
+    if (w.empty()) return w;
+    const std::span<float> own = scratch_.span(0, n);
+    if (w.data() != own.data())
+      for (std::size_t s = 0; s < n; ++s) own[s] = w[s];
+    if (detail::normalises(mix))
+      detail::normalise(own, [&](std::size_t s) { return !kept.covers(view_of.positions[s]); });
+    detail::take_in(layer, own, greatest, plane % group == 0);
+    if (plane % group == group - 1) detail::take_in(all, layer, false, plane < group);
+  }
+  const float each = 1.0f / static_cast<float>((greatest ? 1 : group) * (planes_ / group));
+  for (float& w : all) w *= each;
+  return all;
+}
+
+/// Fills `out` by increasing position. Returns how many states there were to take.
+template <class P>
+int decider<P>::choose(int lane, std::span<const float> worth, const protection& kept, std::span<slot> out) noexcept {
+  if (worth.empty()) {
     std::size_t taken = 0;
     for (slot s = book_.at(lane).oldest; s != no_slot && taken < out.size(); s = book_.younger(lane, s))
       if (!kept.covers(book_.position_of(lane, s))) out[taken++] = s;
     return static_cast<int>(taken);
   }
+  std::span<std::uint8_t> tier;
+  if constexpr (asked::may_frame)
+    if (const frame f = frame_now(); f.segments > 0) {
+      tier = tier_.span(0, worth.size());
+      mark_quotas(worth, positions(lane), kept, f.segments, f.quota, order_.span(0, worth.size()),
+                  held_in_.span(0, to_size(f.segments)), tier);
+    }
+  return static_cast<int>(lowest(worth, positions(lane), kept, out, tier));
 }
 
-template <policy P>
+/// Shares the budgets of all lanes by what decide() found their states worth, and chooses what goes.
+template <class P>
+void decider<P>::deal(int accepted) noexcept {
+  const int k = budget_;
+  for (int i = 0; i < lanes(); ++i) {
+    int least = 1;
+    while (least < k && (policy_.check(least) || !has_room_for(pins_, least, positions(i), next_position()))) ++least;
+    const std::size_t at = to_size(i) * book_.largest(), n = to_size(live(i));
+    dealt_[to_size(i)] = {worths_.span(at, n), positions(i), kept_in(i), least, dealt_order_.span(at, n)};
+  }
+  const auto floor = static_cast<int>(frame_now().floor * k);
+  share_budgets(dealt_.span(0, dealt_.size()), floor, std::int64_t{k} * lanes(),
+                dealt_budgets_.span(0, to_size(lanes())));
+  for (int i = 0; i < lanes(); ++i) {
+    const std::size_t at = to_size(i) * book_.largest(), n = to_size(live(i));
+    const protection kept = kept_in(i);
+    book_.set_budget(i, dealt_budgets_[to_size(i)]);
+    const int drop = live(i) - budget(i);
+    if (due(i, accepted) && drop > 0)
+      chosen_[to_size(i)].states = choose(i, worths_.span(at, n), kept, book_.to_drop(i, drop));
+  }
+}
+
+template <class P>
 bool decider<P>::observed_all() const noexcept {
   for (int i = 0; i < lanes(); ++i)
-    if (const int seen = waiting_.observations(i);
-        seen == 0 || (settings_.scope == scope_kind::model && seen % where_.layers != 0))
+    if (const int seen = waiting_.observations(i); seen == 0 || (spans_layers(scope_) && seen % where_.layers != 0) ||
+                                                   (heads_apart() && waiting_.heads(i) != planes_))
       return false;
   return true;
 }
 
-template <policy P>
+template <class P>
 const decision& decider<P>::reduce(int accepted) noexcept {
   if (fault_ != fault_kind::none || !open_) return fail(fault_or_order());
   const int appended = book_.appended();
@@ -448,44 +744,52 @@ const decision& decider<P>::reduce(int accepted) noexcept {
   if (rows_matter && !observed_all()) return fail(fault_kind::lane_not_observed);
   open_ = false;
   book_.accept(accepted);
-  for (int i = 0; i < lanes(); ++i) {
+  tokens_ = accepted;
+  note_prompt();
+  const bool deals = asked::may_frame && dealing(accepted);
+  for (int i = 0; i < lanes(); ++i)
     if (accepted > 0 && !chosen_[to_size(i)].made)
-      decide(i, rows_matter ? waiting_.take(i, book_, accepted, kept(), wanted) : rows{}, accepted);
+      decide(i,
+             rows_matter ? waiting_.take(i, book_, accepted, {wants_.last, wants_.sum, wants_.decay}, held_) : rows{},
+             accepted);
+  if (deals) deal(accepted);
+  for (int i = 0; i < lanes(); ++i)
     book_.drop(i, chosen_[to_size(i)].states, [&](const detail::reversal& how) {
       if (journal_.keeps()) journal_.note(i, how);
     });
-  }
   book_.finish(accepted);
-  pending_ = due(accepted) ? 0 : pending_ + accepted;
-  if (appended > room_.chunk)  // a one-shot prompt: the states never had slots for it
+  if (one_shot_ || deals)  // the states never had slots for such a prompt; or have others from now on
     journal_.clear();
   else if (journal_.keeps() && accepted > 0)
     journal_.end(accepted);
   return decided();
 }
 
-template <policy P>
+template <class P>
 bool decider<P>::undo(int tokens) noexcept {
   const int cycles = undoable_cycles(tokens);
   if (cycles == 0) return false;
   const detail::cycle_mark& began = journal_.take_back(cycles, tokens, book_);
-  pending_ = began.pending;
+  past_ = began.past;
   pins_ = began.pins;
   decided();
   return true;
 }
 
-template <policy P>
+template <class P>
 bool decider<P>::has_room_for(const detail::pin_list& pins, int budget, std::span<const position> held,
                               position next) const noexcept {
-  const protect structural = settings_.keeps(budget);
+  protect structural = policy_.keeps(phase::decode, budget);
+  const protect prompt = policy_.keeps(phase::prompt_end, budget);
+  if (prompt.first > structural.first) structural.first = prompt.first;
+  if (prompt.newest > structural.newest) structural.newest = prompt.newest;
   std::int64_t states = pins.reserved(structural, budget, next);
   for (const position p : held)
     if (p >= 0 && pins.protects(structural, p)) ++states;
   return states <= budget;
 }
 
-template <policy P>
+template <class P>
 bool decider<P>::pin(position first, position last) noexcept {
   if (open_ || fault_ != fault_kind::none) return false;
   detail::pin_list more = pins_;
@@ -496,90 +800,95 @@ bool decider<P>::pin(position first, position last) noexcept {
   return true;
 }
 
-template <policy P>
+template <class P>
 bool decider<P>::unpin(position first, position last) noexcept {
   return !open_ && fault_ == fault_kind::none && pins_.remove({first, last});
 }
 
 /// Equal for deciders made alike: names the policy, its settings and every size.
-template <policy P>
+template <class P>
 std::uint64_t decider<P>::fingerprint() const noexcept {
-  std::uint64_t h = 0;
+  std::uint64_t h = policy_.bits();
   const auto add = [&](std::uint64_t word) { h = mix(h ^ word); };
-  for (char c : std::string_view(P::name)) add(static_cast<unsigned char>(c));
-  std::apply([&](const auto&... o) { (add(detail::setting_bits(settings_.*o.member)), ...); }, P::options);
-  add(static_cast<std::uint64_t>(settings_.scope));
-  for (int amount : {where_.kv_heads, where_.layer, where_.layers, room_.chunk, room_.hold, room_.undo, room_.every,
-                     room_.prompt, room_.window})
+  for (int amount : {where_.kv_heads, where_.layer, where_.layers, where_.heads, room_.chunk, room_.hold, room_.undo,
+                     room_.every, room_.prompt, room_.window})
     add(static_cast<std::uint64_t>(amount));
-  for (const int each : book_.budgets()) add(static_cast<std::uint64_t>(each));
+  for (const int each : book_.budgets()) add(static_cast<std::uint64_t>(deals_ ? budget_ : each));
   return h;
 }
 
-template <policy P>
+template <class P>
 bool decider<P>::copy_from(const decider& other) noexcept {
   if (other.open_ || other.fault_ != fault_kind::none || fingerprint() != other.fingerprint()) return false;
   book_.copy_from(other.book_);
   journal_.copy_from(other.journal_);
-  pending_ = other.pending_;
+  past_ = other.past_;
   pins_ = other.pins_;
   begin_anew();
   return true;
 }
 
-template <policy P>
+template <class P>
 void decider<P>::restart(int layer) noexcept {
   MULTISTATE_ASSERT(layer >= 0);
   where_.layer = layer;
-  pending_ = 0;
+  past_ = {};
   pins_ = {};
+  if (deals_)
+    for (int i = 0; i < lanes(); ++i) book_.set_budget(i, budget_);
   book_.clear();
   journal_.clear();
   begin_anew();
 }
 
-template <policy P>
-template <policy Q>
+template <class P>
+template <decidable Q>
 bool decider<P>::take_over(const decider<Q>& other) noexcept {
   if (other.open_ || other.fault_ != fault_kind::none) return false;
   if (lanes() != other.lanes() || where_.kv_heads != other.where_.kv_heads) return false;
-  int pending = 0;
   for (int i = 0; i < lanes(); ++i) {
     const detail::lane_book::lane& from = other.book_.at(i);
     if (from.live > budget(i) + room_.slack() || (from.hole != no_slot && !book_.keeps_holes())) return false;
     if (other.pins_.count > 0 && !has_room_for(other.pins_, budget(i), other.positions(i), other.next_position()))
       return false;
-    if (from.live - budget(i) > pending) pending = from.live - budget(i);
   }
-  book_.take_over(other.book_, std::is_same_v<P, Q>);
+  bool same = std::is_same_v<P, Q> && book_.columns() == other.book_.columns();
+  const bool alike = same && policy_.bits() == other.policy_.bits();
+  if constexpr (!policy<P>) same = alike;
+  book_.take_over(other.book_, same && book_.numbers() == other.book_.numbers());
   journal_.clear();
-  pending_ = pending;
+  past_ = other.past_;
+  if (!alike) past_.handed = other.next_position();
   pins_ = other.pins_;
   begin_anew();
   return true;
 }
 
-template <policy P>
+template <class P>
 error decider<P>::load(std::span<const std::byte> in) noexcept {
   byte_reader from(in);
   detail::saved_head head;
   detail::saved_lane lane;
-  if (const error e = detail::read_head(from, P::name, fingerprint(), room_.every, head)) return e;
+  std::int64_t total = 0;
+  if (const error e = detail::read_head(from, policy_.name(), fingerprint(), head)) return e;
   byte_reader again = from;
   for (int i = 0; i < lanes(); ++i) {
-    std::string_view wrong = detail::read_lane(from, head, book_, i, lane);
-    if (wrong.empty()) wrong = detail::check_lane(lane, head, settings_.keeps(budget(i)), budget(i));
-    if (!wrong.empty()) return detail::broken_save(P::name, wrong);
+    std::string_view wrong = detail::read_lane(from, head, book_, i, beyond_, deals_, lane);
+    if (wrong.empty()) wrong = detail::check_lane(lane, head, policy_.keeps(phase::decode, lane.budget), lane.budget);
+    if (!wrong.empty()) return detail::broken_save(policy_.name(), wrong);
+    total += lane.budget;
   }
-  if (from.left() != 0) return detail::broken_save(P::name, "it is too long");
+  if (deals_ && total != std::int64_t{budget_} * lanes())
+    return detail::broken_save(policy_.name(), "a budget is out of range");
+  if (from.left() != 0) return detail::broken_save(policy_.name(), "it is too long");
   book_.clear();
   for (int i = 0; i < lanes(); ++i) {
-    detail::read_lane(again, head, book_, i, lane);
+    detail::read_lane(again, head, book_, i, beyond_, deals_, lane);
     detail::take_lane(lane, book_, i);
   }
   book_.begin_at(head.moment, head.next_position);
   journal_.clear();
-  pending_ = head.pending;
+  past_ = head.past;
   pins_ = head.pins;
   begin_anew();
   return {};

@@ -13,17 +13,24 @@
 
 namespace multistate::detail {
 
+/// What happened where in the sequence.
+struct milestones {
+  position prompt = 0;  ///< tokens read until the end of the last prompt
+  position handed = 0;  ///< tokens read until another policy stopped to decide
+};
+
 /// What a cycle that can be taken back began with.
 struct cycle_mark {
-  int tokens = 0;   ///< accepted ones
-  int pending = 0;  ///< tokens since the last reduction
+  int tokens = 0;  ///< accepted ones
+  milestones past;
   pin_list pins;
   std::uint64_t moment = 0;
 };
 
 /// Undo of a lane_book: the newest cycles, the oldest of them at first_, as many as hold limits.undo tokens. Positions
-/// and order come back by reversing what was done, step by step; columns, being sums, by a copy of slots [0, budget +
-/// slack) of each lane. Without limits.undo nothing is kept. Allocates in allocate_lanes() and allocate() only.
+/// and order come back by reversing what was done, step by step; a policy's numbers, being sums, by a
+/// copy of what lies between two cycles. Without limits.undo nothing is kept. Allocates in allocate_lanes() and
+/// allocate() only.
 class journal {
  public:
   /// Memory for what is known of each lane; before allocate(). False when there is none.
@@ -31,15 +38,15 @@ class journal {
   /// Memory for the cycles of `book`, whose slots are allocated. False when there is none.
   bool allocate(const lane_book& book, const limits& room) noexcept {
     undo_ = room.undo;
-    slack_ = room.slack();
-    steps_ = undo_ > 0 ? 2 * to_size(undo_ + slack_) : 0;
+    steps_ = undo_ > 0 ? 2 * to_size(undo_ + room.slack()) : 0;
     for (int i = 0; i < book.lanes(); ++i) {
       lanes_[to_size(i)] = {.snapshot = slots_, .first = to_size(i) * steps_, .next = 0};
       slots_ += width(book, i);
     }
     const std::size_t cycles = undo_ > 0 ? to_size(undo_) + 1 : 0, steps = lanes_.size() * steps_;
     return marks_.allocate(cycles) && counts_.allocate(cycles * lanes_.size()) &&
-           values_.allocate(cycles * to_size(book.columns()) * slots_) && reversals_.allocate(steps) &&
+           values_.allocate(cycles * to_size(book.columns()) * slots_) &&
+           numbers_.allocate(cycles * to_size(book.numbers()) * lanes_.size()) && reversals_.allocate(steps) &&
            moves_.allocate(steps);
   }
 
@@ -53,12 +60,13 @@ class journal {
   }
 
   /// Remembers how things are before a cycle.
-  void begin(const lane_book& book, int pending, const pin_list& pins) noexcept {
+  void begin(const lane_book& book, const milestones& past, const pin_list& pins) noexcept {
     const std::size_t cycle = ring(cycles_);
-    marks_[cycle] = {.tokens = 0, .pending = pending, .pins = pins, .moment = book.moment()};
+    marks_[cycle] = {.tokens = 0, .past = past, .pins = pins, .moment = book.moment()};
     for (int i = 0; i < book.lanes(); ++i) {
       steps_in(cycle, i) = 0;
       for (int c = 0; c < book.columns(); ++c) copy(old_column(cycle, book, i, c), book.column(i, c), book.at(i).live);
+      copy(old_numbers(cycle, book, i), book.numbers(i), book.numbers());
     }
   }
   /// Remembers how to take back the next step of a lane in this cycle.
@@ -87,6 +95,7 @@ class journal {
     for (int i = 0; i < book.lanes(); ++i) {
       const int moves = reverse_steps(i, cycles, book);
       for (int c = 0; c < book.columns(); ++c) copy(book.column(i, c), old_column(oldest, book, i, c), book.at(i).live);
+      copy(book.numbers(i), old_numbers(oldest, book, i), book.numbers());
       book.report_reversed(i, moves_.span(lanes_[to_size(i)].first, to_size(moves)));
     }
     tokens_ -= tokens;
@@ -104,11 +113,13 @@ class journal {
     marks_.copy_from(other.marks_);
     counts_.copy_from(other.counts_);
     values_.copy_from(other.values_);
+    numbers_.copy_from(other.numbers_);
     reversals_.copy_from(other.reversals_);
   }
   /// All memory held, from allocate() on.
   std::size_t bytes() const noexcept {
-    return lanes_.bytes() + marks_.bytes() + counts_.bytes() + values_.bytes() + reversals_.bytes() + moves_.bytes();
+    return lanes_.bytes() + marks_.bytes() + counts_.bytes() + values_.bytes() + numbers_.bytes() + reversals_.bytes() +
+           moves_.bytes();
   }
 
  private:
@@ -122,11 +133,15 @@ class journal {
   /// Place of a cycle; one more than `undo` of them, for the cycle under way.
   std::size_t ring(int age) const noexcept { return to_size((first_ + age) % (undo_ + 1)); }
   /// Slots of a lane whose columns are kept: all that can be live between cycles.
-  std::size_t width(const lane_book& book, int i) const noexcept { return to_size(book.at(i).budget + slack_); }
+  static std::size_t width(const lane_book& book, int i) noexcept { return to_size(book.at(i).settled); }
   int& steps_in(std::size_t cycle, int i) noexcept { return counts_[cycle * lanes_.size() + to_size(i)]; }
   std::span<float> old_column(std::size_t cycle, const lane_book& book, int i, int c) noexcept {
     const std::size_t at = to_size(book.columns()) * (cycle * slots_ + lanes_[to_size(i)].snapshot);
     return values_.span(at + to_size(c) * width(book, i), width(book, i));
+  }
+  std::span<float> old_numbers(std::size_t cycle, const lane_book& book, int i) noexcept {
+    const std::size_t count = to_size(book.numbers());
+    return numbers_.span((cycle * lanes_.size() + to_size(i)) * count, count);
   }
   static void copy(std::span<float> to, std::span<const float> from, int live) noexcept {
     if (live > 0) std::memcpy(to.data(), from.data(), to_size(live) * sizeof(float));
@@ -148,7 +163,6 @@ class journal {
   }
 
   int undo_ = 0;
-  int slack_ = 0;
   int first_ = 0;          ///< place of the oldest cycle
   int cycles_ = 0;         ///< that can be taken back
   int tokens_ = 0;         ///< that they hold
@@ -158,6 +172,7 @@ class journal {
   buffer<cycle_mark> marks_;    ///< [cycle]
   buffer<int> counts_;          ///< [cycle][lane] steps
   buffer<float> values_;        ///< [cycle][lane][column][slot]
+  buffer<float> numbers_;       ///< [cycle][lane][number]
   buffer<reversal> reversals_;  ///< [lane][step], a ring each
   buffer<slot_move> moves_;     ///< [lane][step] what states have to do for the last undo
 };

@@ -56,6 +56,7 @@ class lane_book {
     std::size_t drops = 0;  ///< of its places for dropped states and moves
     int budget = 0;
     int capacity = 0;
+    int settled = 0;  ///< states between two cycles, at most
     int live = 0;
     slot hole = no_slot;
     slot oldest = no_slot;  ///< live slots form a list by position
@@ -70,10 +71,13 @@ class lane_book {
   bool allocate_lanes(int lanes) noexcept {
     return lanes_.allocate(to_size(lanes)) && budgets_.allocate(to_size(lanes)) && decisions_.allocate(to_size(lanes));
   }
-  /// The second, once for each lane in order: what it has room for, in states and tokens.
-  void size_lane(int i, int budget, const limits& room) noexcept;
-  /// The third: memory for all lanes, with `columns` numbers for each slot. False when there is none.
-  bool allocate_slots(int columns, const limits& room) noexcept;
+  /// The second, once for each lane in order: what it has room for, in states and tokens. `beyond`: so many more
+  /// than its budget it may hold between cycles. `dealt`: budgets will be dealt anew, and a lane may keep all that it
+  /// holds at that moment.
+  void size_lane(int i, int budget, const limits& room, int beyond, bool dealt) noexcept;
+  /// The third: memory for all lanes, with `columns` numbers for each slot and `numbers` for each lane. False when
+  /// there is none.
+  bool allocate_slots(int columns, int numbers, const limits& room) noexcept;
 
   // ---- what there is
 
@@ -83,12 +87,22 @@ class lane_book {
   const lane& at(int i) const noexcept { return lanes_[to_size(i)]; }
   /// Budgets in states, [lane].
   std::span<const int> budgets() const noexcept { return budgets_.span(0, budgets_.size()); }
+  /// Gives a lane another budget. Precondition: at most what it holds, or what it was made with.
+  void set_budget(int i, int budget) noexcept { lanes_[to_size(i)].budget = budgets_[to_size(i)] = budget; }
   /// Slots of all lanes, used or not.
   std::size_t slots() const noexcept { return slots_; }
   /// Slots of the largest lane, used or not.
   std::size_t largest() const noexcept { return largest_; }
   /// Numbers for each slot.
   int columns() const noexcept { return columns_; }
+  /// Numbers for each lane, and those of lane i.
+  int numbers() const noexcept { return numbers_count_; }
+  std::span<float> numbers(int i) noexcept {
+    return numbers_.span(to_size(i) * to_size(numbers_count_), to_size(numbers_count_));
+  }
+  std::span<const float> numbers(int i) const noexcept {
+    return numbers_.span(to_size(i) * to_size(numbers_count_), to_size(numbers_count_));
+  }
   /// Whether one dropped state leaves a hole for the next token; else the newest slot is moved into it.
   bool keeps_holes() const noexcept { return keeps_holes_; }
 
@@ -109,6 +123,8 @@ class lane_book {
   }
   /// The live slot with the next higher position; no_slot after the newest.
   slot younger(int i, slot s) const noexcept { return order_[at(i).base + index(s)].younger; }
+  /// The live slot with the next lower position; no_slot before the oldest.
+  slot older(int i, slot s) const noexcept { return order_[at(i).base + index(s)].older; }
   /// Position of the state in a slot.
   position position_of(int i, slot s) const noexcept { return positions_[at(i).base + index(s)]; }
   /// The position of the next token.
@@ -132,8 +148,9 @@ class lane_book {
   std::size_t kept_ranks(int i, std::span<rank_range> out) const noexcept;
   /// All memory held, from allocate_slots() on.
   std::size_t bytes() const noexcept {
-    return lanes_.bytes() + budgets_.bytes() + positions_.bytes() + values_.bytes() + order_.bytes() + fresh_.bytes() +
-           dropped_.bytes() + dropped_positions_.bytes() + moves_.bytes() + decisions_.bytes();
+    return lanes_.bytes() + budgets_.bytes() + positions_.bytes() + values_.bytes() + numbers_.bytes() +
+           order_.bytes() + fresh_.bytes() + dropped_.bytes() + dropped_positions_.bytes() + moves_.bytes() +
+           decisions_.bytes();
   }
 
   // ---- a cycle: append, accept, drop of each lane, finish
@@ -219,6 +236,7 @@ class lane_book {
 
   bool keeps_holes_ = false;
   int columns_ = 0;
+  int numbers_count_ = 0;
   int appended_ = 0;
   position next_position_ = 0;
   std::uint64_t before_ = 0;        ///< moment before the last decision
@@ -231,6 +249,7 @@ class lane_book {
   buffer<int> budgets_;         ///< [lane]
   buffer<position> positions_;  ///< [lane][capacity]
   buffer<float> values_;        ///< [lane][column][capacity]
+  buffer<float> numbers_;       ///< [lane][numbers]
   buffer<neighbours> order_;    ///< [lane][capacity]
   buffer<slot> fresh_;          ///< [lane][chunk or prompt]
   buffer<slot> dropped_;        ///< [lane][most dropped at once]
@@ -239,26 +258,30 @@ class lane_book {
   buffer<lane_decision> decisions_;
 };
 
-inline void lane_book::size_lane(int i, int budget, const limits& room) noexcept {
+inline void lane_book::size_lane(int i, int budget, const limits& room, int beyond, bool dealt) noexcept {
   lane& l = lanes_[to_size(i)];
   l.budget = budgets_[to_size(i)] = budget;
   l.capacity = budget + room.slack() + room.chunk;
   if (l.capacity < room.prompt) l.capacity = room.prompt;
+  l.settled = (dealt ? l.capacity : budget) + beyond;
+  if (dealt) l.capacity += room.slack() + room.chunk;
   l.base = slots_;
   l.fresh = places_fresh_;
   l.drops = places_dropped_;
   slots_ += to_size(l.capacity);
   places_fresh_ += to_size(room.chunk > room.prompt ? room.chunk : room.prompt);
-  places_dropped_ += to_size(l.capacity - budget) + 1;
+  places_dropped_ += to_size(dealt ? l.capacity : l.capacity - budget) + 1;
   if (to_size(l.capacity) > largest_) largest_ = to_size(l.capacity);
 }
 
-inline bool lane_book::allocate_slots(int columns, const limits& room) noexcept {
+inline bool lane_book::allocate_slots(int columns, int numbers, const limits& room) noexcept {
   columns_ = columns;
+  numbers_count_ = numbers;
   keeps_holes_ = room.undo == 0 && room.hold == 0;
   return positions_.allocate(slots_) && values_.allocate(to_size(columns) * slots_) && order_.allocate(slots_) &&
-         fresh_.allocate(places_fresh_) && dropped_.allocate(places_dropped_) &&
-         dropped_positions_.allocate(places_dropped_) && moves_.allocate(places_dropped_);
+         numbers_.allocate(to_size(numbers) * lanes_.size()) && fresh_.allocate(places_fresh_) &&
+         dropped_.allocate(places_dropped_) && dropped_positions_.allocate(places_dropped_) &&
+         moves_.allocate(places_dropped_);
 }
 
 inline void lane_book::link_newest(lane& l, slot s) noexcept {
@@ -302,6 +325,7 @@ inline void lane_book::report(int i, int dropped, int moves) noexcept {
                             .dropped_positions = dropped_positions_.span(l.drops, to_size(dropped)),
                             .moves = moves_.span(l.drops, to_size(moves)),
                             .live = l.live,
+                            .budget = l.budget,
                             .hole = l.hole,
                             .before = before_,
                             .moment = moment_};
@@ -407,6 +431,7 @@ inline void lane_book::clear() noexcept {
     l.live = 0;
     l.hole = l.oldest = l.newest = no_slot;
   }
+  numbers_.fill(0);
   begin_at(0, 0);
 }
 
@@ -420,6 +445,8 @@ inline void lane_book::begin_at(std::uint64_t moment, position next_position) no
 
 inline void lane_book::copy_from(const lane_book& other) noexcept {
   lanes_.copy_from(other.lanes_);
+  budgets_.copy_from(other.budgets_);
+  numbers_.copy_from(other.numbers_);
   positions_.copy_from(other.positions_);
   values_.copy_from(other.values_);
   order_.copy_from(other.order_);
@@ -442,6 +469,10 @@ inline void lane_book::take_over(const lane_book& other, bool with_columns) noex
       for (std::size_t s = 0; s < to_size(l.extent()); ++s)
         values_[column_base(l, c) + s] = with_columns ? other.values_[other.column_base(from, c) + s] : 0.0f;
   }
+  if (with_columns)
+    numbers_.copy_from(other.numbers_);
+  else
+    numbers_.fill(0);
   begin_at(other.moment_, other.next_position_);
   took_over_ = true;
   settle();

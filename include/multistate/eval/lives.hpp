@@ -21,7 +21,7 @@ class lives final : public memory_observer {
   /// For windows of at most so many queries.
   lives(const sequence_memory& memory, int most_queries) : room_(static_cast<std::size_t>(most_queries)) {
     for (int layer = 0; layer < memory.layers(); ++layer) {
-      const bool shared = memory.scope(layer) == scope_kind::model;  // the last layer's decision is that of all
+      const bool shared = spans_layers(memory.scope(layer));  // the last layer's decision is that of all
       first_.push_back(shared && layer > 0 ? first_[0] : lanes_);
       if (!shared || layer == 0) lanes_ += static_cast<std::size_t>(memory.lanes(layer));
       lanes_of_.push_back(memory.lanes(layer));

@@ -98,14 +98,13 @@ class oracle_table {
 /// Full, which writes its rows into a table. Scope: head where the table keeps heads apart, else layer.
 struct oracle_recorder {
   static constexpr std::string_view name = "oracle-recorder";
-  static constexpr needs wants = needs::each_row;
-  static constexpr int columns = 0;
   static constexpr std::tuple<> options{};
   static constexpr bool unbounded = true;
   int budget = 0;
   scope_kind scope = scope_kind::layer;
   oracle_table* table = nullptr;
 
+  constexpr evidence wants() const { return {.last = evidence::every_query}; }
   constexpr const char* check(int) const { return table != nullptr ? nullptr : "a table"; }
   constexpr protect keeps(int lane_budget) const { return {lane_budget, 0}; }
   void observe(const lane_ref& lane, const rows& r) const noexcept {
@@ -119,13 +118,12 @@ static_assert(policy<oracle_recorder>);
 /// candidate. It knows the future, so it is no policy that could run, and in no registry.
 struct oracle {
   static constexpr std::string_view name = "oracle";
-  static constexpr needs wants = needs::nothing;
-  static constexpr int columns = 0;
   static constexpr std::tuple<> options{};
   int budget = 0;
   scope_kind scope = scope_kind::layer;
   const oracle_table* table = nullptr;
 
+  constexpr evidence wants() const { return {}; }
   constexpr const char* check(int) const { return table != nullptr ? nullptr : "a table"; }
   constexpr protect keeps(int) const { return {}; }
   std::span<const float> worth(const lane_ref& lane, const rows&) const noexcept {

@@ -19,7 +19,8 @@ namespace multistate {
 /// How the tokens of one call are attended.
 enum class attend_mode : std::uint8_t {
   together,    ///< as one chunk: then one reduction
-  one_by_one,  ///< each sees what the ones before left: equal to calls of one token, bit for bit. Not at scope model
+  one_by_one,  ///< each sees what the ones before left: equal to calls of one token, bit for bit. Not where layers
+               ///< share lanes
   one_shot,    ///< a whole prompt into an empty memory: full attention, one reduction
   held,        ///< together, but nothing is dropped before sequence_memory::reduce(accepted)
 };
@@ -33,12 +34,12 @@ class memory_observer {
   /// After attention, before anything is dropped: one task a KV head. Its row holds what the policy needs, or what
   /// memory_setup::tap says for a policy that needs none; null when nobody does. All valid during the call only.
   virtual void attended(int /*layer*/, std::span<const attention_task> /*heads*/) noexcept {}
-  /// After a reduction. At scope model once, with the last layer.
+  /// After a reduction. Once, with the last layer, where layers share their lanes.
   virtual void decided(int /*layer*/, const decision& /*decision*/) noexcept {}
 };
 
-/// What one layer of a sequence remembers under one policy, or all layers at scope model: the one place where tools
-/// don't know the policy's type. Made by make_layer_memory().
+/// What one layer of a sequence remembers under one policy, or all layers where they share their lanes: the one place
+/// where tools don't know the policy's type. Made by make_layer_memory().
 class layer_memory {
  public:
   /// What it was made with and what that takes.
@@ -47,7 +48,7 @@ class layer_memory {
     limits room;
     scope_kind scope = scope_kind::layer;
     int lanes = 0;
-    int layers = 1;             ///< how many it serves: all of them at scope model
+    int layers = 1;             ///< how many it serves: all of them where they share their lanes
     position most_tokens = -1;  ///< tokens that ever fit, of a policy without budget; -1: any number
     position_mode positions = position_mode::original;
     std::size_t scratch_bytes = 0;

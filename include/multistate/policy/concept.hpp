@@ -13,18 +13,58 @@
 
 namespace multistate {
 
+/// What a policy may look at, as a value of its settings: which rows it is given, and what it remembers.
+struct evidence {
+  static constexpr int every_query = max_tokens;
+
+  int last = 0;       ///< the rows of so many of a call's newest queries, one by one
+  bool sum = false;   ///< the sum of the rows of all its queries
+  double decay = 1;   ///< in that sum each older query's row counts `decay` times less; 0: the newest alone
+  bool keys = false;  ///< keys, values or queries, through enter()
+  bool values = false;
+  bool queries = false;
+  bool order = false;    ///< lane_ref::by_age
+  int columns = 0;       ///< numbers that it remembers for each state
+  int lane_numbers = 0;  ///< and for each lane
+
+  friend constexpr bool operator==(const evidence&, const evidence&) = default;
+};
+
+/// The rows that attention delivers for it.
+constexpr needs rows_of(const evidence& e) noexcept {
+  const needs each = e.last == 0 ? needs::nothing : e.last == 1 && !e.sum ? needs::last_row : needs::each_row;
+  return e.sum ? each | needs::row_sum : each;
+}
+/// Whether it looks at tokens as they enter.
+constexpr bool wants_entries(const evidence& e) noexcept { return e.keys || e.values || e.queries; }
+
+/// When a lane is asked whether it should be reduced: after a call, and only while it holds more than its budget.
+struct moment {
+  int n = 0;              ///< states it holds
+  int budget = 0;         ///< and keeps
+  int tokens = 0;         ///< of this call
+  bool one_shot = false;  ///< it is a whole prompt
+  phase when = phase::decode;
+  position consumed = 0;  ///< tokens read so far, these included
+  position prompt = 0;    ///< of them those of the prompt, if any
+};
+
 /// All that a policy sees of a lane of n states; everything here belongs to the decider.
 struct lane_ref {
   std::span<const position> positions;  ///< [n] by slot
   position now = 0;                     ///< the newest token
+  position prompt = 0;                  ///< tokens of the prompt, if any
+  int tokens = 0;                       ///< of this call
   phase when = phase::decode;
-  int layer = 0;  ///< 0 at scope model
+  int layer = 0;  ///< 0 where layers share their lanes
   int lane = 0;
   int budget = 0;                 ///< of this lane
   int window = 0;                 ///< the model's own mask, 0: none
-  std::span<float> columns;       ///< the policy's memory: P::columns numbers for each slot
+  std::span<float> columns;       ///< the policy's memory: evidence::columns numbers for each slot
   std::size_t column_stride = 0;  ///< floats from one column to the next
-  std::span<float> scratch;       ///< [n], for worth()
+  std::span<float> numbers;       ///< its memory of the lane: [evidence::lane_numbers], zero in an empty lane
+  std::span<float> scratch;       ///< [n], for worth() and pool(), which have different ones
+  std::span<const slot> by_age;   ///< [n] slots by increasing position, in worth() and pool(), where it wants `order`
 
   /// Memory column i, [n] by slot. Zero when a token enters; moves, undo, fork and save are the decider's work.
   std::span<float> column(int i) const noexcept {
@@ -36,7 +76,7 @@ struct lane_ref {
 template <class T>
 concept setting = std::same_as<T, bool> || std::same_as<T, int> || std::same_as<T, std::uint64_t> ||
                   std::same_as<T, unsigned long long> || std::same_as<T, float> || std::same_as<T, double> ||
-                  std::same_as<T, scope_kind>;
+                  (std::is_enum_v<T> && sizeof(T) == 1);
 
 /// One `key=value` of a policy's string form. The key "+" (an int) is the
 /// number in `name+N`.
@@ -54,12 +94,8 @@ concept has_name = requires {
   { P::name } -> std::convertible_to<std::string_view>;
 };
 template <class P>
-concept has_wants = requires {
-  { P::wants } -> std::convertible_to<needs>;
-};
-template <class P>
-concept has_columns = requires {
-  { P::columns } -> std::same_as<const int&>;
+concept has_wants = requires(const P p) {
+  { p.wants() } -> std::same_as<evidence>;
 };
 template <class P>
 concept has_budget = requires(P p) {
@@ -86,7 +122,8 @@ concept has_keeps = requires(const P p, int budget) {
   { p.keeps(budget) } -> std::same_as<protect>;
 };
 
-/// worth(): what each state is worth, [n] by slot; the lowest go. Without it the oldest unprotected state goes.
+/// worth(): what each state is worth, [n] by slot; the lowest go. Without it, and where it returns nothing, the oldest
+/// unprotected state goes.
 template <class P>
 concept scores = requires(const P p, const lane_ref& lane, const rows& r) {
   { p.worth(lane, r) } noexcept -> std::convertible_to<std::span<const float>>;
@@ -103,6 +140,23 @@ concept enters = requires(const P p, const lane_ref& lane, slot s, std::span<con
   { p.enter(lane, s, x, x, x) } noexcept;
 };
 
+/// pool(): looks at the worths [n] by slot once more, when those of several query heads have become one.
+template <class P>
+concept pools = requires(const P p, const lane_ref& lane, std::span<float> worth) {
+  { p.pool(lane, worth) } noexcept;
+};
+/// due(): whether a lane that holds more than its budget is reduced now. Without it: once it holds limits.every more.
+template <class P>
+concept has_due = requires(const P p, const moment& m) {
+  { p.due(m) } noexcept -> std::same_as<bool>;
+};
+
+/// room(): so many states more than its budget a lane may hold before it is due.
+template <class P>
+concept has_room = requires(const P p) {
+  { p.room() } noexcept -> std::same_as<int>;
+};
+
 /// A policy that takes no budget in its string form: whoever runs it gives it room for all tokens.
 template <class P>
 concept has_no_budget = requires { requires P::unbounded; };
@@ -117,20 +171,40 @@ template <class P>
 concept names_enter = requires { &P::enter; };
 
 template <class P>
-concept hooks_fit = (!names_worth<P> || scores<P>)&&(!names_observe<P> || observes<P>)&&(!names_enter<P> || enters<P>);
+concept names_pool = requires { &P::pool; };
+template <class P>
+concept names_due = requires { &P::due; };
+template <class P>
+concept names_room = requires { &P::room; };
 
-constexpr bool wants_entries(needs n) noexcept { return any(n & (needs::keys | needs::values | needs::queries)); }
+template <class P>
+concept hooks_fit =
+    (!names_worth<P> || scores<P>)&&(!names_observe<P> || observes<P>)&&(!names_enter<P> || enters<P>)&&(
+        !names_pool<P> || pools<P>)&&(!names_due<P> || has_due<P>)&&(!names_room<P> || has_room<P>);
+
+/// What it wants with the default settings, or nothing where that is not known to the compiler.
+template <class P>
+constexpr evidence default_evidence() {
+  if constexpr (requires { typename std::integral_constant<int, (static_cast<void>(P{}.wants()), 0)>; })
+    return P{}.wants();
+  else
+    return {};
+}
+/// Whether the compiler knows what it wants with the default settings.
+template <class P>
+concept fixed_wants = requires { typename std::integral_constant<int, (static_cast<void>(P{}.wants()), 0)>; };
 
 template <class P>
 concept uses_what_it_wants =
-    (P::columns == 0 || ((observes<P> || enters<P>)&&scores<P>)) &&
-    (!any(rows_of(P::wants)) || scores<P> || observes<P>)&&(wants_entries(P::wants) == enters<P>);
+    !fixed_wants<P> || ((default_evidence<P>().columns == 0 || ((observes<P> || enters<P>)&&scores<P>)) &&
+                        (rows_of(default_evidence<P>()) == needs::nothing || scores<P> ||
+                         observes<P>)&&(wants_entries(default_evidence<P>()) == enters<P>));
 }  // namespace detail
 
 template <class P>
 concept policy =
-    std::is_trivially_copyable_v<P> && has_name<P> && has_wants<P> && has_columns<P> && has_budget<P> && has_scope<P> &&
-    has_options<P> && has_check<P> && has_keeps<P> && detail::hooks_fit<P> && detail::uses_what_it_wants<P>;
+    std::is_trivially_copyable_v<P> && has_name<P> && has_wants<P> && has_budget<P> && has_scope<P> && has_options<P> &&
+    has_check<P> && has_keeps<P> && detail::hooks_fit<P> && detail::uses_what_it_wants<P>;
 
 /// Says which member is missing instead of "constraints not satisfied"; a template for policies calls it first.
 template <class P>
@@ -138,15 +212,14 @@ consteval bool diagnose_policy() {
   static_assert(std::is_trivially_copyable_v<P>,
                 "a policy is a settings value: trivially copyable (docs/write-a-policy.md)");
   static_assert(has_name<P>, "a policy needs: static constexpr std::string_view name (docs/write-a-policy.md)");
-  static_assert(has_wants<P>, "a policy needs: static constexpr needs wants, what it reads (docs/write-a-policy.md)");
-  static_assert(has_columns<P>,
-                "a policy needs: static constexpr int columns, its numbers per slot (docs/write-a-policy.md)");
+  static_assert(has_wants<P>,
+                "a policy needs: constexpr evidence wants() const, what it looks at (docs/write-a-policy.md)");
   static_assert(has_budget<P>, "a policy needs: int budget, in states (docs/write-a-policy.md)");
   static_assert(has_scope<P>, "a policy needs: scope_kind scope (docs/write-a-policy.md)");
   static_assert(
       has_options<P>,
       "a policy needs: static constexpr auto options, a std::tuple of policy_option{\"key\", &P::member}; members are "
-      "bool, int, std::uint64_t, float, double or scope_kind (docs/write-a-policy.md)");
+      "bool, int, std::uint64_t, float, double or an enum of one byte (docs/write-a-policy.md)");
   static_assert(
       has_check<P>,
       "a policy needs: const char* check(int budget) const, the broken rule or nullptr (docs/write-a-policy.md)");
@@ -160,16 +233,22 @@ consteval bool diagnose_policy() {
   static_assert(!detail::names_enter<P> || enters<P>,
                 "enter must be: void enter(const lane_ref&, slot, std::span<const float> k, v, q) const noexcept "
                 "(docs/write-a-policy.md)");
-  if constexpr (has_columns<P>) {
-    static_assert(P::columns == 0 || observes<P> || enters<P>,
-                  "columns are filled by observe() or enter(), and there is neither (docs/write-a-policy.md)");
-    static_assert(P::columns == 0 || scores<P>,
-                  "columns are what worth() reads, and there is no worth() (docs/write-a-policy.md)");
-  }
+  static_assert(!detail::names_pool<P> || pools<P>,
+                "pool must be: void pool(const lane_ref&, std::span<float> worth) const noexcept "
+                "(docs/write-a-policy.md)");
+  static_assert(!detail::names_due<P> || has_due<P>,
+                "due must be: bool due(const moment&) const noexcept (docs/write-a-policy.md)");
+  static_assert(!detail::names_room<P> || has_room<P>,
+                "room must be: int room() const noexcept (docs/write-a-policy.md)");
   if constexpr (has_wants<P>) {
-    static_assert(!any(rows_of(P::wants)) || scores<P> || observes<P>,
+    constexpr evidence wants = detail::default_evidence<P>();
+    static_assert(wants.columns == 0 || observes<P> || enters<P>,
+                  "columns are filled by observe() or enter(), and there is neither (docs/write-a-policy.md)");
+    static_assert(wants.columns == 0 || scores<P>,
+                  "columns are what worth() reads, and there is no worth() (docs/write-a-policy.md)");
+    static_assert(rows_of(wants) == needs::nothing || scores<P> || observes<P>,
                   "a policy that wants rows needs worth() or observe() (docs/write-a-policy.md)");
-    static_assert(detail::wants_entries(P::wants) == enters<P>,
+    static_assert(!detail::fixed_wants<P> || wants_entries(wants) == enters<P>,
                   "wants keys, values or queries and enter() go together (docs/write-a-policy.md)");
   }
   return true;

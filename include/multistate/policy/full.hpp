@@ -8,13 +8,12 @@ namespace multistate {
 /// its string has none.
 struct full {
   static constexpr std::string_view name = "full";
-  static constexpr needs wants = needs::nothing;
-  static constexpr int columns = 0;
   static constexpr std::tuple<> options{};
   static constexpr bool unbounded = true;
   int budget = 0;
   scope_kind scope = scope_kind::layer;
 
+  constexpr evidence wants() const { return {}; }
   constexpr const char* check(int) const { return nullptr; }
   constexpr protect keeps(int lane_budget) const { return {lane_budget, 0}; }
 };

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <multistate/policy/concept.hpp>
+#include <multistate/policy/running_sum.hpp>
 
 namespace multistate {
 
@@ -9,8 +10,6 @@ namespace multistate {
 /// by the number of queries that saw the state, which removes the favour for early tokens.
 struct h2o {
   static constexpr std::string_view name = "h2o";
-  static constexpr needs wants = needs::row_sum;
-  static constexpr int columns = 2;  // a sum and what float32 could not hold of it: 3e5 + 0.01 must not stay 3e5
   int budget = 0;
   scope_kind scope = scope_kind::head;
   int recent = -1;  ///< -1: the newer half, budget - budget / 2
@@ -18,13 +17,13 @@ struct h2o {
   static constexpr auto options = std::tuple{policy_option{"scope", &h2o::scope}, policy_option{"recent", &h2o::recent},
                                              policy_option{"normalised", &h2o::normalised}};
 
+  constexpr evidence wants() const { return {.sum = true, .columns = 2}; }
   constexpr const char* check(int lane_budget) const {
     return recent >= -1 && recent <= lane_budget ? nullptr : "0 <= recent <= budget";
   }
   constexpr protect keeps(int lane_budget) const { return {0, recent < 0 ? lane_budget - lane_budget / 2 : recent}; }
   void observe(const lane_ref& lane, const rows& r) const noexcept {
-    const auto row = r.last();
-    accumulate(lane.column(0).data(), lane.column(1).data(), row.data(), row.size());
+    detail::accumulate(lane.column(0), lane.column(1), r.total());
   }
   std::span<const float> worth(const lane_ref& lane, const rows&) const noexcept {
     const auto sum = lane.column(0);
@@ -35,22 +34,6 @@ struct h2o {
       lane.scratch[s] = sum[s] / static_cast<float>(masked ? lane.window : seen_by);
     }
     return lane.scratch;
-  }
-
- private:
-  /// sum [n], together with the rest [n] that it could not hold, += row [n]
-  static void accumulate(float* __restrict sum, float* __restrict rest, const float* __restrict row,
-                         std::size_t n) noexcept {
-    const auto add = [](float& whole, float& part, float weight) {
-      const double total = double{whole} + double{part} + double{weight};
-      whole = static_cast<float>(total);
-      part = static_cast<float>(total - double{whole});
-    };
-    constexpr std::size_t block = 32;  // a form that g++ makes vectors of at -O2, too
-    std::size_t at = 0;
-    for (; at + block <= n; at += block)
-      for (std::size_t j = 0; j < block; ++j) add(sum[at + j], rest[at + j], row[at + j]);
-    for (; at < n; ++at) add(sum[at], rest[at], row[at]);
   }
 };
 static_assert(policy<h2o>);

@@ -12,12 +12,11 @@ namespace multistate {
 /// goes: an engine that hands in rotated keys gets their ties decided by the rounding of the rotation.
 struct knorm {
   static constexpr std::string_view name = "knorm";
-  static constexpr needs wants = needs::keys;
-  static constexpr int columns = 1;
   int budget = 0;
   scope_kind scope = scope_kind::head;
   static constexpr auto options = std::tuple{policy_option{"scope", &knorm::scope}};
 
+  constexpr evidence wants() const { return {.keys = true, .columns = 1}; }
   constexpr const char* check(int) const { return nullptr; }
   constexpr protect keeps(int) const { return {}; }
   void enter(const lane_ref& lane, slot s, std::span<const float> key, std::span<const float>,

@@ -9,14 +9,13 @@ namespace multistate {
 /// at each reduction. Seeded by position, so that undo, batches and threads change nothing.
 struct random_choice {
   static constexpr std::string_view name = "random";
-  static constexpr needs wants = needs::nothing;
-  static constexpr int columns = 0;
   int budget = 0;
   scope_kind scope = scope_kind::head;
   std::uint64_t seed = 0;
   static constexpr auto options =
       std::tuple{policy_option{"scope", &random_choice::scope}, policy_option{"seed", &random_choice::seed}};
 
+  constexpr evidence wants() const { return {}; }
   constexpr const char* check(int) const { return nullptr; }
   constexpr protect keeps(int) const { return {}; }
   std::span<const float> worth(const lane_ref& lane, const rows&) const noexcept {

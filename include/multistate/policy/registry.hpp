@@ -9,11 +9,15 @@
 #include <variant>
 #include <vector>
 
+#include <multistate/policy/a2sf.hpp>
+#include <multistate/policy/asked.hpp>
 #include <multistate/policy/full.hpp>
 #include <multistate/policy/h2o.hpp>
 #include <multistate/policy/knorm.hpp>
+#include <multistate/policy/observed.hpp>
 #include <multistate/policy/random.hpp>
 #include <multistate/policy/settings.hpp>
+#include <multistate/policy/snapkv.hpp>
 #include <multistate/policy/tova.hpp>
 #include <multistate/policy/window.hpp>
 
@@ -23,7 +27,7 @@ namespace multistate {
 template <policy... P>
 struct registry {};
 
-using standard_policies = registry<full, window, h2o, tova, random_choice, knorm>;
+using standard_policies = registry<full, window, h2o, tova, a2sf, random_choice, knorm, snapkv, observed>;
 
 /// One policy of a registry with its settings: `name[+i][:budget][,key=value]...`. Hands out the concrete type, so that
 /// everything from there on is static.
@@ -35,7 +39,8 @@ class any_policy<registry<P...>> {
  public:
   template <class Q>
     requires(std::same_as<Q, P> || ...)
-  any_policy(const Q& settings) noexcept : settings_(settings) {}  // NOLINT(google-explicit-constructor)
+  any_policy(const Q& settings, const frame& general = {}) noexcept  // NOLINT(google-explicit-constructor)
+      : settings_(settings), general_(general) {}
 
   /// Without `:budget` the budget is 0 and settings are checked when one is given (with_budget).
   static result<any_policy> parse(std::string_view text) {
@@ -71,9 +76,11 @@ class any_policy<registry<P...>> {
   scope_kind scope() const noexcept {
     return visit([](const auto& p) { return p.scope; });
   }
-  needs wants() const noexcept {
-    return visit([]<class Q>(const Q&) { return Q::wants; });
+  evidence wants() const noexcept {
+    return visit([](const auto& p) { return p.wants(); });
   }
+  /// What its string says beside the policy's own settings.
+  const frame& general() const noexcept { return general_; }
   bool unbounded() const noexcept {
     return visit([]<class Q>(const Q&) { return has_no_budget<Q>; });
   }
@@ -81,8 +88,8 @@ class any_policy<registry<P...>> {
   result<any_policy> with_budget(int states) const {
     return visit([&](auto p) -> result<any_policy> {
       p.budget = states;
-      if (const error e = check_settings(p, states)) return e;
-      return any_policy(p);
+      if (const error e = check(p, general_)) return e;
+      return any_policy(p, general_);
     });
   }
   /// Canonical form: settings that are not the default, in the order of the policy's options.
@@ -114,9 +121,13 @@ class any_policy<registry<P...>> {
     return std::apply([](const auto&... o) { return ((o.key == suffix) || ... || false); }, Q::options);
   }
 
-  static bool read(std::string_view text, scope_kind& to) {
-    to = text == "head" ? scope_kind::head : text == "model" ? scope_kind::model : scope_kind::layer;
-    return text == "head" || text == "layer" || text == "model";
+  template <class T>
+    requires std::is_enum_v<T>
+  static bool read(std::string_view text, T& to) {
+    const auto names = names_of(T{});
+    const auto at = std::find(names.begin(), names.end(), text);
+    if (at != names.end()) to = static_cast<T>(at - names.begin());
+    return at != names.end();
   }
   static bool read(std::string_view text, bool& to) {
     to = text == "true";
@@ -140,10 +151,14 @@ class any_policy<registry<P...>> {
     return true;
   }
   template <class T>
-  static constexpr std::string_view expected_value() {
-    if constexpr (std::is_same_v<T, scope_kind>)
-      return "head, layer or model";
-    else if constexpr (std::is_same_v<T, bool>)
+  static std::string expected_value() {
+    if constexpr (std::is_enum_v<T>) {
+      std::string list;
+      const auto names = names_of(T{});
+      for (std::size_t i = 0; i < names.size(); ++i)
+        (list += i == 0 ? "" : i + 1 == names.size() ? " or " : ", ") += names[i];
+      return list;
+    } else if constexpr (std::is_same_v<T, bool>)
       return "true or false";
     else if constexpr (std::is_same_v<T, int>)
       return "a whole number from 0 to 2^28";
@@ -156,10 +171,18 @@ class any_policy<registry<P...>> {
   template <class Q>
   static std::string keys() {
     std::string list;
-    each_option<Q>([&](const auto& o) {
+    const auto add = [&](const auto& o) {
       if (o.key != suffix) (list += list.empty() ? "" : ", ") += o.key;
-    });
+    };
+    each_option<Q>(add);
+    if (scores<Q>) each_option<frame>(add);
     return list.empty() ? "none" : list;
+  }
+
+  /// Whether the budget, settings and frame fit each other.
+  template <class Q>
+  static error check(const Q& p, const frame& general) {
+    return detail::asked<framed<Q>>{{p, general}}.check(p.budget);
   }
 
   /// head: `name[+i][:budget]`, rest: `key=value,...`.
@@ -169,16 +192,20 @@ class any_policy<registry<P...>> {
       return error(errc::bad_string, "policy '", whole, "': ", parts...);
     };
     Q p;
+    frame general;
     error bad;
     const auto assign = [&](std::string_view key, std::string_view text) {
       bool known = false;
-      each_option<Q>([&](const auto& o) {
-        if (o.key != key) return;
+      const auto give = [&](auto& settings, const auto& o) {
+        if (o.key != key || known) return;
         known = true;
-        using value = std::remove_cvref_t<decltype(p.*o.member)>;
-        if (!read(text, p.*o.member))
-          bad = wrong(key, key == suffix ? "" : "=", text, ": '", text, "' is not ", expected_value<value>());
-      });
+        using value = std::remove_cvref_t<decltype(settings.*o.member)>;
+        if (!read(text, settings.*o.member))
+          bad = wrong(key, key == suffix ? "" : "=", text, ": '", text, "' is not ",
+                      std::string_view(expected_value<value>()));
+      };
+      each_option<Q>([&](const auto& o) { give(p, o); });
+      if (scores<Q>) each_option<frame>([&](const auto& o) { give(general, o); });
       return known;
     };
 
@@ -206,8 +233,8 @@ class any_policy<registry<P...>> {
     }
     if (bad) return bad;
     if (p.budget > 0)
-      if (const error e = check_settings(p, p.budget)) return wrong(e.message());
-    return any_policy(p);
+      if (const error e = check(p, general)) return wrong(e.message());
+    return any_policy(p, general);
   }
 
   template <class T>
@@ -219,20 +246,23 @@ class any_policy<registry<P...>> {
   std::string print(bool with_budget) const {
     return visit([&]<class Q>(const Q& p) {
       std::string text(Q::name), settings;
-      each_option<Q>([&](const auto& o) {
-        if (detail::setting_bits(p.*o.member) == detail::setting_bits(Q{}.*o.member)) return;
-        const std::string value = value_text(p.*o.member);
+      const auto print = [&](const auto& from, const auto& usual, const auto& o) {
+        if (detail::setting_bits(from.*o.member) == detail::setting_bits(usual.*o.member)) return;
+        const std::string value = value_text(from.*o.member);
         if (o.key == suffix)
           text.append(suffix).append(value);
         else
           settings.append(",").append(o.key).append("=").append(value);
-      });
+      };
+      each_option<Q>([&](const auto& o) { print(p, Q{}, o); });
+      each_option<frame>([&](const auto& o) { print(general_, frame{}, o); });
       if (with_budget && p.budget > 0 && !has_no_budget<Q>) text += ':' + std::to_string(p.budget);
       return text + settings;
     });
   }
 
   std::variant<P...> settings_;
+  frame general_;
 };
 
 /// Cuts a list of policies at its commas: an item with '=' belongs to the one before. Two commas, or one at an end,

@@ -5,7 +5,7 @@
 #include <tuple>
 #include <type_traits>
 
-#include <multistate/policy/concept.hpp>
+#include <multistate/policy/frame.hpp>
 #include <multistate/types/error.hpp>
 #include <multistate/util/finite.hpp>
 
@@ -15,8 +15,8 @@ namespace detail {
 
 template <class T>
 void append_value(error& e, const T& value) noexcept {
-  if constexpr (std::is_same_v<T, scope_kind>)
-    e.append(value == scope_kind::head ? "head" : value == scope_kind::layer ? "layer" : "model");
+  if constexpr (std::is_enum_v<T>)
+    e.append(names_of(value)[static_cast<std::size_t>(value)]);
   else if constexpr (std::is_same_v<T, bool>)
     e.append(value ? "true" : "false");
   else
@@ -48,6 +48,27 @@ const char* broken_range(const P& settings, const Option& o) noexcept {
 }
 
 }  // namespace detail
+
+/// Whether a policy of that name, which looks at `wants`, can have this frame; the error names what it can't honour.
+inline error check_frame(std::string_view name, const frame& f, const evidence& wants, bool scores, scope_kind scope,
+                         int lane_budget) noexcept {
+  if (f == frame{}) return {};
+  const auto wrong = [&](const auto&... parts) { return error(errc::bad_policy, name, ": ", parts...); };
+  if (f.every < 1 || f.every > max_tokens) return wrong("every must be 1 to ", max_tokens, "; got ", f.every);
+  if (f.mix != mix_kind::mean && (rows_of(wants) == needs::nothing || wants_entries(wants)))
+    return wrong("mix needs a policy that looks at attention rows and at nothing else");
+  if (!scores && (f.segments > 0 || f.heads != head_budgets::equal))
+    return wrong("segments and heads need a policy that scores");
+  if (f.segments < 0 || f.quota < 0 || (f.segments > 0) != (f.quota > 0))
+    return wrong("segments and quota go together, each 1 or more; got segments=", f.segments, ", quota=", f.quota);
+  if (std::int64_t{f.segments} * f.quota > lane_budget)
+    return wrong("needs segments * quota <= budget; got segments=", f.segments, ", quota=", f.quota,
+                 ", budget=", lane_budget);
+  if (!(f.floor >= 0 && f.floor <= 1)) return wrong("floor must be 0 to 1; got ", f.floor);
+  if (f.heads != head_budgets::equal && !by_head(scope)) return wrong("heads=adaptive needs scope head or model_head");
+  if (f.layers != layer_budgets::equal && spans_layers(scope)) return wrong("layers=pyramid needs scope head or layer");
+  return {};
+}
 
 /// Whether a lane of `lane_budget` states can run with these settings; the error names the rule and all settings.
 template <policy P>

@@ -10,8 +10,6 @@ namespace multistate {
 /// drop the last token.
 struct tova {
   static constexpr std::string_view name = "tova";
-  static constexpr needs wants = needs::last_row;
-  static constexpr int columns = 0;
   int budget = 0;
   scope_kind scope = scope_kind::layer;
   int pinned = 0;
@@ -20,6 +18,7 @@ struct tova {
       std::tuple{policy_option{"scope", &tova::scope}, policy_option{"pinned", &tova::pinned},
                  policy_option{"newest", &tova::newest}};
 
+  constexpr evidence wants() const { return {.last = 1}; }
   constexpr const char* check(int lane_budget) const {
     return pinned + newest <= lane_budget ? nullptr : "pinned + newest <= budget";
   }

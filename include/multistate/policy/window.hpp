@@ -8,13 +8,12 @@ namespace multistate {
 /// (Xiao et al. 2023, StreamingLLM, i = 4; Han et al. 2023).
 struct window {
   static constexpr std::string_view name = "window";
-  static constexpr needs wants = needs::nothing;
-  static constexpr int columns = 0;
   int budget = 0;
   scope_kind scope = scope_kind::layer;
   int sinks = 0;
   static constexpr auto options = std::tuple{policy_option{"+", &window::sinks}};
 
+  constexpr evidence wants() const { return {}; }
   constexpr const char* check(int lane_budget) const { return sinks <= lane_budget ? nullptr : "sinks <= budget"; }
   constexpr protect keeps(int) const { return {sinks, 0}; }
 };

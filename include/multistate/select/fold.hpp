@@ -33,18 +33,24 @@ inline void fold(std::span<float> sum, std::span<const float> row, bool first) n
   detail::add_row(sum.data(), row.data(), row.size());
 }
 
-/// The same with the sum over the queries of `r`, taken in double: a chunk may hold many.
-inline void fold_sum(std::span<float> sum, const rows& r, bool first) noexcept {
+/// The same with the sum over the queries of `r`, each older one counting `decay` times less, taken in double: a chunk
+/// may hold many.
+inline void fold_sum(std::span<float> sum, const rows& r, bool first, double decay = 1) noexcept {
   if (r.kind != rows_kind::each || r.queries == 1) return fold(sum, r.last(), first);
   constexpr std::size_t block = 64;
   double part[block];
+  const bool fades = decay < 1;
   for (std::size_t at = 0; at < sum.size(); at += block) {
     const std::size_t width = sum.size() - at < block ? sum.size() - at : block;
-    for (std::size_t s = 0; s < width; ++s) part[s] = first ? 0.0 : double{sum[at + s]};
+    for (std::size_t s = 0; s < width; ++s) part[s] = first || fades ? 0.0 : double{sum[at + s]};
     for (int j = 0; j < r.queries; ++j) {
       const float* row = r.row(j).data() + at;
+      if (fades)
+        for (std::size_t s = 0; s < width; ++s) part[s] *= decay;
       for (std::size_t s = 0; s < width; ++s) part[s] += double{row[s]};
     }
+    if (fades && !first)
+      for (std::size_t s = 0; s < width; ++s) part[s] += double{sum[at + s]};
     for (std::size_t s = 0; s < width; ++s) sum[at + s] = static_cast<float>(part[s]);
   }
 }

@@ -75,9 +75,14 @@ constexpr void sort_heap(std::span<slot> heap, Less less) noexcept {
   }
 }
 
-}  // namespace detail
-
-namespace detail {
+/// Sorts slots by what goes first: the lowest worth, of equals the oldest.
+inline void sort_by_worth(std::span<slot> slots, std::span<const float> worth,
+                          std::span<const position> positions) noexcept {
+  const auto at = [&](slot s) { return candidate{worth_key(worth[index(s)]), positions[index(s)]}; };
+  const auto less = [&](slot a, slot b) { return at(a) < at(b); };
+  make_heap(slots, less);
+  sort_heap(slots, less);
+}
 
 /// The lowest key(i), i < n, and how far it has to be looked for; a form that compilers turn into vectors.
 struct lowest_key {
@@ -143,19 +148,23 @@ std::size_t lowest_one(std::span<const float> worth, std::span<const position> p
 
 }  // namespace detail
 
-/// The one ranking. Fills `out` with the out.size() unprotected slots of lowest worth, by increasing position. NaN
-/// ranks lowest; of equals the oldest goes first. worth and positions are [n] by slot, all of them live. Returns how
-/// many there were to take: fewer than out.size() only when more is protected than may stay.
+/// The one ranking. Fills `out` with the out.size() unprotected slots of lowest tier, of these of lowest worth, by
+/// increasing position. NaN ranks lowest; of equals the oldest goes first. worth, positions and, unless it is empty,
+/// tier are [n] by slot, all of them live. Returns how many there were to take: fewer than out.size() only when more is
+/// protected than may stay.
 inline std::size_t lowest(std::span<const float> worth, std::span<const position> positions, const protection& kept,
-                          std::span<slot> out) noexcept {
+                          std::span<slot> out, std::span<const std::uint8_t> tier = {}) noexcept {
   MULTISTATE_ASSERT(worth.size() == positions.size());
   if (out.empty()) return 0;
   constexpr position narrow = 0x7fffffff;
-  if (out.size() == 1 && kept.pins.empty())
+  if (out.size() == 1 && kept.pins.empty() && tier.empty())
     return kept.now <= narrow ? detail::lowest_one<std::int32_t>(worth, positions, kept, out[0])
                               : detail::lowest_one<position>(worth, positions, kept, out[0]);
   const auto at = [&](slot s) { return detail::candidate{detail::worth_key(worth[index(s)]), positions[index(s)]}; };
-  const auto less = [&](slot a, slot b) { return at(a) < at(b); };
+  const auto less = [&](slot a, slot b) {
+    if (!tier.empty() && tier[index(a)] != tier[index(b)]) return tier[index(a)] < tier[index(b)];
+    return at(a) < at(b);
+  };
   std::size_t taken = 0;
   for (std::size_t i = 0; i < positions.size(); ++i) {
     const slot s{static_cast<std::uint32_t>(i)};

@@ -32,7 +32,8 @@ struct ignore_dropped {
 };
 
 /// Keys and values of one (sequence, layer), [kv_head][slot][dk] and [kv_head][slot][dv], each in a format of its own.
-/// Executes decisions; makes none. Capacity of a lane is budget + slack + chunk; dropped states that undo may want back
+/// Executes decisions; makes none. Capacity of a lane is budget + slack + chunk, for the
+/// budget that the last decision gave it; dropped states that undo may want back
 /// lie apart. Nothing is allocated after make().
 template <class KeyFormat, class ValueFormat = KeyFormat>
 class multi_state {
@@ -78,11 +79,13 @@ class multi_state {
       head& x = m.heads_[to_size(h)];
       const int budget = plan.budgets[to_size(lane_of(plan.scope, h))];
       x.capacity = budget + room.slack() + room.chunk;
+      x.made_capacity = x.capacity;
       x.parked_places = parked_states(room);
       x.keys = at;
       x.values = at + keys_bytes(dims, x.capacity + x.parked_places);
       at += head_bytes(dims, budget, room);
     }
+    m.beyond_ = room.slack() + room.chunk;
     return m;
   }
 
@@ -116,7 +119,25 @@ class multi_state {
       x.hole = lane.hole;
       x.moment = lane.moment;
     }
+    share(decision);
     return true;
+  }
+
+  /// Gives each lane the room that the decision's budgets ask for, where they are others than before: then all states
+  /// are moved in the same memory. apply() does so itself. Nothing where their sum is not that of the budgets which
+  /// these states were made for.
+  void share(const multistate::decision& decision) noexcept {
+    bool same = true;
+    std::int64_t more = 0;
+    for (int h = 0; h < dims_.kv_heads; ++h) {
+      const int capacity = decision.lanes[to_size(lane_of(scope_, h))].budget + beyond_;
+      same = same && heads_[to_size(h)].capacity == capacity;
+      more += capacity - heads_[to_size(h)].made_capacity;
+    }
+    if (same || more != 0) return;
+    for (int h = 0; h < dims_.kv_heads; ++h)
+      heads_[to_size(h)].wanted = decision.lanes[to_size(lane_of(scope_, h))].budget + beyond_;
+    lay_out();
   }
 
   /// Whether these are the states at a decider's moment(), or may become it: lanes are empty at 0, whatever lies in
@@ -194,6 +215,8 @@ class multi_state {
   /// Becomes a copy that goes on independently. False when the two were not made alike.
   bool copy_from(const multi_state& other) noexcept {
     if (fingerprint() != other.fingerprint()) return false;
+    for (std::size_t h = 0; h < heads_.size(); ++h) heads_[h].wanted = other.heads_[h].capacity;
+    lay_out();
     for (std::size_t h = 0; h < heads_.size(); ++h) {
       head& x = heads_[h];
       const head& from = other.heads_[h];
@@ -216,7 +239,7 @@ class multi_state {
   std::size_t save_bytes() const noexcept {
     std::size_t bytes = detail::save_header_bytes + sizeof(std::uint64_t);
     for (std::size_t h = 0; h < heads_.size(); ++h)
-      bytes += sizeof(std::uint64_t) + sizeof(std::int32_t) + sizeof(slot) +
+      bytes += sizeof(std::uint64_t) + 2 * sizeof(std::int32_t) + sizeof(slot) +
                to_size(extent_of(heads_[h])) * state_bytes(dims_);
     return bytes;
   }
@@ -229,6 +252,7 @@ class multi_state {
     for (std::size_t h = 0; h < heads_.size(); ++h) {
       const head& x = heads_[h];
       to.put(x.moment);
+      to.put(std::int32_t{x.capacity});
       to.put(std::int32_t{x.live});
       to.put(x.hole);
       to.put(std::span<const std::byte>(x.keys, to_size(extent_of(x)) * key_row_bytes(dims_)));
@@ -280,9 +304,21 @@ class multi_state {
     if (from.get<std::uint64_t>() != fingerprint()) return broken("it was made with other shapes, formats or sizes");
     byte_reader again = from;
     saved_head saved;
-    for (int h = 0; h < dims_.kv_heads; ++h)
+    std::int64_t room = 0;
+    for (int h = 0; h < dims_.kv_heads; ++h) {
       if (const std::string_view wrong = read_head(from, h, of, saved); !wrong.empty()) return broken(wrong);
+      room += std::int64_t{saved.capacity} - heads_[to_size(h)].made_capacity;
+    }
+    if (room != 0) return broken("a capacity is out of range");
     if (from.left() != 0) return broken("it is too long");
+    byte_reader sizes = again;
+    for (int h = 0; h < dims_.kv_heads; ++h) {
+      read_head(sizes, h, of, saved);
+      heads_[to_size(h)].live = 0;
+      heads_[to_size(h)].hole = no_slot;
+      heads_[to_size(h)].wanted = saved.capacity;
+    }
+    lay_out();
     for (int h = 0; h < dims_.kv_heads; ++h) {
       read_head(again, h, of, saved);
       head& x = heads_[to_size(h)];
@@ -298,6 +334,7 @@ class multi_state {
   /// One KV head of a save: views of it.
   struct saved_head {
     std::uint64_t moment = 0;
+    int capacity = 0;
     int live = 0;
     slot hole = no_slot;
     std::span<const std::byte> keys;
@@ -307,10 +344,13 @@ class multi_state {
   /// Reads the next KV head of a save, which is to be number h. Returns what is wrong with it; nothing: "".
   std::string_view read_head(byte_reader& from, int h, const decision* of, saved_head& saved) const noexcept {
     saved.moment = from.get<std::uint64_t>();
+    saved.capacity = from.get<std::int32_t>();
     saved.live = from.get<std::int32_t>();
     saved.hole = from.get<slot>();
     const int extra = saved.hole == no_slot ? 0 : 1;
-    if (saved.live < 0 || saved.live > capacity(h) - extra) return "it holds more states than fit";
+    if (saved.capacity <= beyond_ || saved.capacity > max_tokens) return "a capacity is out of range";
+    if (!by_head(scope_) && saved.capacity != heads_[to_size(h)].made_capacity) return "a capacity is out of range";
+    if (saved.live < 0 || saved.live > saved.capacity - extra) return "it holds more states than fit";
     if (saved.hole != no_slot && index(saved.hole) >= to_size(saved.live)) return "a hole is out of range";
     saved.keys = from.take(to_size(saved.live + extra) * key_row_bytes(dims_));
     saved.values = from.take(to_size(saved.live + extra) * value_row_bytes(dims_));
@@ -326,6 +366,10 @@ class multi_state {
     std::byte* keys = nullptr;
     std::byte* values = nullptr;
     int capacity = 0;
+    int made_capacity = 0;
+    int wanted = 0;                 ///< capacity that lay_out() will give it
+    std::byte* new_keys = nullptr;  ///< and where
+    std::byte* new_values = nullptr;
     int parked_places = 0;
     int next_parked = 0;
     int live = 0;
@@ -348,6 +392,50 @@ class multi_state {
   static constexpr std::size_t head_bytes(const shape& d, int budget, const limits& room) noexcept {
     const int rows = budget + room.slack() + room.chunk + parked_states(room);
     return keys_bytes(d, rows) + aligned(to_size(rows) * value_row_bytes(d));
+  }
+  /// Moves all states to where they lie with the wanted capacities, which have the same sum as before. What is parked
+  /// for undo is lost. Lanes that come to lie lower are moved first, in order; the others then, from the last.
+  void lay_out() noexcept {
+    bool same = true;
+    for (std::size_t h = 0; h < heads_.size(); ++h) same = same && heads_[h].wanted == heads_[h].capacity;
+    if (same) return;
+    const bool align = bytes_with(true) <= bytes_;
+    std::byte* at = base_;
+    for (std::size_t h = 0; h < heads_.size(); ++h) {
+      head& x = heads_[h];
+      x.new_keys = at;
+      x.new_values = at + block_bytes(x, key_row_bytes(dims_), align);
+      at = x.new_values + block_bytes(x, value_row_bytes(dims_), align);
+      x.capacity = x.wanted;
+      x.next_parked = 0;
+    }
+    MULTISTATE_ASSERT(static_cast<std::size_t>(at - base_) <= bytes_);
+    const auto move = [&](std::byte*& from, std::byte* to, std::size_t row_bytes, int rows, bool down) {
+      if (from == to || (to < from) != down) return;
+      if (rows > 0) std::memmove(to, from, row_bytes * to_size(rows));
+      from = to;
+    };
+    for (std::size_t h = 0; h < heads_.size(); ++h) {
+      head& x = heads_[h];
+      move(x.keys, x.new_keys, key_row_bytes(dims_), extent_of(x), true);
+      move(x.values, x.new_values, value_row_bytes(dims_), extent_of(x), true);
+    }
+    for (std::size_t h = heads_.size(); h-- > 0;) {
+      head& x = heads_[h];
+      move(x.values, x.new_values, value_row_bytes(dims_), extent_of(x), false);
+      move(x.keys, x.new_keys, key_row_bytes(dims_), extent_of(x), false);
+    }
+  }
+  std::size_t block_bytes(const head& x, std::size_t row_bytes, bool align) const noexcept {
+    const std::size_t bytes = to_size(x.wanted + x.parked_places) * row_bytes;
+    return align ? aligned(bytes) : bytes;
+  }
+  std::size_t bytes_with(bool align) const noexcept {
+    std::size_t bytes = 0;
+    for (std::size_t h = 0; h < heads_.size(); ++h)
+      bytes +=
+          block_bytes(heads_[h], key_row_bytes(dims_), align) + block_bytes(heads_[h], value_row_bytes(dims_), align);
+    return bytes;
   }
   static int extent_of(const head& x) noexcept { return x.live + (x.hole == no_slot ? 0 : 1); }
   static void copy_rows(std::byte* to, const std::byte* from, std::size_t row_bytes, std::size_t rows) noexcept {
@@ -380,12 +468,14 @@ class multi_state {
     for (const int n : {dims_.heads, dims_.kv_heads, dims_.dk, dims_.dv}) add(static_cast<std::uint64_t>(n));
     add(static_cast<std::uint64_t>(scope_));
     for (std::size_t i = 0; i < heads_.size(); ++i)
-      add(static_cast<std::uint64_t>(heads_[i].capacity) << 32 | static_cast<std::uint64_t>(heads_[i].parked_places));
+      add(static_cast<std::uint64_t>(heads_[i].made_capacity) << 32 |
+          static_cast<std::uint64_t>(heads_[i].parked_places));
     return h;
   }
 
   shape dims_;
   scope_kind scope_ = scope_kind::layer;
+  int beyond_ = 0;  ///< slots of a lane beyond its budget
   std::byte* base_ = nullptr;
   std::size_t bytes_ = 0;
   buffer<std::byte> own_;

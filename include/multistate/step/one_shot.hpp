@@ -5,11 +5,13 @@
 namespace multistate {
 
 /// Stores what the reduction of a one-shot prompt left of one layer, and tells on_drop of the rest. io as it was given
-/// to one_shot(), which calls this itself except at scope model: there it is due for every layer after the last one.
+/// to one_shot(), which calls this itself except where layers share their lanes: there it is due for every layer after
+/// the last one.
 template <class P, class State, class OnDrop = ignore_dropped>
 void store_survivors(const layer_of<P, State>& layer, const step_io& io, const shape& dims,
                      OnDrop&& on_drop = {}) noexcept {
   State& state = layer.state();
+  state.share(layer.decider->last());
   const auto hkv = static_cast<std::size_t>(dims.kv_heads), dk = static_cast<std::size_t>(dims.dk),
              dv = static_cast<std::size_t>(dims.dv);
   for (int h = 0; h < dims.kv_heads; ++h) {
@@ -44,7 +46,7 @@ void one_shot_with_rows(const layer_of<P, State>& layer, const step_io& io, cons
   if (layer.first()) layer.decider->append(io.c, io.when);
   enter_tokens(*layer.decider, dims, io);
   make_tasks<Want>(
-      tasks, *layer.decider, dims, io, 0,
+      tasks, *layer.decider, dims, io, 0, false,
       [&](int h) {
         const auto at = static_cast<std::size_t>(h);
         extents[at] = {.k = reinterpret_cast<const std::byte*>(io.k + at * dk),

@@ -14,7 +14,7 @@ template <class P>
 struct decider_choice {
   using type = P;
 };
-template <policy P>
+template <decidable P>
 struct decider_choice<P> {
   using type = decider<P>;
 };
@@ -27,11 +27,11 @@ using decider_of = typename detail::decider_choice<P>::type;
 /// One sequence's memory of one layer: the decider and the states it decides on. P: a policy, or any_decider.
 template <class P, class State>
 struct layer_of {
-  decider_of<P>* decider = nullptr;  ///< at scope model the same one in every layer
-  std::span<State> states;           ///< this layer's; at scope model all layers'
-  int layer = 0;                     ///< at scope model: which of them
+  decider_of<P>* decider = nullptr;  ///< where layers share their lanes the same one in every layer
+  std::span<State> states;           ///< this layer's; where they share all layers'
+  int layer = 0;                     ///< and which of them
 
-  bool shared() const noexcept { return decider->scope() == scope_kind::model; }
+  bool shared() const noexcept { return spans_layers(decider->scope()); }
   bool first() const noexcept { return !shared() || layer == 0; }
   bool last() const noexcept { return !shared() || static_cast<std::size_t>(layer) + 1 == states.size(); }
   State& state() const noexcept {
@@ -60,49 +60,57 @@ concept attention_for = requires(const A& attend, std::span<const attention_task
   { attend.template operator()<W, KeyFormat, ValueFormat>(tasks) } noexcept;
 };
 
-/// The rows that step() asks of attention for a policy that reads `wants`; held rows are asked one by one.
-constexpr needs rows_asked(needs wants, bool hold) noexcept {
-  return !any(rows_of(wants)) ? needs::nothing : hold ? needs::each_row : rows_of(wants);
+/// The rows that step() asks of attention for a policy that is given `wanted`; held rows are asked one by one.
+constexpr needs rows_asked(needs wanted, bool hold) noexcept {
+  return wanted == needs::nothing ? needs::nothing : hold ? needs::each_row : wanted;
 }
 template <policy P, bool Hold = false>
-inline constexpr needs step_wants = rows_asked(P::wants, Hold);
+inline constexpr needs step_wants = rows_asked(rows_of(detail::default_evidence<P>()), Hold);
+
+/// How many rows of each of `planes` heads, of which one is made of `queries` queries, with their sum where it is
+/// asked for beside them.
+constexpr int row_count(const evidence& wants, needs asked, int queries, bool hold) noexcept {
+  if (asked == needs::nothing) return 0;
+  const int each = hold || wants.last > queries ? queries : wants.last;
+  return each + (any(asked & needs::row_sum) ? 1 : 0);
+}
 
 /// Scratch of step() and one_shot(): `sequences` at once, lanes of at most `states` slots, chunks of at most `queries`
-/// tokens.
-constexpr std::size_t step_scratch_bytes(needs wants, bool hold, const shape& dims, int sequences, int states,
-                                         int queries) noexcept {
+/// tokens. `apart`: rows of each query head.
+constexpr std::size_t step_scratch_bytes(const evidence& wants, bool hold, const shape& dims, int sequences, int states,
+                                         int queries, bool apart = false) noexcept {
   using detail::scratch;
   const auto tasks = static_cast<std::size_t>(sequences) * static_cast<std::size_t>(dims.kv_heads);
   const auto n = static_cast<std::size_t>(states);
-  const needs asked = rows_asked(wants, hold);
-  const std::size_t rows = asked == needs::nothing    ? 0
-                           : asked == needs::each_row ? static_cast<std::size_t>(queries)
-                                                      : 1;
+  const auto rows = static_cast<std::size_t>(row_count(wants, rows_asked(rows_of(wants), hold), queries, hold)) *
+                    static_cast<std::size_t>(apart ? dims.group() : 1);
   return scratch::alignment_bytes + scratch::bytes<attention_task>(tasks) + scratch::bytes<extent>(tasks) +
          tasks * (rows * scratch::bytes<float>(n) + scratch::bytes<std::uint32_t>(n));
 }
 
 template <policy P, bool Hold = false>
 constexpr std::size_t step_scratch_bytes(const shape& dims, int sequences, int states, int queries) noexcept {
-  return step_scratch_bytes(P::wants, Hold, dims, sequences, states, queries);
+  return step_scratch_bytes(detail::default_evidence<P>(), Hold, dims, sequences, states, queries);
 }
 
 namespace detail {
 
-/// Calls f.operator()<W>() with the rows W that a step asks of attention: one instance where the policy's type is
-/// known, else the one that it says now.
+/// Calls f.operator()<W>() with the rows W that a step asks of attention: one instance where they are the same for all
+/// settings of the policy, else what the decider says.
 template <bool Hold, class Decider, class F>
 void with_step_wants(const Decider& decider, const F& f) noexcept {
-  if constexpr (requires { typename Decider::policy_type; }) {
-    f.template operator()<rows_asked(Decider::wants(), Hold)>();
+  if constexpr (Decider::rows_known) {
+    f.template operator()<rows_asked(Decider::known_rows, Hold)>();
   } else {
-    switch (rows_asked(decider.wants(), Hold)) {
+    switch (rows_asked(decider.rows_wanted(), Hold)) {
       case needs::last_row:
         return f.template operator()<needs::last_row>();
       case needs::row_sum:
         return f.template operator()<needs::row_sum>();
       case needs::each_row:
         return f.template operator()<needs::each_row>();
+      case needs::rows_and_sum:
+        return f.template operator()<needs::rows_and_sum>();
       default:
         return f.template operator()<needs::nothing>();
     }
@@ -112,7 +120,7 @@ void with_step_wants(const Decider& decider, const F& f) noexcept {
 /// The attention tasks of one sequence: its chunk over what `view_of(kv_head)` shows.
 template <needs Want, class Decider, class View>
 void make_tasks(std::span<attention_task> tasks, const Decider& decider, const shape& dims, const step_io& io,
-                int sequence, View&& view_of, scratch& memory) noexcept {
+                int sequence, bool hold, View&& view_of, scratch& memory) noexcept {
   const auto heads = static_cast<std::size_t>(dims.heads), group = static_cast<std::size_t>(dims.group());
   const auto dk = static_cast<std::size_t>(dims.dk), dv = static_cast<std::size_t>(dims.dv);
   std::span<std::uint32_t> ranks;
@@ -135,9 +143,14 @@ void make_tasks(std::span<attention_task> tasks, const Decider& decider, const s
     t.out = io.out + static_cast<std::size_t>(h) * group * dv;
     t.out_stride = heads * dv;
     if constexpr (Want != needs::nothing) {
-      const std::size_t rows = Want == needs::each_row ? static_cast<std::size_t>(io.c) : 1;
+      const evidence& wants = decider.wants();
+      const std::size_t rows = static_cast<std::size_t>(row_count(wants, Want, io.c, hold));
       t.row_stride = scratch::bytes<float>(n) / sizeof(float);
-      t.row = memory.take<float>(rows * t.row_stride).data();
+      t.head_stride = decider.heads_apart() ? rows * t.row_stride : 0;
+      t.row = memory.take<float>((decider.heads_apart() ? group : 1) * rows * t.row_stride).data();
+      t.row_queries = hold ? 0 : wants.last;
+      t.decay = wants.decay;
+      if (Want == needs::rows_and_sum) t.sum = t.row + (rows - 1) * t.row_stride;
     }
     t.first = decider.next_position() - io.c;
     t.queries = io.c;
@@ -151,20 +164,25 @@ template <needs Want, class Decider>
 void observe_tasks(std::span<const attention_task> tasks, Decider& decider, const shape& dims) noexcept {
   if constexpr (Want != needs::nothing) {
     for (const attention_task& t : tasks)
-      decider.observe(lane_of(decider.scope(), t.kv_head), {.data = t.row,
-                                                            .stride = t.row_stride,
-                                                            .n = t.kv.n,
-                                                            .queries = Want == needs::last_row ? 1 : t.queries,
-                                                            .heads = dims.group(),
-                                                            .kind = Want == needs::row_sum    ? rows_kind::sum
-                                                                    : Want == needs::last_row ? rows_kind::last
-                                                                                              : rows_kind::each});
+      decider.observe(
+          lane_of(decider.scope(), t.kv_head),
+          {.data = t.row,
+           .stride = t.row_stride,
+           .n = t.kv.n,
+           .queries =
+               Want == needs::row_sum || t.row_queries == 0 || t.row_queries > t.queries ? t.queries : t.row_queries,
+           .heads = dims.group(),
+           .kind = Want == needs::row_sum    ? rows_kind::sum
+                   : Want == needs::last_row ? rows_kind::last
+                                             : rows_kind::each,
+           .sum = t.sum,
+           .head_stride = t.head_stride});
   }
 }
 
 template <class Decider>
 void enter_tokens(Decider& decider, const shape& dims, const step_io& io) noexcept {
-  if (wants_entries(decider.wants())) {
+  if (decider.enters()) {
     const auto hkv = static_cast<std::size_t>(dims.kv_heads), group = static_cast<std::size_t>(dims.group());
     const auto dk = static_cast<std::size_t>(dims.dk), dv = static_cast<std::size_t>(dims.dv);
     const float* keys = io.k_pre != nullptr ? io.k_pre : io.k;
@@ -216,7 +234,7 @@ void step_with_rows(std::span<const layer_of<P, State>> layers, std::span<const 
     }
     enter_tokens(*layer.decider, dims, io[i]);
     make_tasks<Want>(
-        tasks.subspan(i * hkv, hkv), *layer.decider, dims, io[i], static_cast<int>(i),
+        tasks.subspan(i * hkv, hkv), *layer.decider, dims, io[i], static_cast<int>(i), Hold,
         [&](int h) { return state.view(h, extents[i * hkv + static_cast<std::size_t>(h)]); }, memory);
   }
   attend.template operator()<Want, keys, values>(std::span<const attention_task>(tasks));

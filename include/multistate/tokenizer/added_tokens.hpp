@@ -64,8 +64,8 @@ class added_token_finder {
   }
 
  private:
-  /// The longest token at a place, at most `most` bytes long; null: none.
-  const added_token* at(std::string_view text, std::size_t place, std::size_t most) const {
+  /// The longest token at a place; null: none.
+  const added_token* at(std::string_view text, std::size_t place, bool specials) const {
     const auto [from, to] = by_first_[static_cast<unsigned char>(text[place])];
     if (to == 0) return nullptr;
     // In the order of bytes a token comes behind all its own beginnings: narrow the range byte by byte.
@@ -73,11 +73,11 @@ class added_token_finder {
          high = tokens_.begin() + static_cast<std::ptrdiff_t>(to);
     const added_token* found = nullptr;
     for (std::size_t n = 1; low != high; ++n) {
-      if (low->content.size() == n && n <= most)
-        found = &*low++;
-      else if (low->content.size() == n)
+      if (low->content.size() == n) {
+        if (specials || !low->special) found = &*low;
         ++low;
-      if (n >= most || place + n >= text.size() || low == high) break;
+      }
+      if (place + n >= text.size() || low == high) break;
       const char next = text[place + n];
       const auto less = [n](const added_token& t, char c) {
         return static_cast<unsigned char>(t.content[n]) < static_cast<unsigned char>(c);
@@ -94,7 +94,7 @@ class added_token_finder {
   void split_from_left(std::string_view text, bool specials, std::vector<text_part>& parts) const {
     std::size_t done = 0;
     for (std::size_t i = 0; i < text.size();) {
-      const added_token* token = at(text, i, text.size());
+      const added_token* token = at(text, i, true);
       if (token == nullptr) {
         ++i;
         continue;
@@ -117,7 +117,32 @@ class added_token_finder {
   }
 
   void split_longest_first(std::string_view text, bool specials, std::vector<text_part>& parts) const {
-    std::vector<text_part> now{{0, text.size()}}, next;
+    std::size_t done = 0;
+    for (std::size_t i = 0; i < text.size();) {
+      // A region that tokens cover without a gap has nothing to do with the next one.
+      std::size_t end = i;
+      for (std::size_t j = i; j < text.size() && (j == i || j < end); ++j)
+        if (const added_token* token = at(text, j, specials)) end = std::max(end, j + token->content.size());
+      if (end == i) {
+        ++i;
+        continue;
+      }
+      add({done, i}, parts);
+      cut_region(text, {i, end}, specials, parts);
+      done = i = end;
+    }
+    add({done, text.size()}, parts);
+  }
+  /// Text that is left of a region goes on in the text beside it.
+  static void add(const text_part& part, std::vector<text_part>& parts) {
+    if (part.begin == part.end) return;
+    if (part.id < 0 && !parts.empty() && parts.back().id < 0)
+      parts.back().end = part.end;
+    else
+      parts.push_back(part);
+  }
+  void cut_region(std::string_view text, text_part region, bool specials, std::vector<text_part>& parts) const {
+    std::vector<text_part> now{region}, next;
     for (auto length = lengths_.rbegin(); length != lengths_.rend(); ++length) {
       next.clear();
       for (const text_part& part : now) {
@@ -140,8 +165,7 @@ class added_token_finder {
       }
       now.swap(next);
     }
-    for (const text_part& part : now)
-      if (part.begin < part.end) parts.push_back(part);
+    for (const text_part& part : now) add(part, parts);
   }
   const added_token* of_length(std::string_view bytes) const {
     const auto [from, to] = by_first_[static_cast<unsigned char>(bytes[0])];

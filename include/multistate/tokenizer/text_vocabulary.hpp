@@ -91,8 +91,9 @@ struct text_rules {
   std::vector<float> scores;  ///< by id
   bool bytes = false;         ///< the symbols of a word are its bytes; else its code points
   bool byte_fallback = false;
-  bool whole_words = false;  ///< a word that is a piece is not merged (ignore_merges)
-  bool gaps_part = false;    ///< a symbol without a piece keeps its neighbours apart
+  bool whole_words = false;     ///< a word that is a piece is not merged (ignore_merges)
+  bool whole_newlines = false;  ///< the same of words of line feeds alone
+  bool gaps_part = false;       ///< a symbol without a piece keeps its neighbours apart
   bool fuse_unknown = false;
   int unknown = -1;
 
@@ -175,15 +176,14 @@ class text_vocabulary final : public vocabulary {
     }
     cut_at_signs_ = !r_.bytes && !r_.whole_words && r_.splits.empty() && index_.find(space_sign) >= 0;
     for (std::size_t id = 0; cut_at_signs_ && id < r_.pieces.size(); ++id)
-      if (r_.kinds[id] == token_kind::text || r_.kinds[id] == token_kind::added)
-        cut_at_signs_ = !sign_inside(r_.pieces[id]);
+      if (r_.kinds[id] == token_kind::text || r_.kinds[id] == token_kind::added) note_signs_inside(r_.pieces[id]);
     return r_.merge == text_rules::merging::pairs ? rank_pairs() : rank_scores();
   }
-  /// Whether a piece has a space's sign behind something else.
-  static bool sign_inside(std::string_view piece) noexcept {
-    for (std::size_t at = piece.find(space_sign); at != piece.npos; at = piece.find(space_sign, at + 1))
-      if (at > 0 && (at < 3 || piece.substr(at - 3, 3) != space_sign)) return true;
-    return false;
+  /// Behind which bytes a piece goes on with a space's sign: there no word ends.
+  void note_signs_inside(std::string_view piece) noexcept {
+    for (std::size_t at = piece.find(space_sign); at != piece.npos; at = piece.find(space_sign, at + space_sign.size()))
+      if (at > 0 && !piece.substr(0, at).ends_with(space_sign))
+        goes_on_[static_cast<unsigned char>(piece[at - 1])] = true;
   }
   error rank_pairs() {
     merges_ = merge_table(r_.pairs.size());
@@ -341,15 +341,17 @@ class text_vocabulary final : public vocabulary {
         }
         text = changed;
       }
-      std::fill(seen.begin(), seen.end(), seen_word{});
+      ++stretches;  // words of another stretch lie elsewhere
       if (v.cut_at_signs_) {
-        for (std::size_t from = 0; from < text.size();) {
-          std::size_t to = from;
-          while (to < text.size() && text.substr(to, 3) == space_sign) to += 3;
-          to = std::min(text.find(space_sign, to), text.size());
-          word(text.substr(from, to - from));
-          from = to;
+        std::size_t from = 0;
+        for (std::size_t at = text.find(space_sign); at != text.npos; at = text.find(space_sign, at)) {
+          if (at > from && !v.goes_on_[static_cast<unsigned char>(text[at - 1])]) {
+            word(text.substr(from, at - from));
+            from = at;
+          }
+          while (text.substr(at, space_sign.size()) == space_sign) at += space_sign.size();
         }
+        if (from < text.size()) word(text.substr(from));
         return {};
       }
       const auto split = pieces.split(text);
@@ -364,17 +366,19 @@ class text_vocabulary final : public vocabulary {
       constexpr std::size_t longest_seen = 64;
       seen_word* const known =
           text.size() <= longest_seen ? &seen[piece_index::hash(text) & (seen.size() - 1)] : nullptr;
-      if (known != nullptr && known->size == text.size() && std::memcmp(known->text, text.data(), text.size()) == 0) {
+      if (known != nullptr && known->stretch == stretches && known->size == text.size() &&
+          std::memcmp(known->text, text.data(), text.size()) == 0) {
         for (std::uint32_t i = 0; i < known->count; ++i) out.push_back(out[known->at + i]);
         return;
       }
       const std::size_t at = out.size();
       fresh_word(text);
-      if (known != nullptr) *known = {text.data(), text.size(), at, static_cast<std::uint32_t>(out.size() - at)};
+      if (known != nullptr)
+        *known = {text.data(), text.size(), at, static_cast<std::uint32_t>(out.size() - at), stretches};
     }
 
     void fresh_word(std::string_view text) {
-      if (v.r_.whole_words)
+      if (v.r_.whole_words || (v.r_.whole_newlines && text.find_first_not_of('\n') == text.npos))
         if (const int id = v.index_.find(text); id >= 0) return out.push_back(id);
       symbols.clear();
       bool unknown = false;
@@ -422,13 +426,14 @@ class text_vocabulary final : public vocabulary {
     struct seen_word {
       const char* text = nullptr;
       std::size_t size = 0, at = 0;
-      std::uint32_t count = 0;
+      std::uint32_t count = 0, stretch = 0;
     };
     const text_vocabulary& v;
     splitter pieces;
     merger merging;
     std::vector<merge_symbol> symbols;
     std::vector<seen_word> seen;
+    std::uint32_t stretches = 0;
     std::vector<int> out;
   };
   bool has_bytes(std::string_view bytes) const noexcept {
@@ -442,7 +447,8 @@ class text_vocabulary final : public vocabulary {
   std::array<int, 256> byte_ids_{}, single_{};  ///< by byte: the piece <0xXX>; the piece of that byte
   merge_table merges_;
   std::vector<std::uint32_t> ranks_;  ///< by id
-  bool cut_at_signs_ = false;  ///< no piece crosses from text into a space's sign, so that words can be merged alone
+  bool cut_at_signs_ = false;         ///< words end before a space's sign, so that each can be merged alone ...
+  std::array<bool, 256> goes_on_{};   ///< ... but behind these bytes
 };
 
 }  // namespace multistate::detail

@@ -31,6 +31,8 @@ class vocabulary {
   virtual bool is_special(int token) const noexcept = 0;
   /// The special token of that spelling; -1: none.
   virtual int special(std::string_view spelt) const noexcept = 0;
+  /// Whether a space at the start of the token can be the one that encode() puts before a text.
+  virtual bool may_open(int /*token*/) const noexcept { return true; }
 };
 
 /// Text to token ids and back. Special tokens come from a text only where spelling::special asks for them. A value that
@@ -92,7 +94,7 @@ class tokenizer {
   bool inside(int token) const noexcept { return token >= 0 && token < vocab(); }
   std::string_view shown(int token, bool first) const noexcept {
     const std::string_view text = words_->piece(token);
-    return first && how_.drops_first_space && text.starts_with(' ') ? text.substr(1) : text;
+    return first && how_.drops_first_space && text.starts_with(' ') && words_->may_open(token) ? text.substr(1) : text;
   }
 
   std::shared_ptr<const vocabulary> words_;

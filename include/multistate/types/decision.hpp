@@ -22,6 +22,7 @@ struct lane_decision {
   std::span<const position> dropped_positions;  ///< the same states by position
   std::span<const slot_move> moves;  ///< keep the live slots dense; none when the next token refills the hole
   int live = 0;                      ///< states there are afterwards
+  int budget = 0;                    ///< states that the lane holds from now on; 0: as before
   slot hole = no_slot;       ///< at most one: then the live slots are [0, live] without it, until the next append
   std::uint64_t before = 0;  ///< names the moment that states have to be at to execute this; 0: an empty lane
   std::uint64_t moment = 0;  ///< and the one that they are at afterwards

@@ -26,21 +26,24 @@ inline constexpr slot parked{0xfffffffeu};
 
 constexpr std::size_t index(slot s) noexcept { return static_cast<std::size_t>(s); }
 
-/// What shares one decision (one lane): each KV head, all heads of a layer, or all layers.
-enum class scope_kind : std::uint8_t { head, layer, model };
+/// What shares one decision (one lane): each KV head, all heads of a layer, all layers, or one KV head of all layers.
+enum class scope_kind : std::uint8_t { head, layer, model, model_head };
 
-/// Prompt policies act at prompt_end only.
+/// Whether all layers share their lanes: decided once, after the last one.
+constexpr bool spans_layers(scope_kind scope) noexcept {
+  return scope == scope_kind::model || scope == scope_kind::model_head;
+}
+
+/// What the tokens of a call are: more of a prompt follows, they end one, or neither.
 enum class phase : std::uint8_t { prompt, prompt_end, decode };
 
-/// What a policy reads; a compile-time fact of its type.
+/// Rows that attention delivers.
 enum class needs : unsigned {
   nothing = 0,
   last_row = 1,  ///< the row of the chunk's last query
   row_sum = 2,   ///< the sum of the chunk's rows
-  each_row = 4,  ///< every row of the chunk
-  keys = 8,      ///< keys, values or queries as they enter
-  values = 16,
-  queries = 32,
+  each_row = 4,  ///< the rows of the chunk's newest queries, or of all of them
+  rows_and_sum = each_row | row_sum,
 };
 
 constexpr needs operator|(needs a, needs b) noexcept {
@@ -50,8 +53,5 @@ constexpr needs operator&(needs a, needs b) noexcept {
   return static_cast<needs>(static_cast<unsigned>(a) & static_cast<unsigned>(b));
 }
 constexpr bool any(needs a) noexcept { return a != needs::nothing; }
-
-/// The part of `a` that attention has to deliver.
-constexpr needs rows_of(needs a) noexcept { return a & (needs::last_row | needs::row_sum | needs::each_row); }
 
 }  // namespace multistate

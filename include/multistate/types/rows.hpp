@@ -23,13 +23,29 @@ struct rows {
   int queries = 1;              ///< tokens that the rows are of, up to the newest one of the chunk
   int heads = 1;                ///< query heads summed in each row
   rows_kind kind = rows_kind::each;
+  const float* sum = nullptr;   ///< [n] beside rows of some queries: the sum over all queries of the call
+  std::size_t head_stride = 0;  ///< 0, or heads are not summed: floats from one query head's rows (and sum) to the next
 
   /// The row of one query, oldest first: [n]. Precondition: kind is each.
   std::span<const float> row(int query) const noexcept {
     return {data + stride * static_cast<std::size_t>(query), static_cast<std::size_t>(n)};
   }
+  /// Rows that there are one by one.
+  int recorded() const noexcept { return kind == rows_kind::each ? queries : 1; }
   /// The newest query's row, or the sum where kind is sum: [n].
   std::span<const float> last() const noexcept { return row(kind == rows_kind::each ? queries - 1 : 0); }
+  /// The sum over all queries of the call: [n]. Precondition: it was asked for.
+  std::span<const float> total() const noexcept { return {sum != nullptr ? sum : data, static_cast<std::size_t>(n)}; }
+  /// The rows of one query head alone. Precondition: heads are not summed.
+  rows head(int h) const noexcept {
+    rows one = *this;
+    const std::size_t at = head_stride * static_cast<std::size_t>(h);
+    one.data = data == nullptr ? nullptr : data + at;
+    one.sum = sum == nullptr ? nullptr : sum + at;
+    one.heads = 1;
+    one.head_stride = 0;
+    return one;
+  }
 };
 
 }  // namespace multistate

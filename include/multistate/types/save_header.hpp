@@ -15,7 +15,7 @@ namespace multistate::detail {
 // version grows with every change of what follows.
 
 inline constexpr std::uint32_t save_byte_order = 0x01020304u;
-inline constexpr std::uint32_t save_version = 1;
+inline constexpr std::uint32_t save_version = 2;
 inline constexpr std::size_t save_header_bytes = 16;
 
 inline constexpr std::string_view decider_save = "msDECIDE";

@@ -25,7 +25,7 @@ struct limits {
   int chunk = 1;   ///< most tokens attended together
   int hold = 0;    ///< most tokens whose rows wait for reduce(accepted); 0: rows are folded at once
   int undo = 0;    ///< tokens that undo() can take back
-  int every = 1;   ///< reduce only when this many tokens came since the last reduction (slack = every - 1)
+  int every = 1;   ///< a lane is reduced once it holds so many more than its budget (slack = every - 1)
   int prompt = 0;  ///< longest one-shot prompt, attended from the caller's keys and values; 0: none
   int window = 0;  ///< the model's own sliding-window mask; 0: none
   constexpr int slack() const noexcept { return every - 1; }
@@ -59,10 +59,15 @@ struct lane_plan {
   limits room;
 };
 
+/// Whether each KV head is a lane of its own.
+constexpr bool by_head(scope_kind scope) noexcept {
+  return scope == scope_kind::head || scope == scope_kind::model_head;
+}
+
 /// Lane of a KV head.
-constexpr int lane_of(scope_kind scope, int kv_head) noexcept { return scope == scope_kind::head ? kv_head : 0; }
+constexpr int lane_of(scope_kind scope, int kv_head) noexcept { return by_head(scope) ? kv_head : 0; }
 
 /// Lanes that one decider holds.
-constexpr int lanes_of(scope_kind scope, int kv_heads) noexcept { return scope == scope_kind::head ? kv_heads : 1; }
+constexpr int lanes_of(scope_kind scope, int kv_heads) noexcept { return by_head(scope) ? kv_heads : 1; }
 
 }  // namespace multistate

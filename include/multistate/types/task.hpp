@@ -33,10 +33,15 @@ struct attention_task {
   std::size_t q_stride = 0;
   float* out = nullptr;  ///< [queries][G][dv], token j at out + j * out_stride
   std::size_t out_stride = 0;
-  float* row = nullptr;  ///< weights summed over the group: [n] for last_row and row_sum, [queries][n] for each_row
+  float* row = nullptr;  ///< weights summed over the group: [n] for last_row and row_sum, [row_queries][n] for each_row
+  float* sum = nullptr;  ///< [n] the sum over all queries, where each_row and row_sum are asked for together
   std::size_t row_stride = 0;
+  std::size_t head_stride =
+      0;               ///< 0, or the G query heads are not summed: floats from one's rows (and sum) to the next
+  double decay = 1;    ///< in a sum each older query counts `decay` times less
   position first = 0;  ///< position of the first query
   int queries = 1;
+  int row_queries = 0;  ///< for each_row: so many of the newest queries have rows; 0: all
   int sequence = 0;
   int kv_head = 0;
 };

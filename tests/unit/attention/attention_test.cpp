@@ -96,10 +96,9 @@ struct single {
 };
 
 static_assert(rows_given(needs::nothing) == needs::nothing);
-static_assert(rows_given(needs::keys) == needs::nothing);
-static_assert(rows_given(needs::last_row | needs::keys) == needs::last_row);
 static_assert(rows_given(needs::row_sum) == needs::row_sum);
-static_assert(rows_given(needs::last_row | needs::row_sum) == needs::each_row);
+static_assert(rows_given(needs::last_row) == needs::last_row && rows_given(needs::each_row) == needs::each_row);
+static_assert(rows_given(needs::last_row | needs::row_sum) == (needs::each_row | needs::row_sum));
 
 static_assert(noexcept(std::declval<const attention<>&>().operator()<needs::last_row>({})));
 

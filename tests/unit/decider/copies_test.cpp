@@ -170,8 +170,8 @@ TEST(copies, files_of_other_kinds_versions_and_byte_orders_are_refused) {
   };
   const std::string begin = "tova: saved state can't be used: ";
   EXPECT_EQ(with(0, {'m', 's', 'S', 'T', 'A', 'T', 'E', 'S'}), begin + "it does not begin with msDECIDE");
-  EXPECT_EQ(with(12, {2, 0, 0, 0}), begin + "its format is version 2, this library reads version 1");
-  EXPECT_EQ(with(12, {0, 0, 0, 0}), begin + "its format is version 0, this library reads version 1");
+  EXPECT_EQ(with(12, {1, 0, 0, 0}), begin + "its format is version 1, this library reads version 2");
+  EXPECT_EQ(with(12, {0, 0, 0, 0}), begin + "its format is version 0, this library reads version 2");
   EXPECT_EQ(with(8, {9}), begin + "its byte order is none");
   bytes swapped = file;
   for (const std::size_t at : {8u, 12u}) std::reverse(swapped.begin() + at, swapped.begin() + at + 4);
@@ -191,10 +191,10 @@ TEST(copies, refused_when_not_made_alike) {
   EXPECT_EQ(make<knorm>().load(saved(make<h2o>())).code(), errc::bad_input);
 }
 
-// What a file of `window`, one lane, holds: header, fingerprint, moment, next position, pending, pins, 8 ranges, then
-// live, hole, positions by slot, slots by rank.
-constexpr std::size_t moment_at = 24, next_at = 32, pending_at = 40, pins_at = 44, ranges_at = 48,
-                      live_at = ranges_at + 8 * 16;
+// What a file of `window`, one lane, holds: header, fingerprint, moment, next position, prompt, hand-over, pins, 8
+// ranges, then budget, live, hole, positions by slot, slots by rank.
+constexpr std::size_t moment_at = 24, next_at = 32, prompt_at = 40, pins_at = 56, ranges_at = 60,
+                      budget_at = ranges_at + 8 * 16, live_at = budget_at + 4;
 
 decider<window> one_lane(const limits& room, int budget = 4) {
   return decider<window>::make({.budget = budget}, {}, room).value();
@@ -216,9 +216,9 @@ TEST(hostile, more_states_than_a_reduction_can_have_left) {
   auto a = one_lane({.every = 4});
   bytes file = after(a, 7);  // a budget of 4 and a slack of 3, all waiting for the next reduction
   ASSERT_EQ(a.live(0), 7);
-  put(file, pending_at, std::int32_t{0});  // but it says that the reduction has just been
+  put(file, live_at, std::int32_t{8});
   auto b = one_lane({.every = 4});
-  EXPECT_EQ(b.load(file).code(), errc::bad_input) << "four more tokens would not fit";
+  EXPECT_EQ(b.load(file).code(), errc::bad_input) << "one more would have been reduced";
 }
 
 TEST(hostile, states_at_the_moment_of_empty_lanes) {
@@ -261,8 +261,11 @@ TEST(hostile, counts_positions_and_holes_out_of_range) {
   };
   EXPECT_TRUE(refused(next_at, position{-1}));
   EXPECT_TRUE(refused(next_at, position{4}));
-  EXPECT_TRUE(refused(pending_at, std::int32_t{1}));
-  EXPECT_TRUE(refused(pending_at, std::int32_t{-1}));
+  EXPECT_TRUE(refused(prompt_at, position{6}));
+  EXPECT_TRUE(refused(prompt_at, position{-1}));
+  EXPECT_TRUE(refused(prompt_at + 8, position{6}));
+  EXPECT_TRUE(refused(budget_at, std::int32_t{0}));
+  EXPECT_TRUE(refused(budget_at, std::int32_t{5}));
   EXPECT_TRUE(refused(pins_at, std::int32_t{9}));
   EXPECT_TRUE(refused(pins_at, std::int32_t{-1}));
   EXPECT_TRUE(refused(ranges_at, position_range{3, 2}));

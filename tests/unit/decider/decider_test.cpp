@@ -64,7 +64,7 @@ void observe(decider<P>& d, const std::vector<float>& row, int lane = 0, int que
                    .n = n,
                    .queries = queries,
                    .heads = 1,
-                   .kind = queries == 1 && P::wants == needs::row_sum ? rows_kind::sum : rows_kind::each});
+                   .kind = queries == 1 && rows_of(P{}.wants()) == needs::row_sum ? rows_kind::sum : rows_kind::each});
 }
 template <policy P>
 const decision& step(decider<P>& d, const std::vector<float>& row) {
@@ -282,7 +282,7 @@ TEST(cycle, every_m_waits_with_slack) {
     d.reduce();
     sizes.push_back(d.live(0));
   }
-  EXPECT_EQ(sizes, (ints{1, 2, 2, 3, 4, 2, 3, 4, 2}));
+  EXPECT_EQ(sizes, (ints{1, 2, 3, 4, 2, 3, 4, 2, 3}));
   auto c = make(window{.budget = 2}, {.chunk = 4, .every = 3});
   c.append(2);
   c.reduce();
@@ -518,16 +518,16 @@ TEST(undo, counts_every_again) {
     d.append(1);
     d.reduce();
   }
-  EXPECT_EQ(d.live(0), 4);
-  ASSERT_TRUE(d.undo(2));
   EXPECT_EQ(d.live(0), 2);
+  ASSERT_TRUE(d.undo(2));
+  EXPECT_EQ(d.live(0), 3);
   ints sizes;
   for (int t = 0; t < 3; ++t) {
     d.append(1);
     d.reduce();
     sizes.push_back(d.live(0));
   }
-  EXPECT_EQ(sizes, (ints{3, 4, 2}));
+  EXPECT_EQ(sizes, (ints{4, 2, 3}));
 }
 
 TEST(undo, a_one_shot_prompt_stays) {

@@ -13,12 +13,14 @@ namespace {
 using namespace multistate;
 
 // What each one reads and remembers.
-static_assert(full::wants == needs::nothing && full::columns == 0 && !scores<full> && !observes<full>);
-static_assert(window::wants == needs::nothing && window::columns == 0 && !scores<window> && !enters<window>);
-static_assert(tova::wants == needs::last_row && tova::columns == 0 && scores<tova> && !observes<tova>);
-static_assert(h2o::wants == needs::row_sum && h2o::columns == 2 && scores<h2o> && observes<h2o>);
-static_assert(knorm::wants == needs::keys && knorm::columns == 1 && enters<knorm> && !observes<knorm>);
-static_assert(multistate::random_choice::wants == needs::nothing && scores<multistate::random_choice>);
+static_assert(full{}.wants() == evidence{} && !scores<full> && !observes<full>);
+static_assert(window{}.wants() == evidence{} && !scores<window> && !enters<window>);
+static_assert(tova{}.wants() == evidence{.last = 1} && rows_of(tova{}.wants()) == needs::last_row && scores<tova> &&
+              !observes<tova>);
+static_assert(h2o{}.wants() == evidence{.sum = true, .columns = 2} && rows_of(h2o{}.wants()) == needs::row_sum &&
+              scores<h2o> && observes<h2o>);
+static_assert(knorm{}.wants() == evidence{.keys = true, .columns = 1} && enters<knorm> && !observes<knorm>);
+static_assert(multistate::random_choice{}.wants() == evidence{} && scores<multistate::random_choice>);
 static_assert(observes<foreign::busy> && enters<foreign::busy> && scores<foreign::busy>);
 
 // Defaults that the papers set.
@@ -39,11 +41,11 @@ struct throwing : tova {
 };
 static_assert(!policy<throwing>);
 struct deaf : window {
-  static constexpr needs wants = needs::last_row;  // wants rows and has no hook for them
+  constexpr evidence wants() const { return {.last = 1}; }  // wants rows and has no hook for them
 };
 static_assert(!policy<deaf>);
 struct keyless : window {
-  static constexpr needs wants = needs::keys;
+  constexpr evidence wants() const { return {.keys = true}; }
 };
 static_assert(!policy<keyless>);
 
@@ -109,7 +111,10 @@ struct lane {
       : positions(std::move(at)),
         columns(positions.size() * static_cast<std::size_t>(column_count)),
         scratch(positions.size()) {
-    ref = {.positions = positions, .now = 0, .columns = columns, .column_stride = positions.size(), .scratch = scratch};
+    ref.positions = positions;
+    ref.columns = columns;
+    ref.column_stride = positions.size();
+    ref.scratch = scratch;
     for (const position p : positions) ref.now = std::max(ref.now, p);
   }
 };

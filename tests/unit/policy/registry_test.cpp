@@ -36,7 +36,7 @@ TEST(parse, gives_the_settings) {
   const auto p = any::parse("window+4:256").value();
   EXPECT_EQ(p.name(), "window");
   EXPECT_EQ(p.budget(), 256);
-  EXPECT_EQ(p.wants(), needs::nothing);
+  EXPECT_EQ(p.wants(), evidence{});
   EXPECT_EQ(p.scope(), scope_kind::layer);
   EXPECT_FALSE(p.unbounded());
   EXPECT_TRUE(any::parse("full").value().unbounded());
@@ -50,12 +50,16 @@ TEST(parse, gives_the_settings) {
 
 TEST(parse, refuses_in_one_line_that_lists_what_there_is) {
   EXPECT_EQ(canonical("nova:4"),
-            "policy 'nova:4': no policy is called 'nova'; there are: full, window[+N], h2o, tova, random, knorm");
-  EXPECT_EQ(canonical(""), "policy '': no policy is called ''; there are: full, window[+N], h2o, tova, random, knorm");
+            "policy 'nova:4': no policy is called 'nova'; there are: full, window[+N], h2o, tova, a2sf, random, knorm, "
+            "snapkv, observed");
+  EXPECT_EQ(canonical(""),
+            "policy '': no policy is called ''; there are: full, window[+N], h2o, tova, a2sf, random, knorm, "
+            "snapkv, observed");
   EXPECT_EQ(canonical("tova:4,pined=1"),
-            "policy 'tova:4,pined=1': tova has no 'pined'; there are: scope, pinned, newest");
+            "policy 'tova:4,pined=1': tova has no 'pined'; there are: scope, pinned, newest, mix, every, "
+            "segments, quota, heads, floor, layers");
   EXPECT_EQ(canonical("tova:4,scope=heads"),
-            "policy 'tova:4,scope=heads': scope=heads: 'heads' is not head, layer or model");
+            "policy 'tova:4,scope=heads': scope=heads: 'heads' is not head, layer, model or model_head");
   EXPECT_EQ(canonical("tova:4,scope=head,scope=head"), "policy 'tova:4,scope=head,scope=head': 'scope' is given twice");
   EXPECT_EQ(canonical("tova:0"), "policy 'tova:0': '0' is not a budget: a whole number from 1 to 2^28");
   for (const std::string text : {"tova:-1",
@@ -125,8 +129,7 @@ TEST(parse, a_policy_from_outside_joins) {
 /// A policy of numbers.
 struct fading {
   static constexpr std::string_view name = "fading";
-  static constexpr needs wants = needs::nothing;
-  static constexpr int columns = 0;
+  constexpr evidence wants() const { return {}; }
   int budget = 0;
   scope_kind scope = scope_kind::layer;
   float decay = 0.9f;

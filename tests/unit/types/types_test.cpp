@@ -29,11 +29,11 @@ static_assert(mix(0xffffffffffffffffu) == 0xe4d971771b652c20u);
 static_assert(sizeof(position) == 8 && std::is_signed_v<position>);
 static_assert(sizeof(slot) == 4 && no_slot != parked && index(slot{7}) == 7);
 
-static_assert(any(needs::keys | needs::last_row) && !any(needs::nothing));
-static_assert(rows_of(needs::keys | needs::last_row) == needs::last_row);
-static_assert(rows_of(needs::keys | needs::values | needs::queries) == needs::nothing);
-static_assert(rows_of(needs::each_row) == needs::each_row && rows_of(needs::row_sum) == needs::row_sum);
-static_assert((needs::keys & needs::values) == needs::nothing);
+static_assert(any(needs::each_row | needs::last_row) && !any(needs::nothing));
+static_assert((needs::each_row & needs::row_sum) == needs::nothing);
+static_assert(lanes_of(scope_kind::model_head, 3) == 3 && lane_of(scope_kind::model_head, 2) == 2);
+static_assert(spans_layers(scope_kind::model) && spans_layers(scope_kind::model_head));
+static_assert(!spans_layers(scope_kind::layer) && !spans_layers(scope_kind::head));
 
 static_assert(shape{8, 2, 64, 32}.group() == 4);
 static_assert(lane_of(scope_kind::head, 3) == 3 && lane_of(scope_kind::layer, 3) == 0 &&
