@@ -1,8 +1,8 @@
 # Plausible mistakes: name, file below include/multistate, the text that stands there exactly once, what it becomes.
 FAULTS = [
     ("room_made_before_attending", "decider/decider.hpp",
-     "if (n <= budget || tokens == 0) return false;",
-     "if (n < budget || tokens == 0) return false;"),
+     "const int drop = due(lane, accepted) && !deals ? s.live - s.budget : 0;",
+     "const int drop = s.live >= s.budget && accepted > 0 && !deals ? s.live - s.budget + 1 : 0;"),
     ("newest_protected", "policy/tova.hpp", "return {pinned, newest}; }", "return {pinned, newest < 1 ? 1 : newest}; }"),
     ("newest_scored_zero", "policy/h2o.hpp", "detail::accumulate(lane.column(0), lane.column(1), r.total());",
      """detail::accumulate(lane.column(0), lane.column(1), r.total());
@@ -15,7 +15,8 @@ FAULTS = [
     ("non_causal_chunk", "attention/scalar.hpp", "causal = n - queries + j + 1;", "causal = n;"),
     ("sum_for_last_row", "policy/tova.hpp", "return {.last = 1};", "return {.sum = true};"),
     ("last_row_for_sum", "policy/h2o.hpp", "{.sum = true, .columns = 2}", "{.last = 1, .columns = 2}"),
-    ("first_row_for_last", "types/rows.hpp", "row(kind == rows_kind::each ? queries - 1 : 0)", "row(0)"),
+    ("first_row_for_last", "attention/scalar.hpp", "if (j < unrecorded) continue;",
+     "if (j > 0) continue;\n      const std::size_t unrecorded = 0;"),
     ("last_head_for_all", "select/fold.hpp", "  if (first) {", "  if (first || true) {"),
     ("memory_not_moved_with_its_slot", "decider/lane_book.hpp", "values_[column + index(to)] = values_[column + index(from)];", "(void)column;"),
     ("memory_not_cleared_for_a_new_token", "decider/lane_book.hpp",

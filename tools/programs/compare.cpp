@@ -501,9 +501,9 @@ class compare_run {
 
 void add_flags(CLI::App& app, compare_arguments& a) {
   CLI::Option_group& files = *app.add_option_group("Model and text", "What is read.");
-  files.add_option(
-      "--model", a.model,
-      "A Hugging Face folder or .safetensors file, or a llama2.c checkpoint; the demo model unless given.");
+  files.add_option("--model", a.model,
+                   "A GGUF file, a Hugging Face folder or .safetensors file, or a llama2.c checkpoint; the demo model "
+                   "unless given.");
   files
       .add_option("--text", a.texts,
                   "A text file, or F.tokens with int32 ids; may be given again. The demo text unless given.")
@@ -511,9 +511,7 @@ void add_flags(CLI::App& app, compare_arguments& a) {
       ->expected(1);
   files.add_option("--tokenizer", a.tokenizer,
                    "A tokenizer.json or llama2.c tokenizer; unless given, the one that comes with the model.");
-  files.add_option("--bos", a.bos, "Whether BOS opens each text: auto is what the tokenizer does by itself.")
-      ->check(one_of({"auto", "yes", "no"}))
-      ->capture_default_str();
+  add_bos_flag(files, a.bos);
   files.add_option("--tokens", a.tokens, "Only the first N tokens of each text.")
       ->check(whole_number(2))
       ->type_name("N");

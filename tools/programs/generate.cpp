@@ -355,14 +355,12 @@ class generate_run {
 
 void add_flags(CLI::App& app, generate_arguments& a) {
   CLI::Option_group& files = *app.add_option_group("Model and text", "What is read.");
-  files.add_option(
-      "--model", a.model,
-      "A Hugging Face folder or .safetensors file, or a llama2.c checkpoint; the demo model unless given.");
+  files.add_option("--model", a.model,
+                   "A GGUF file, a Hugging Face folder or .safetensors file, or a llama2.c checkpoint; the demo model "
+                   "unless given.");
   files.add_option("--tokenizer", a.tokenizer,
                    "A tokenizer.json or llama2.c tokenizer; unless given, the one that comes with the model.");
-  files.add_option("--bos", a.bos, "Whether BOS opens each text: auto is what the tokenizer does by itself.")
-      ->check(one_of({"auto", "yes", "no"}))
-      ->capture_default_str();
+  add_bos_flag(files, a.bos);
   files.add_option("--prompt", a.prompt, "Text to go on from; with --chat, what the system says.");
   files.add_flag(
       "--chat", a.chat,

@@ -89,9 +89,7 @@ void add_flags(CLI::App& app, inspect_arguments& a) {
   CLI::Option* tokenize = words.add_option("--tokenize", a.tokenize, "The ids of this file's bytes, one a line.");
   words.add_option("--detokenize", a.detokenize, "The bytes that the ids of this .tokens file stand for.")
       ->excludes(tokenize);
-  words.add_option("--bos", a.bos, "Whether BOS comes first: auto is what the tokenizer does by itself.")
-      ->check(one_of({"auto", "yes", "no"}))
-      ->capture_default_str();
+  add_bos_flag(words, a.bos);
   words.add_option("--special", a.special, "yes: the spelling of a special token is that token; no: it is text.")
       ->check(one_of({"yes", "no"}))
       ->capture_default_str();

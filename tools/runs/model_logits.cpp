@@ -39,7 +39,7 @@ std::vector<std::filesystem::path> tensor_files(const std::filesystem::path& mod
 
 bool is_gguf(const std::filesystem::path& path) {
   const auto file = value_or_usage(file_bytes::open(path));
-  return path.extension() == ".gguf" || (file.size() >= 4 && std::memcmp(file.bytes().data(), "GGUF", 4) == 0);
+  return path.extension() == ".gguf" || detail::is_gguf(file.bytes());
 }
 
 }  // namespace

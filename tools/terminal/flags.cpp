@@ -84,6 +84,12 @@ CLI::Validator one_of(std::vector<std::string> words) {
           ""};
 }
 
+void add_bos_flag(CLI::App& app, std::string& bos) {
+  app.add_option("--bos", bos, "Whether BOS opens each text: auto is what the tokenizer does by itself.")
+      ->check(one_of({"auto", "yes", "no"}))
+      ->capture_default_str();
+}
+
 CLI::Validator format_name() {
   std::vector<std::string> names;
   names.reserve(state_formats.size());

@@ -30,6 +30,9 @@ CLI::Validator format_name();
 /// One of these words.
 CLI::Validator one_of(std::vector<std::string> words);
 
+/// --bos auto|yes|no, as every program that reads text has it.
+void add_bos_flag(CLI::App& app, std::string& bos);
+
 /// Reads the command line into what the options are bound to. The exit status where nothing is left to do (--help,
 /// --version); what is wrong ends the program as a usage error.
 std::optional<int> parse_flags(CLI::App& app, int argc, char** argv);

@@ -414,7 +414,7 @@ bool decider<P>::allocate() noexcept {
       !scratch_.allocate(book_.largest()) || !journal_.allocate(book_, room_))
     return false;
   if constexpr (asked::may_pool)
-    if (!pooled_.allocate(book_.largest())) return false;
+    if (policy_.pools_worths() && !pooled_.allocate(book_.largest())) return false;
   if (wants_.order && !order_.allocate(book_.largest())) return false;
   if constexpr (asked::may_frame) {
     const int segments[] = {policy_.frame_at(phase::prompt_end).segments, policy_.frame_at(phase::decode).segments};
@@ -647,7 +647,7 @@ std::span<const float> decider<P>::worth(int lane, const rows& r, const protecti
     else
       w = policy_.worth(all, r);
     if constexpr (asked::may_pool) {
-      if (w.empty()) return w;
+      if (w.empty() || !policy_.pools_worths()) return w;
       const std::span<float> worth = scratch_.span(0, w.size());
       if (w.data() != worth.data())
         for (std::size_t s = 0; s < w.size(); ++s) worth[s] = w[s];
@@ -678,7 +678,8 @@ std::span<const float> decider<P>::mixed(int lane, const rows& r, const protecti
     detail::take_in(layer, own, greatest, plane % group == 0);
     if (plane % group == group - 1) detail::take_in(all, layer, false, plane < group);
   }
-  const float each = 1.0f / static_cast<float>((greatest ? 1 : group) * (planes_ / group));
+  const int layers = planes_ / group;
+  const float each = 1.0f / static_cast<float>((greatest ? 1 : group) * layers);
   for (float& w : all) w *= each;
   return all;
 }

@@ -22,12 +22,12 @@ namespace detail {
 
 /// The half-precision number at `from`, which may be unaligned.
 inline float half_at(const std::byte* from) noexcept {
-  std::uint16_t h;
+  std::uint16_t h = 0;
   std::memcpy(&h, from, sizeof h);
   return half_to_float(h);
 }
 inline std::uint32_t word_at(const std::byte* from) noexcept {
-  std::uint32_t w;
+  std::uint32_t w = 0;
   std::memcpy(&w, from, sizeof w);
   return w;
 }

@@ -106,27 +106,21 @@ constexpr std::size_t row_bytes(weight_format format, std::size_t n) noexcept {
   });
 }
 
-/// Elements [begin, begin + n) of a vector of `all` as floats. Precondition: both are multiples of
-/// block_elements(format).
-template <class F>
-void load_part(float* to, const std::byte* from, [[maybe_unused]] std::size_t all, std::size_t begin,
-               std::size_t n) noexcept {
-  if constexpr (block_format<F>) {
-    const std::byte* block = from + begin / F::elements * F::bytes;
-    for (std::size_t i = 0; i < n; i += F::elements, block += F::bytes) F::load(to + i, block);
-  } else {
-    const float scale = row_scale<F>(from, all);
-    for (std::size_t i = 0; i < n; ++i) {
-      typename F::element e;
-      std::memcpy(&e, from + (begin + i) * sizeof e, sizeof e);
-      to[i] = is_scaled<F> ? F::load(e) * scale : F::load(e);
-    }
-  }
+/// Elements [begin, begin + n) of a vector of blocks as floats. Precondition: both are multiples of F::elements.
+template <block_format F>
+void load_part(float* to, const std::byte* from, std::size_t begin, std::size_t n) noexcept {
+  const std::byte* block = from + begin / F::elements * F::bytes;
+  for (std::size_t i = 0; i < n; i += F::elements, block += F::bytes) F::load(to + i, block);
 }
 
 /// A whole vector of n elements as floats. Precondition: n is a multiple of block_elements(format).
 inline void load_row(weight_format format, float* to, const std::byte* from, std::size_t n) noexcept {
-  with_format(format, [=]<class F>(F) { load_part<F>(to, from, n, 0, n); });
+  with_format(format, [=]<class F>(F) {
+    if constexpr (block_format<F>)
+      load_part<F>(to, from, 0, n);
+    else
+      load_row<F>(to, from, static_cast<int>(n));
+  });
 }
 
 }  // namespace multistate

@@ -43,7 +43,7 @@ struct iq4_xs {
   static constexpr std::size_t bytes = 136;
   static void load(float* to, const std::byte* from) noexcept {
     const float scale = detail::half_at(from);
-    std::uint16_t high;
+    std::uint16_t high = 0;
     std::memcpy(&high, from + 2, sizeof high);
     for (std::size_t part = 0; part < 8; ++part) {
       const std::byte packed = from[4 + part / 2];

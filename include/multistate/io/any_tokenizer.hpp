@@ -1,9 +1,6 @@
 #pragma once
 
-#include <cstddef>
-#include <cstring>
 #include <filesystem>
-#include <span>
 #include <string>
 #include <system_error>
 
@@ -15,9 +12,6 @@ namespace multistate {
 
 namespace detail {
 
-inline bool is_gguf(std::span<const std::byte> bytes) noexcept {
-  return bytes.size() >= 4 && std::memcmp(bytes.data(), "GGUF", 4) == 0;
-}
 inline result<tokenizer> load_tokenizer_gguf(const std::filesystem::path& path) {
   const auto file = gguf::open(path);
   if (!file) return file.reason();

@@ -452,7 +452,7 @@ inline result<described_model> describe_config_json(const std::filesystem::path&
   const detail::family* found = detail::family_of_config(type);
   if (found == nullptr) {
     read.fail(errc::not_supported, "model_type is '", detail::shown(std::string_view(type)), "', must be ",
-              detail::families_named());
+              detail::families_named(&detail::family::model_type));
     return read.fault();
   }
   const detail::family& kind = *found;

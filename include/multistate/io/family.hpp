@@ -178,12 +178,16 @@ inline const family* family_of_gguf(std::string_view architecture) noexcept {
     if (!f.architecture.empty() && f.architecture == architecture) return &f;
   return nullptr;
 }
-/// "llama, mistral, .. or granite"
-inline std::string families_named() {
+/// "llama, mistral, .. or granite": the names that families have in one kind of file.
+inline std::string families_named(std::string_view family::*name) {
   std::string names;
-  for (const family& f : families)
-    names += (names.empty() ? "" : &f == &families.back() ? " or " : ", ") + std::string(f.model_type);
-  return names;
+  std::string_view last;
+  for (const family& f : families) {
+    if ((f.*name).empty()) continue;
+    if (!last.empty()) names += (names.empty() ? "" : ", ") + std::string(last);
+    last = f.*name;
+  }
+  return names + " or " + std::string(last);
 }
 
 }  // namespace multistate::detail

@@ -51,10 +51,13 @@ inline error system_error(const std::filesystem::path& path, std::string_view pr
   return file_error(path, problem, ": ", std::error_code(code, std::generic_category()).message());
 }
 
+/// Whether a file's bytes begin with these.
+inline bool begins_with(std::span<const std::byte> bytes, std::string_view beginning) noexcept {
+  return bytes.size() >= beginning.size() && std::memcmp(bytes.data(), beginning.data(), beginning.size()) == 0;
+}
 /// What git leaves in the place of a large file that was not fetched.
 inline bool is_lfs_pointer(std::span<const std::byte> bytes) noexcept {
-  constexpr std::string_view beginning = "version https://git-lfs.github.com/spec/";
-  return bytes.size() >= beginning.size() && std::memcmp(bytes.data(), beginning.data(), beginning.size()) == 0;
+  return begins_with(bytes, "version https://git-lfs.github.com/spec/");
 }
 inline error lfs_pointer(const std::filesystem::path& path) {
   return file_error(path, "is a Git LFS pointer of a file that was not fetched; run `git lfs pull` in its folder");

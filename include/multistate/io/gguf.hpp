@@ -95,6 +95,8 @@ class gguf {
 
 namespace detail {
 
+inline bool is_gguf(std::span<const std::byte> bytes) noexcept { return begins_with(bytes, "GGUF"); }
+
 /// Bytes of one number; 0: none.
 constexpr std::size_t gguf_size(gguf_type type) noexcept {
   switch (type) {
@@ -181,7 +183,7 @@ class gguf_reader {
   error begin() {
     const auto all = file_.bytes();
     if (all.empty()) return bad("is empty, must be a GGUF file");
-    if (all.size() < 4 || std::memcmp(all.data(), "GGUF", 4) != 0) return bad("begins with other bytes than GGUF");
+    if (!is_gguf(all)) return bad("begins with other bytes than GGUF");
     in_.take(4);
     const auto version = in_.get<std::uint32_t>();
     tensor_count_ = in_.get<std::uint64_t>();
@@ -202,7 +204,7 @@ class gguf_reader {
   std::optional<std::string_view> text() {
     const auto length = in_.get<std::uint64_t>();
     if (in_.failed() || length > in_.left()) return std::nullopt;
-    const auto bytes = in_.take(static_cast<std::size_t>(length));
+    const auto bytes = in_.take(length);
     return std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   }
 
@@ -234,7 +236,7 @@ class gguf_reader {
 
   error read_value(std::string_view name, gguf_value& v) {
     if (v.type != gguf_type::string) {
-      v.bytes = in_.take(static_cast<std::size_t>(v.count) * gguf_size(v.type));
+      v.bytes = in_.take(v.count * gguf_size(v.type));
       if (v.type == gguf_type::boolean)
         for (const std::byte b : v.bytes)
           if (b > std::byte{1})
@@ -268,7 +270,7 @@ class gguf_reader {
       const auto size = in_.get<std::uint64_t>();
       if (d == 0) inner = size;
       values = times(values, size);
-      t.shape.insert(t.shape.begin(), static_cast<std::size_t>(size));
+      t.shape.insert(t.shape.begin(), size);
     }
     const auto type = in_.get<std::uint32_t>();
     const auto offset = in_.get<std::uint64_t>();
@@ -314,8 +316,7 @@ class gguf_reader {
       if (d.begin > room || d.bytes > room - d.begin)
         return bad("tensor ", shown(std::string_view(d.at->first)), " has ", d.bytes, " bytes at ", d.begin,
                    ", the file has ", room, " bytes of data");
-      d.at->second.bytes =
-          file_.bytes().subspan(static_cast<std::size_t>(data + d.begin), static_cast<std::size_t>(d.bytes));
+      d.at->second.bytes = file_.bytes().subspan(data + d.begin, d.bytes);
     }
     std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.begin < b.begin; });
     for (std::size_t i = 1; i < found.size(); ++i)
@@ -437,7 +438,7 @@ inline result<std::optional<std::vector<double>>> gguf::numbers(std::string_view
   if (v == nullptr) return std::optional<std::vector<double>>();
   const std::size_t size = detail::gguf_size(v->type);
   if (size == 0) return wrong(key, " must be numbers");
-  std::vector<double> all(static_cast<std::size_t>(v->count));
+  std::vector<double> all(v->count);
   for (std::size_t i = 0; i < all.size(); ++i) all[i] = detail::gguf_number(v->type, v->bytes, i * size);
   return std::optional(std::move(all));
 }
@@ -447,9 +448,9 @@ inline result<std::optional<std::vector<std::string_view>>> gguf::texts(std::str
   if (v == nullptr) return std::optional<std::vector<std::string_view>>();
   if (!v->is_array || v->type != gguf_type::string) return wrong(key, " must be an array of strings");
   std::vector<std::string_view> all;
-  all.reserve(static_cast<std::size_t>(v->count));
+  all.reserve(v->count);
   for (std::size_t at = 0; all.size() < v->count;) {
-    const auto length = static_cast<std::size_t>(load_at<std::uint64_t>(v->bytes, at));
+    const auto length = load_at<std::uint64_t>(v->bytes, at);
     all.emplace_back(reinterpret_cast<const char*>(v->bytes.data()) + at + 8, length);
     at += 8 + length;
   }

@@ -11,6 +11,7 @@
 #include <multistate/io/family.hpp>
 #include <multistate/io/gguf.hpp>
 #include <multistate/io/printable.hpp>
+#include <multistate/tokenizer/gguf_splits.hpp>
 #include <multistate/tokenizer/tokenizer.hpp>
 #include <multistate/model/weights.hpp>
 
@@ -294,9 +295,9 @@ inline result<int> gguf_bos(const gguf& file, int vocab) {
   const auto model = file.text("tokenizer.ggml.model"), pre = file.text("tokenizer.ggml.pre");
   if (!model) return model.reason();
   if (!pre) return pre.reason();
-  const std::string_view kind = (*model).value_or(""), split = (*pre).value_or("");
-  const bool usual = kind == "llama" || split == "llama-bpe" || split == "llama3" || split == "llama-v3" ||
-                     split == "falcon3" || split == "lfm2";
+  const std::string_view kind = (*model).value_or("");
+  const gguf_split* split = find_gguf_split((*pre).value_or(""));
+  const bool usual = kind == "llama" || (split != nullptr && split->adds_bos);
   if (kind.empty() || !(*add).value_or(usual)) return bos_of(vocab, -1);
   const std::uint64_t bos = (*id).value_or(kind == "llama" ? 1 : 11);
   return bos < static_cast<std::uint64_t>(vocab) ? static_cast<int>(bos) : -1;
@@ -315,7 +316,7 @@ inline result<model_weights> load_gguf(const std::filesystem::path& path) {
   const detail::family* found = detail::family_of_gguf(**architecture);
   if (found == nullptr)
     return error(errc::not_supported, path.string(), ": architecture '", detail::shown(**architecture),
-                 "' is not built, must be llama, qwen2, qwen3, gemma2, gemma3, phi3, smollm3, olmo2 or granite");
+                 "' is not built, must be ", detail::families_named(&detail::family::architecture));
   const detail::family& kind = *found;
   detail::gguf_model_reader read(*file, std::string(**architecture));
   model_weights w;

@@ -22,12 +22,9 @@ inline result<model_weights> load_by_content(const std::filesystem::path& path) 
     const auto file = file_bytes::open(path);
     if (!file) return file.reason();
     const auto bytes = file->bytes();
-    const auto begins = [bytes](std::string_view text) {
-      return bytes.size() >= text.size() && std::memcmp(bytes.data(), text.data(), text.size()) == 0;
-    };
     if (is_lfs_pointer(bytes)) return lfs_pointer(path);
-    if (begins("GGUF")) return load_gguf(path);
-    if (begins("PK\3\4") || begins("\x80\x02"))
+    if (is_gguf(bytes)) return load_gguf(path);
+    if (begins_with(bytes, "PK\3\4") || begins_with(bytes, "\x80\x02"))
       return error(errc::not_supported, path.string(), ": is PyTorch's own file, which may run code and is not read; ",
                    "load it with transformers, then save_pretrained() writes safetensors");
     if (bytes.size() > 8 && bytes[8] == std::byte{'{'} && load_at<std::uint64_t>(bytes, 0) <= bytes.size() - 8)

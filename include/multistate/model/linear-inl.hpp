@@ -207,7 +207,7 @@ HWY_INLINE void unpack_part(float* to, const std::byte* row, const product& p, c
     for (std::size_t i = 0; i < part.size; i += Format::elements, block += Format::bytes)
       load_block<Format>(to + i, block);
   } else if constexpr (block_format<Format>) {
-    load_part<Format>(to, row, p.in, part.begin, part.size);
+    load_part<Format>(to, row, part.begin, part.size);
   } else {
     unpack<Format>(row + part.begin * sizeof(typename Format::element), part.size, to);
   }

@@ -61,6 +61,8 @@ struct asked {
     if constexpr (scores<P>) return of.worth(lane, r);
     return {};
   }
+  /// Whether pool() does anything.
+  bool pools_worths() const noexcept { return pools<P>; }
   void pool([[maybe_unused]] const lane_ref& lane, [[maybe_unused]] std::span<float> worth) const noexcept {
     if constexpr (pools<P>) of.pool(lane, worth);
   }

@@ -30,7 +30,10 @@ struct frame {
                  policy_option{"heads", &frame::heads},       policy_option{"floor", &frame::floor},
                  policy_option{"layers", &frame::layers}};
 
-  friend constexpr bool operator==(const frame&, const frame&) = default;
+  friend constexpr bool operator==(const frame& a, const frame& b) noexcept {
+    return a.mix == b.mix && a.every == b.every && a.segments == b.segments && a.quota == b.quota &&
+           a.heads == b.heads && !(a.floor < b.floor) && !(b.floor < a.floor) && a.layers == b.layers;
+  }
 };
 
 /// A policy together with its frame; itself a policy.

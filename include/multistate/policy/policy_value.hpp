@@ -115,8 +115,9 @@ struct asked<policy_value> {
   std::span<const float> worth(const lane_ref& lane, const multistate::rows& r) const noexcept {
     return f().worth(at(), lane, r);
   }
+  bool pools_worths() const noexcept { return f().pool != nullptr; }
   void pool(const lane_ref& lane, std::span<float> worth) const noexcept {
-    if (f().pool != nullptr) f().pool(at(), lane, worth);
+    if (pools_worths()) f().pool(at(), lane, worth);
   }
   void enter(const lane_ref& lane, slot s, std::span<const float> key, std::span<const float> value,
              std::span<const float> query) const noexcept {

@@ -104,6 +104,7 @@ struct asked<then<P, D>> {
   std::span<const float> worth(const lane_ref& lane, const multistate::rows& r) const noexcept {
     return acting(lane.when, [&](const auto& p, const evidence& before) { return p.worth(behind(lane, before), r); });
   }
+  bool pools_worths() const noexcept { return second.pools_worths() || (!alone() && first.pools_worths()); }
   void pool(const lane_ref& lane, std::span<float> worth) const noexcept {
     acting(lane.when, [&](const auto& p, const evidence& before) { p.pool(behind(lane, before), worth); });
   }

@@ -190,7 +190,7 @@ class infini_attention {
     if (from.get<std::uint64_t>() != fingerprint()) return broken("it was made with another rule, shape or segment");
     const auto tokens = from.get<std::uint64_t>();
     if (tokens > std::uint64_t{1} << 62) return broken("it has ", tokens, " tokens");
-    const std::size_t filled = static_cast<std::size_t>(tokens % static_cast<std::uint64_t>(setup_.segment));
+    const std::size_t filled = to_size(static_cast<int>(static_cast<position>(tokens) % setup_.segment));
     const std::size_t floats = filled * token_floats();
     if (from.left() != memory_.save_bytes() + floats * sizeof(float))
       return broken("it has ", in.size(), " bytes, ", tokens, " tokens need ",

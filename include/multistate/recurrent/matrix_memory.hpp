@@ -272,7 +272,7 @@ class matrix_memory {
   }
   /// 1 / normaliser; 0 where it is none, NaN where it is NaN.
   static double inverse(double normaliser) noexcept {
-    return normaliser < std::numeric_limits<double>::min() ? 0.0 : 1.0 / normaliser;
+    return normaliser < (std::numeric_limits<double>::min)() ? 0.0 : 1.0 / normaliser;
   }
   /// What M'x is multiplied by.
   double factor(int head, const double* x) const noexcept {

@@ -19,6 +19,7 @@
 #include <multistate/tokenizer/merging.hpp>
 #include <multistate/tokenizer/splits.hpp>
 #include <multistate/tokenizer/tokenizer.hpp>
+#include <multistate/util/finite.hpp>
 
 namespace multistate::detail {
 
@@ -207,7 +208,7 @@ class text_vocabulary final : public vocabulary {
   error rank_scores() {
     std::vector<float> levels;
     for (std::size_t id = 0; id < r_.scores.size(); ++id) {
-      if (r_.scores[id] != r_.scores[id]) return error(errc::bad_file, "the score of token ", id, " is no number");
+      if (is_nan(r_.scores[id])) return error(errc::bad_file, "the score of token ", id, " is no number");
       levels.push_back(r_.scores[id]);
     }
     std::sort(levels.begin(), levels.end(), std::greater<>());
