@@ -20,7 +20,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   folder.write("model.safetensors", weights);
   fuzz::within(config.size() + weights.size(), 64, [&] {
     std::vector<std::string> notes;
-    if (const auto c = read_llama_config(folder.path() / "config.json", &notes)) {
+    if (const auto c = read_config_json(folder.path() / "config.json", &notes)) {
       fuzz::promise(c->heads % c->kv_heads == 0 && c->head_dim % 2 == 0 && c->bos < c->vocab,
                     "a config is one of a model");
       for (const std::string& note : notes)

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """End to end: inspect_test.py PATH/TO/inspect [SHARED]"""
 
+import json
 import pathlib
 import struct
 
@@ -37,6 +38,54 @@ def words(program, folder):
     leaves(home, "back.txt", "model.bin", "text.tokens", "text.txt", "tokenizer.bin")
 
 
+def tensors_of(path):
+    """Names, shapes and raw bytes of a .safetensors file."""
+    raw = path.read_bytes()
+    length = struct.unpack("<Q", raw[:8])[0]
+    header = json.loads(raw[8 : 8 + length])
+    data = raw[8 + length :]
+    return {name: (t["shape"], data[slice(*t["data_offsets"])]) for name, t in header.items() if name != "__metadata__"}
+
+
+def numbers(program, folder):
+    home = folder / "numbers"
+    home.mkdir()
+    demo, tokens, out = DATA / "demo_model", home / "a.tokens", home / "out.safetensors"
+    tokens.write_bytes(struct.pack("<5i", 1, 2, 3, 4, 5))
+    works(program, "--model", demo, "--logits", tokens, "--greedy", 3, "--out", out)
+    got = tensors_of(out)
+    check(got["logits"][0][0] == 5 and got["greedy"][0] == [3], "shapes of logits and greedy")
+    vocab = got["logits"][0][1]
+    all_logits = struct.unpack(f"<{5 * vocab}f", got["logits"][1])
+    last = all_logits[-vocab:]
+    check(struct.unpack("<3i", got["greedy"][1])[0] == last.index(max(last)), "the first greedy token is the likeliest")
+    works(program, "--model", demo, "--tensor", "model.norm.weight", "--out", out)
+    check(len(tensors_of(out)["value"][0]) == 1, "a tensor's numbers")
+    for wrong, says in [
+        (["--tensor", "nothing", "--out", out], "has no tensor nothing"),
+        (["--tensor", "nothing"], "needs --out"),
+        (["--logits", tokens], "needs --out"),
+        (["--logits", tokens, "--context", 4, "--out", out], "--context 4 is less than the 5 tokens"),
+    ]:
+        refuses(program, "--model", demo, *wrong, says=says)
+
+
+def fixtures(program, folder, shared):
+    """Files of ../shared: what must load, what must be refused in one line."""
+    models = shared and pathlib.Path(shared) / "golden" / "models"
+    if not models or not models.is_dir():
+        print("skipped: no golden/models")
+        return
+    for file in sorted((models / "broken_gguf").glob("*.gguf")):
+        if file.stem == "valid":
+            works(program, "--model", file)
+        else:
+            refuses(program, "--model", file, says=file.name)
+    refuses(program, "--model", models / "gpt_oss", says="gpt_oss")
+    for name in ["gemma3", "phi3", "smollm3"]:
+        check("layers" in works(program, "--model", models / name).stdout, name)
+
+
 def bad_usage(program, folder):
     text = folder / "text.txt"
     text.write_text("a")
@@ -61,6 +110,8 @@ def main():
         folder = pathlib.Path(name)
         bad_usage(program, folder)
         words(program, folder)
+        numbers(program, folder)
+        fixtures(program, folder, shared)
     finish()
 
 

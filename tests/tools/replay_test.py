@@ -49,6 +49,25 @@ for file in cases:
     figures = json.loads(got.stdout) if got.returncode in (0, 1) else {}
     check(f"{file.stem}: {got.stderr}", got.returncode == 0 and figures["kept_mismatches"] in (0, None) and figures["max_abs_error"] <= 1e-5)
 
+# Cases that name their policy and their calls themselves; and each of them altered in its last kept position.
+later = pathlib.Path(sys.argv[2] if len(sys.argv) > 2 else "../shared") / "golden" / "policies2"
+known = ("a2sf", "adakv_snap", "max_", "quota", "snap_", "z_")
+later_cases = [p for p in sorted(later.glob("*.safetensors")) if p.stem.startswith(known)] if later.is_dir() else []
+if not later_cases:
+    print(f"skipped: no cases of later policies in {later}")
+with tempfile.TemporaryDirectory() as folder:
+    for file in later_cases:
+        raw = file.read_bytes()
+        (length,) = struct.unpack("<Q", raw[:8])
+        header = json.loads(raw[8 : 8 + length])
+        inputs = later / (header["__metadata__"]["inputs"] + ".safetensors")
+        got = run(inputs, "--expect", file)
+        check(f"{file.stem}: {got.stdout}{got.stderr}", got.returncode == 0)
+        last = 8 + length + header["kept"]["data_offsets"][1] - 4
+        altered = pathlib.Path(folder) / file.name
+        altered.write_bytes(raw[:last] + struct.pack("<i", 7777) + raw[last + 4 :])
+        check(f"{file.stem} altered", run(inputs, "--expect", altered).returncode == 1)
+
 mha = data / "mha_inputs.safetensors"
 with tempfile.TemporaryDirectory() as folder:
     out = pathlib.Path(folder) / "out.safetensors"

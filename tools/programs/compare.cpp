@@ -254,6 +254,8 @@ class compare_run {
     all.push_back({c.layers, c.hidden, c.heads, c.kv_heads, c.head_dim, c.ffn, c.vocab, c.context, c.norm_eps, c.tied,
                    c.bos, c.rope.dim, c.rope.theta, static_cast<int>(c.rope.pairing), static_cast<int>(c.rope.scaling),
                    c.rope.factor, c.rope.low_freq_factor, c.rope.high_freq_factor, c.rope.original_context});
+    // Families differ in more than that; the model's hash stands for what its files say.
+    all.push_back({static_cast<int>(c.gate), c.attention_scale, c.softcap, c.final_softcap, c.rope.session});
     std::string words;
     for (int token = 0; model_->words && token < c.vocab; ++token) words += model_->words->decode(token, c.bos) + '\0';
     all.push_back(hash_bytes(std::as_bytes(std::span(words))));

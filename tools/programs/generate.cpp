@@ -8,16 +8,19 @@
 #include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <iostream>
 #include <optional>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include <multistate/io/chat_template.hpp>
 #include <multistate/io/file.hpp>
 #include <multistate/io/printable.hpp>
 #include <multistate/model/sampling.hpp>
 #include <multistate/model/setup_for.hpp>
+#include <multistate/tokenizer/chat.hpp>
 #include <multistate/tools/programs.hpp>
 #include <multistate/version.hpp>
 #include <tools/engine/engine.hpp>
@@ -38,6 +41,7 @@ struct generate_arguments {
   std::optional<int> tokens, threads;
   int seed = 0;
   double temperature = 0.8, top_p = 0.95;
+  bool chat = false, pin_prompt = false;
 };
 
 /// Which token stood at each position that some layer still holds: memory as bounded as what it describes.
@@ -118,6 +122,7 @@ class generate_run {
         config_(model_.weights.config),
         streams_(!is_standard_output(a_.json)),
         shown_(true),  // a model's words are a stranger's
+        chat_(make_chat()),
         prompt_(tokens_of_prompt()),
         memory_(make_memory_for_it()),
         exec_(threads()),
@@ -126,12 +131,20 @@ class generate_run {
 
   /// Returns the exit status: 0 done, 3 interrupted before all tokens were made.
   int operator()() {
-    read_prompt();
+    before_ = words_.bos();
+    if (a_.pin_prompt && prompt_.empty()) throw usage_error("--pin-prompt needs a --prompt");
+    if (a_.pin_prompt && !memory_.pin(0, static_cast<position>(prompt_.size())))
+      throw usage_error(
+          fmt::format("--pin-prompt: a prompt of {} tokens does not fit under policy '{}'", prompt_.size(), a_.policy));
+    if (!prompt_.empty()) read(prompt_, !chat_);
     const auto begun = std::chrono::steady_clock::now();
-    write_text();
+    if (chat_)
+      talk();
+    else
+      write_text();
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
     if (streams_) write_out(shown_.end() + "\n");
-    const bool part = a_.tokens && made_ < *a_.tokens;
+    const bool part = chat_ ? interrupted != 0 : a_.tokens && made_ < *a_.tokens;
     const std::string to = part ? part_of(a_.json) : a_.json;
     std::string remembered;
     const json found = describe(part, remembered);
@@ -144,8 +157,8 @@ class generate_run {
       ending += fmt::format(", {:.0f} tokens/s", static_cast<double>(made_) / seconds);
     ending += fmt::format("; {} ({})\n", config_.bos >= 0 ? "BOS first" : "no BOS", model_.bos_rule);
     if (part)
-      ending += fmt::format("generate: interrupted after {} of {} tokens{}\n", made_, *a_.tokens,
-                            to.empty() ? "" : "; " + to + " is a part");
+      ending += fmt::format("generate: interrupted after {} tokens{}{}\n", made_,
+                            chat_ ? "" : fmt::format(" of {}", *a_.tokens), to.empty() ? "" : "; " + to + " is a part");
     say(ending);
     return part ? status_interrupted : 0;
   }
@@ -153,16 +166,29 @@ class generate_run {
  private:
   // -- what is needed
 
-  std::vector<int> tokens_of_prompt() const {
-    std::vector<int> prompt = model_.encode(a_.prompt);
+  std::optional<chat> make_chat() const {
+    if (!a_.chat) return std::nullopt;
+    return value_or_usage(
+        chat::make(value_or_usage(find_chat_template(a_.model.empty() ? demo("--model").string() : a_.model)), words_));
+  }
+  /// In a chat the prompt is what the system says.
+  std::vector<int> tokens_of_prompt() {
+    std::vector<int> prompt;
+    if (!chat_)
+      prompt = model_.encode(a_.prompt);
+    else if (!a_.prompt.empty())
+      prompt = value_or_usage(chat_->message(chat_role::system, a_.prompt));
     if (config_.bos >= 0) prompt.insert(prompt.begin(), config_.bos);
-    if (prompt.empty()) throw usage_error("--prompt is needed: this model has no BOS to begin with");
+    if (prompt.empty() && !chat_) throw usage_error("--prompt is needed: this model has no BOS to begin with");
     return prompt;
   }
   sequence_memory make_memory_for_it() const {
     policy_handle policy = choice_.policy;
     if (policy.unbounded()) {
-      if (!a_.tokens) throw usage_error("policy '" + a_.policy + "' keeps everything: give it an end with --tokens N");
+      if (!a_.tokens || chat_)
+        throw usage_error(
+            "policy '" + a_.policy + "' keeps everything: give it " +
+            (chat_ ? "a budget that holds all of the chat, as in window:4096" : "an end with --tokens N"));
       policy = value_or_usage(policy.with_budget(static_cast<int>(prompt_.size()) + *a_.tokens));
     }
     if (policy.budget() == 0)
@@ -181,15 +207,15 @@ class generate_run {
 
   // -- the text
 
-  void read_prompt() {
-    before_ = words_.bos();
-    for (std::size_t at = 0; at < prompt_.size() && interrupted == 0; at += prompt_chunk) {
-      const auto part =
-          std::span<const int>(prompt_).subspan(at, std::min<std::size_t>(prompt_chunk, prompt_.size() - at));
-      const bool last = at + part.size() == prompt_.size();
+  /// Reads tokens, and shows them where they are the text's beginning.
+  void read(std::span<const int> tokens, bool shows) {
+    for (std::size_t at = 0; at < tokens.size() && interrupted == 0; at += prompt_chunk) {
+      const auto part = tokens.subspan(at, std::min<std::size_t>(prompt_chunk, tokens.size() - at));
+      const bool last = at + part.size() == tokens.size();
+      const position begin = memory_.next_position();
       for (std::size_t j = 0; j < part.size(); ++j) {
-        record_.add(static_cast<position>(at + j), part[j], before_, memory_);
-        show(words_.decode(part[j], before_));
+        record_.add(begin + static_cast<position>(j), part[j], before_, memory_);
+        if (shows) show(words_.decode(part[j], before_));
         before_ = part[j];
       }
       forward({.memory = &memory_,
@@ -199,23 +225,52 @@ class generate_run {
                .logits = logits_.data()});
     }
   }
+  /// The next token of the text, drawn and read.
+  int write_token(sampler& draw) {
+    for (const float x : logits_)
+      if (!std::isfinite(x))
+        throw usage_error(fmt::format("the model's logits are not finite at token {}", memory_.next_position()));
+    const int token = draw(logits_);
+    record_.add(memory_.next_position(), token, before_, memory_);
+    forward({.memory = &memory_, .tokens = {&token, 1}, .want = logit_rows::last, .logits = logits_.data()});
+    ++made_;
+    return token;
+  }
+  /// Lines of standard input are what the user says; the model answers each until it ends its turn, or for --tokens.
+  void talk() {
+    sampler draw(drawing(), config_.vocab);
+    for (std::string line; interrupted == 0 && std::getline(std::cin, line);) {
+      std::vector<int> tokens = value_or_usage(chat_->message(chat_role::user, line));
+      const std::vector<int> opening = value_or_usage(chat_->answer());
+      tokens.insert(tokens.end(), opening.begin(), opening.end());
+      if (memory_.next_position() == 0 && config_.bos >= 0 && tokens.front() != config_.bos)
+        tokens.insert(tokens.begin(), config_.bos);
+      read(tokens, false);
+      for (std::int64_t made = 0; interrupted == 0 && (!a_.tokens || made < *a_.tokens); ++made) {
+        const int before = before_, token = before_ = write_token(draw);
+        if (token == chat_->end_of_message()) break;
+        const std::string piece = words_.decode(token, before);
+        if (!a_.json.empty()) {
+          text_ += piece;
+          tokens_.push_back(token);
+        }
+        show(piece);
+      }
+      if (before_ != chat_->end_of_message() && interrupted == 0) read({{chat_->end_of_message()}}, false);
+      text_ += "\n";
+      show("\n");
+    }
+  }
   void write_text() {
     sampler draw(drawing(), config_.vocab);
     while (interrupted == 0 && (!a_.tokens || made_ < *a_.tokens)) {
-      for (const float x : logits_)
-        if (!std::isfinite(x))
-          throw usage_error(fmt::format("the model's logits are not finite at token {}", memory_.next_position()));
-      const int token = draw(logits_);
-      const std::string piece = token == config_.bos ? "\n" : words_.decode(token, before_);  // BOS begins another text
+      const int before = before_, token = before_ = write_token(draw);
+      const std::string piece = token == config_.bos ? "\n" : words_.decode(token, before);  // BOS begins another text
       show(piece);
       if (a_.tokens && !a_.json.empty()) {
         text_ += piece;
         tokens_.push_back(token);
       }
-      ++made_;
-      record_.add(memory_.next_position(), token, before_, memory_);
-      before_ = token;
-      forward({.memory = &memory_, .tokens = {&token, 1}, .want = logit_rows::last, .logits = logits_.data()});
     }
   }
   sampling drawing() const {
@@ -250,8 +305,10 @@ class generate_run {
     out["seed"] = a_.seed;
     out["temperature"] = a_.temperature;
     out["top_p"] = a_.top_p;
-    out["text"] = a_.tokens ? json(text_) : json(nullptr);
-    out["tokens"] = a_.tokens ? json(tokens_) : json(nullptr);
+    const bool whole = a_.tokens || chat_;
+    out["chat"] = chat_ ? json(chat_->format().name) : json(nullptr);
+    out["text"] = whole ? json(text_) : json(nullptr);
+    out["tokens"] = whole ? json(tokens_) : json(nullptr);
     out["tokens_made"] = made_;
     out["interrupted"] = part;
     out["tokens_seen"] = memory_.next_position();
@@ -280,6 +337,7 @@ class generate_run {
   const model_config& config_;
   const bool streams_;  ///< the text, as it is made
   detail::printable_text shown_;
+  std::optional<chat> chat_;
   std::vector<int> prompt_;
   sequence_memory memory_;
   tool_executor exec_;
@@ -303,11 +361,17 @@ void add_flags(CLI::App& app, generate_arguments& a) {
   files.add_option("--bos", a.bos, "Whether BOS opens each text: auto is what the tokenizer does by itself.")
       ->check(one_of({"auto", "yes", "no"}))
       ->capture_default_str();
-  files.add_option("--prompt", a.prompt, "Text to go on from.");
+  files.add_option("--prompt", a.prompt, "Text to go on from; with --chat, what the system says.");
+  files.add_flag(
+      "--chat", a.chat,
+      "Answers each line of standard input until the model ends its turn, or for --tokens. Whose turn it is, is "
+      "marked as the model's own template does: chatml, llama3 or gemma.");
 
   CLI::Option_group& memory = *app.add_option_group("Memory", "What is remembered.");
   memory.add_option("--policy", a.policy, "What to keep: name[+i]:k[,key=value]...[@incache|@log].")
       ->capture_default_str();
+
+  memory.add_flag("--pin-prompt", a.pin_prompt, "Keeps the prompt, whatever its states are worth.");
 
   CLI::Option_group& writing = *app.add_option_group("Writing", "How the text is made.");
   writing.add_option("--tokens", a.tokens, "How many to make; without it, until Ctrl-C.")

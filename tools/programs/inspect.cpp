@@ -14,6 +14,8 @@
 #include <multistate/io/any_tokenizer.hpp>
 #include <multistate/io/text_file.hpp>
 #include <multistate/tools/programs.hpp>
+#include <tools/runs/model_logits.hpp>
+#include <tools/runs/model_page.hpp>
 #include <tools/runs/opened_model.hpp>
 #include <tools/terminal/console.hpp>
 #include <tools/terminal/flags.hpp>
@@ -24,7 +26,8 @@ namespace multistate::tools {
 namespace {
 
 struct inspect_arguments {
-  std::string model, tokenizer, tokenize, detokenize, bos = "auto", special = "no", out;
+  std::string model, tokenizer, tokenize, detokenize, bos = "auto", special = "no", out, logits, tensor;
+  int greedy = 0, context = 0;
 };
 
 /// The tokenizer alone where its file says all of it; else with the model, whose vocabulary it needs to know.
@@ -72,19 +75,13 @@ void detokenize(const inspect_arguments& a) {
 }
 
 /// What is in the model, once all that a load checks has been checked.
-void describe(const inspect_arguments& a) {
-  const opened_model model = open_model(a.model, a.tokenizer);
-  const model_config& c = model.weights.config;
-  std::string lines =
-      fmt::format("{}: {} layers of {} numbers, {} query heads and {} KV heads of {}, {} tokens\n",
-                  detail::printable(a.model), c.layers, c.hidden, c.heads, c.kv_heads, c.head_dim, c.vocab);
-  for (const std::string& note : model.weights.notes) lines += "note: " + note + "\n";
-  print(lines);
-}
+void describe(const inspect_arguments& a) { print(page_of_model(a.model, open_model(a.model, a.tokenizer))); }
 
 void add_flags(CLI::App& app, inspect_arguments& a) {
   CLI::Option_group& files = *app.add_option_group("Model", "What is looked at.");
-  files.add_option("--model", a.model, "A Hugging Face folder or .safetensors file, or a llama2.c checkpoint.")
+  files
+      .add_option("--model", a.model,
+                  "A GGUF file, a Hugging Face folder or .safetensors file, or a llama2.c checkpoint.")
       ->required();
   files.add_option("--tokenizer", a.tokenizer, "Its tokenizer; unless given, one that lies beside the model.");
 
@@ -99,19 +96,41 @@ void add_flags(CLI::App& app, inspect_arguments& a) {
       ->check(one_of({"yes", "no"}))
       ->capture_default_str();
 
+  CLI::Option_group& numbers = *app.add_option_group("Numbers", "What the model computes, and what it is made of.");
+  CLI::Option* logits =
+      numbers.add_option("--logits", a.logits,
+                         "The logits of the ids of this .tokens file, from an empty memory, as a .safetensors file.");
+  numbers.add_option("--greedy", a.greedy, "The tokens that follow, too: so many, each the likeliest.")
+      ->check(whole_number(1, 1 << 28))
+      ->needs(logits);
+  numbers
+      .add_option("--context", a.context,
+                  "The most tokens this session is said to have: angles that depend on it are chosen by it, once.")
+      ->check(whole_number(1, 1 << 28))
+      ->needs(logits);
+  numbers.add_option("--tensor", a.tensor, "The numbers of the tensor of this name, as a .safetensors file.")
+      ->excludes(logits);
+
   CLI::Option_group& output = *app.add_option_group("Output", "What is written; - is standard output.");
-  output.add_option("--out", a.out, "Write ids (int32, little endian) or bytes to this file.");
+  output.add_option("--out", a.out, "Write ids (int32, little endian), bytes or tensors to this file.");
 }
 
 int inspect(const inspect_arguments& a) {
   auto inputs = files_of_model(a.model, a.tokenizer);
   inputs.push_back({"--tokenize", a.tokenize});
   inputs.push_back({"--detokenize", a.detokenize});
+  inputs.push_back({"--logits", a.logits});
+  if ((!a.logits.empty() || !a.tensor.empty()) && a.out.empty())
+    throw usage_error(a.logits.empty() ? "--tensor needs --out" : "--logits needs --out");
   check_outputs({{"--out", a.out}}, inputs, false);
   if (!a.tokenize.empty())
     tokenize(a);
   else if (!a.detokenize.empty())
     detokenize(a);
+  else if (!a.logits.empty())
+    write_logits({a.model, a.logits, a.out, a.greedy, a.context});
+  else if (!a.tensor.empty())
+    write_tensor(a.model, a.tensor, a.out);
   else
     describe(a);
   return 0;
@@ -120,10 +139,11 @@ int inspect(const inspect_arguments& a) {
 }  // namespace
 
 int run_inspect(int argc, char** argv) {
-  return run_program<inspect_arguments>("inspect", "Says what is in a model, and turns text into its ids and back.",
-                                        "Exit status: 0 done, 2 bad usage, a model that is broken or not supported, "
-                                        "or output that could not be written.",
-                                        argc, argv, add_flags, inspect);
+  return run_program<inspect_arguments>(
+      "inspect", "Says what is in a model, turns text into its ids and back, and writes its logits.",
+      "Exit status: 0 done, 2 bad usage, a model that is broken or not supported, "
+      "or output that could not be written.",
+      argc, argv, add_flags, inspect);
 }
 
 }  // namespace multistate::tools

@@ -154,7 +154,6 @@ int replay_memory_file(const replay_arguments& a) {
 /// Returns the exit status.
 int replay(const replay_arguments& a, const policy_list& known) {
   if (a.memory) return replay_memory_file(a);
-  if (a.policy.empty()) throw usage_error("--policy is required, or --memory");
   if (is_standard_output(a.out)) throw usage_error("--out must be a file; got standard output");
   check_outputs({{"--out", a.out}, {"--json", a.json}}, {{"FILE", a.input}, {"--expect", a.expect}}, false);
   const weight_format format = value_or_usage(parse_state_format(a.format));
@@ -162,7 +161,7 @@ int replay(const replay_arguments& a, const policy_list& known) {
   if (!a.expect.empty()) expected = value_or_usage(read_expectation(a.expect));
   const std::string text = a.policy.empty() ? expected.policy : a.policy;
   if (text.empty())
-    throw usage_error("--policy is needed: " +
+    throw usage_error("--policy or --memory is needed: " +
                       (a.expect.empty() ? "for instance --policy tova:64" : a.expect + " names none in its metadata"));
   const policy_choice choice = value_or_usage(known.parse_policy(text));
   if (choice.positions != position_mode::original)

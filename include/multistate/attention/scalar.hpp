@@ -44,8 +44,8 @@ struct scalar_attention {
       const bool halves = r.config().pairing == rope_pairing::halves;
       double& a = x[halves ? i : 2 * i];
       double& b = x[halves ? pairs + i : 2 * i + 1];
-      const double c = std::cos(at * r.inv_freq()[i]);
-      const double s = std::sin(at * r.inv_freq()[i]);
+      const double c = r.config().attention_factor * std::cos(at * r.inv_freq()[i]);
+      const double s = r.config().attention_factor * std::sin(at * r.inv_freq()[i]);
       const double rotated = a * c - b * s;
       b = b * c + a * s;
       a = rotated;

@@ -69,8 +69,9 @@ inline error check_sizes(const placement& where, const limits& room) noexcept {
 ///
 /// A call that breaks these rules changes nothing, in every build: its decision has a fault, which all that follow
 /// repeat until clear_fault().
-template <decidable P>
+template <class P>
 class decider {
+  static_assert(detail::diagnose_decidable<P>());
   using asked = detail::asked<P>;
 
  public:
@@ -228,7 +229,7 @@ class decider {
   error load(std::span<const std::byte> in) noexcept;
 
  private:
-  template <decidable>
+  template <class>
   friend class decider;
 
   /// What was decided of one lane in this cycle.
@@ -330,10 +331,9 @@ class decider {
   decision decision_;
 };
 
-template <decidable P>
+template <class P>
 result<decider<P>> decider<P>::make(const P& settings, const placement& where, const limits& room,
                                     std::span<const int> lane_budgets) noexcept {
-  if constexpr (policy<P>) static_assert(diagnose_policy<P>());
   if (const error e = detail::check_sizes(where, room)) return e;
   decider d;
   d.policy_ = asked{settings};
@@ -372,7 +372,7 @@ result<decider<P>> decider<P>::make(const P& settings, const placement& where, c
   return d;
 }
 
-template <decidable P>
+template <class P>
 bool decider<P>::find_budget() noexcept {
   buffer<int> budgets;
   if (!budgets.allocate(to_size(where_.layers))) return false;
@@ -383,7 +383,7 @@ bool decider<P>::find_budget() noexcept {
   return true;
 }
 
-template <decidable P>
+template <class P>
 error decider<P>::size_lanes(std::span<const int> lane_budgets) noexcept {
   const int lanes = lanes_of(scope_, where_.kv_heads);
   if (!lane_budgets.empty() && lane_budgets.size() != to_size(lanes))
@@ -403,7 +403,7 @@ error decider<P>::size_lanes(std::span<const int> lane_budgets) noexcept {
 }
 
 /// Memory of all lanes, sized. False when there is none.
-template <decidable P>
+template <class P>
 bool decider<P>::allocate() noexcept {
   const int calls = room_.chunk > room_.prompt ? room_.chunk : room_.prompt;
   int queries = wants_.last < calls ? wants_.last : calls;
@@ -431,7 +431,7 @@ bool decider<P>::allocate() noexcept {
   return true;
 }
 
-template <decidable P>
+template <class P>
 lane_ref decider<P>::view(int lane, int plane) noexcept {
   const detail::lane_book::lane& l = book_.at(lane);
   const std::size_t mine = to_size(wants_.columns) * to_size(l.capacity), own = to_size(wants_.lane_numbers);
@@ -451,7 +451,7 @@ lane_ref decider<P>::view(int lane, int plane) noexcept {
           .by_age = {}};
 }
 
-template <decidable P>
+template <class P>
 bool decider<P>::due(int lane, int tokens) const noexcept {
   const int n = live(lane), budget = this->budget(lane);
   if (n <= budget || tokens == 0) return false;
@@ -466,14 +466,14 @@ bool decider<P>::due(int lane, int tokens) const noexcept {
                      n >= budget + (every > 1 ? every : every_));
 }
 
-template <decidable P>
+template <class P>
 const decision& decider<P>::fail(fault_kind why) noexcept {
   fault_ = why;
   book_.settle();
   return decided();
 }
 
-template <decidable P>
+template <class P>
 fault_kind decider<P>::refusal(int c, bool held) const noexcept {
   if (fault_ != fault_kind::none) return fault_;
   if (open_) return fault_kind::out_of_order;
@@ -487,14 +487,14 @@ fault_kind decider<P>::refusal(int c, bool held) const noexcept {
   return fault_kind::none;
 }
 
-template <decidable P>
+template <class P>
 const decision& decider<P>::close() noexcept {
   if (fault_ != fault_kind::none || open_) return fail(fault_or_order());
   book_.close_holes();
   return decided();
 }
 
-template <decidable P>
+template <class P>
 const decision& decider<P>::append(int c, phase when, bool held) noexcept {
   if (const fault_kind why = refusal(c, held); why != fault_kind::none) return fail(why);
   if (journal_.keeps()) journal_.begin(book_, past_, pins_);
@@ -510,7 +510,7 @@ const decision& decider<P>::append(int c, phase when, bool held) noexcept {
   return decided();
 }
 
-template <decidable P>
+template <class P>
 void decider<P>::enter(int lane, int j, std::span<const float> key, std::span<const float> value,
                        std::span<const float> query) noexcept {
   if constexpr (asked::may_enter) {
@@ -520,7 +520,7 @@ void decider<P>::enter(int lane, int j, std::span<const float> key, std::span<co
   }
 }
 
-template <decidable P>
+template <class P>
 bool decider<P>::needs_rows() const noexcept {
   if (!open_ || fault_ != fault_kind::none || rows_ == needs::nothing) return false;
   if (policy_.observes_rows()) return true;
@@ -529,7 +529,7 @@ bool decider<P>::needs_rows() const noexcept {
   return false;
 }
 
-template <decidable P>
+template <class P>
 fault_kind decider<P>::refusal(int lane, const rows& r) const noexcept {
   const int c = book_.appended();
   if (!open_) return fault_kind::out_of_order;
@@ -545,7 +545,7 @@ fault_kind decider<P>::refusal(int lane, const rows& r) const noexcept {
   return chosen_[to_size(lane)].made ? fault_kind::lane_observed_twice : fault_kind::none;
 }
 
-template <decidable P>
+template <class P>
 rows decider<P>::ready(const rows& r) const noexcept {
   const detail::kept_rows keep = kept();
   const int c = book_.appended();
@@ -569,7 +569,7 @@ rows decider<P>::ready(const rows& r) const noexcept {
   return given;
 }
 
-template <decidable P>
+template <class P>
 void decider<P>::observe(int lane, const rows& r) noexcept {
   if constexpr (sees_rows) {
     if (fault_ != fault_kind::none || rows_ == needs::nothing) return;
@@ -584,7 +584,7 @@ void decider<P>::observe(int lane, const rows& r) noexcept {
 }
 
 /// What is protected now. The newest are the newest that are held: after another policy's choices these lie apart.
-template <decidable P>
+template <class P>
 protection decider<P>::kept_in(int lane) const noexcept {
   protection kept{policy_.keeps(phase_, budget(lane)), next_position() - 1, pins_.span()};
   if (past_.handed == 0 || next_position() - past_.handed >= kept.structural.newest) return kept;
@@ -595,7 +595,7 @@ protection decider<P>::kept_in(int lane) const noexcept {
   return kept;
 }
 
-template <decidable P>
+template <class P>
 bool decider<P>::dealing(int accepted) const noexcept {
   if (!deals_ || phase_ != phase::prompt_end) return false;
   for (int i = 0; i < lanes(); ++i)
@@ -604,7 +604,7 @@ bool decider<P>::dealing(int accepted) const noexcept {
 }
 
 /// Lets the policy look at the rows of a cycle and chooses what goes. Once a cycle.
-template <decidable P>
+template <class P>
 void decider<P>::decide(int lane, const rows& r, int accepted) noexcept {
   const detail::lane_book::lane& s = book_.at(lane);
   const bool deals = asked::may_frame && dealing(accepted);
@@ -631,7 +631,7 @@ void decider<P>::decide(int lane, const rows& r, int accepted) noexcept {
 }
 
 /// What the states of a lane are worth, [n] by slot; empty: the oldest goes.
-template <decidable P>
+template <class P>
 std::span<const float> decider<P>::worth(int lane, const rows& r, const protection& kept) noexcept {
   if constexpr (!asked::may_score) {
     return {};
@@ -660,7 +660,7 @@ std::span<const float> decider<P>::worth(int lane, const rows& r, const protecti
 }
 
 /// The worths that the query heads of a lane give, as one; at scope model_head first in each layer, then their mean.
-template <decidable P>
+template <class P>
 std::span<const float> decider<P>::mixed(int lane, const rows& r, const protection& kept, mix_kind mix) noexcept {
   const std::size_t n = to_size(live(lane));
   const std::span<float> all = mixed_.span(0, n), layer = layer_mix_.span(0, n);
@@ -684,7 +684,7 @@ std::span<const float> decider<P>::mixed(int lane, const rows& r, const protecti
 }
 
 /// Fills `out` by increasing position. Returns how many states there were to take.
-template <decidable P>
+template <class P>
 int decider<P>::choose(int lane, std::span<const float> worth, const protection& kept, std::span<slot> out) noexcept {
   if (worth.empty()) {
     std::size_t taken = 0;
@@ -703,7 +703,7 @@ int decider<P>::choose(int lane, std::span<const float> worth, const protection&
 }
 
 /// Shares the budgets of all lanes by what decide() found their states worth, and chooses what goes.
-template <decidable P>
+template <class P>
 void decider<P>::deal(int accepted) noexcept {
   const int k = budget_;
   for (int i = 0; i < lanes(); ++i) {
@@ -725,7 +725,7 @@ void decider<P>::deal(int accepted) noexcept {
   }
 }
 
-template <decidable P>
+template <class P>
 bool decider<P>::observed_all() const noexcept {
   for (int i = 0; i < lanes(); ++i)
     if (const int seen = waiting_.observations(i); seen == 0 || (spans_layers(scope_) && seen % where_.layers != 0) ||
@@ -734,7 +734,7 @@ bool decider<P>::observed_all() const noexcept {
   return true;
 }
 
-template <decidable P>
+template <class P>
 const decision& decider<P>::reduce(int accepted) noexcept {
   if (fault_ != fault_kind::none || !open_) return fail(fault_or_order());
   const int appended = book_.appended();
@@ -765,7 +765,7 @@ const decision& decider<P>::reduce(int accepted) noexcept {
   return decided();
 }
 
-template <decidable P>
+template <class P>
 bool decider<P>::undo(int tokens) noexcept {
   const int cycles = undoable_cycles(tokens);
   if (cycles == 0) return false;
@@ -776,7 +776,7 @@ bool decider<P>::undo(int tokens) noexcept {
   return true;
 }
 
-template <decidable P>
+template <class P>
 bool decider<P>::has_room_for(const detail::pin_list& pins, int budget, std::span<const position> held,
                               position next) const noexcept {
   protect structural = policy_.keeps(phase::decode, budget);
@@ -789,7 +789,7 @@ bool decider<P>::has_room_for(const detail::pin_list& pins, int budget, std::spa
   return states <= budget;
 }
 
-template <decidable P>
+template <class P>
 bool decider<P>::pin(position first, position last) noexcept {
   if (open_ || fault_ != fault_kind::none) return false;
   detail::pin_list more = pins_;
@@ -800,13 +800,13 @@ bool decider<P>::pin(position first, position last) noexcept {
   return true;
 }
 
-template <decidable P>
+template <class P>
 bool decider<P>::unpin(position first, position last) noexcept {
   return !open_ && fault_ == fault_kind::none && pins_.remove({first, last});
 }
 
 /// Equal for deciders made alike: names the policy, its settings and every size.
-template <decidable P>
+template <class P>
 std::uint64_t decider<P>::fingerprint() const noexcept {
   std::uint64_t h = policy_.bits();
   const auto add = [&](std::uint64_t word) { h = mix(h ^ word); };
@@ -817,7 +817,7 @@ std::uint64_t decider<P>::fingerprint() const noexcept {
   return h;
 }
 
-template <decidable P>
+template <class P>
 bool decider<P>::copy_from(const decider& other) noexcept {
   if (other.open_ || other.fault_ != fault_kind::none || fingerprint() != other.fingerprint()) return false;
   book_.copy_from(other.book_);
@@ -828,7 +828,7 @@ bool decider<P>::copy_from(const decider& other) noexcept {
   return true;
 }
 
-template <decidable P>
+template <class P>
 void decider<P>::restart(int layer) noexcept {
   MULTISTATE_ASSERT(layer >= 0);
   where_.layer = layer;
@@ -841,7 +841,7 @@ void decider<P>::restart(int layer) noexcept {
   begin_anew();
 }
 
-template <decidable P>
+template <class P>
 template <decidable Q>
 bool decider<P>::take_over(const decider<Q>& other) noexcept {
   if (other.open_ || other.fault_ != fault_kind::none) return false;
@@ -864,7 +864,7 @@ bool decider<P>::take_over(const decider<Q>& other) noexcept {
   return true;
 }
 
-template <decidable P>
+template <class P>
 error decider<P>::load(std::span<const std::byte> in) noexcept {
   byte_reader from(in);
   detail::saved_head head;

@@ -125,7 +125,7 @@ class checkpoint {
       }
       if (name.ends_with(".bias"))
         return error(errc::not_supported, file.path().string(), ": tensor ", shown(std::string_view(name)),
-                     " is not zero; biases are not built");
+                     " is not zero; config.json says of no such bias");
       return error(errc::not_supported, file.path().string(), ": tensor ", shown(std::string_view(name)),
                    " is no part of ", kind);
     }

@@ -283,10 +283,10 @@ class gguf_reader {
                    shown(*name), " is of type ", type, known.empty() ? "" : " ", known,
                    known.empty() ? ", which is unknown" : ", which is not read");
     }
-    if (inner % t.block->values != 0)
+    if (inner % t.block->values() != 0)
       return bad("tensor ", shown(*name), " has ", inner, " numbers side by side, must be a multiple of ",
-                 t.block->values, " in ", t.block->name);
-    const std::uint64_t bytes = times(values / t.block->values, t.block->bytes);
+                 t.block->values(), " in ", t.block->name);
+    const std::uint64_t bytes = times(values / t.block->values(), t.block->bytes());
     const auto [at, fresh] = tensors.try_emplace(std::string(*name), std::move(t));
     if (!fresh) return bad("has tensor ", shown(*name), " twice");
     found.push_back({at, offset, bytes});
@@ -457,10 +457,8 @@ inline result<std::optional<std::vector<std::string_view>>> gguf::texts(std::str
 }
 
 inline std::vector<float> gguf::floats(const gguf_tensor& t) {
-  const std::size_t blocks = t.bytes.size() / t.block->bytes;
-  std::vector<float> values(blocks * t.block->values);
-  for (std::size_t i = 0; i < blocks; ++i)
-    t.block->decode(t.bytes.subspan(i * t.block->bytes, t.block->bytes), values.data() + i * t.block->values);
+  std::vector<float> values(t.bytes.size() / t.block->bytes() * t.block->values());
+  load_row(t.block->format, values.data(), t.bytes.data(), values.size());
   return values;
 }
 

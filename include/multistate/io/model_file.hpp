@@ -2,6 +2,7 @@
 
 #include <new>
 
+#include <multistate/io/gguf_model.hpp>
 #include <multistate/io/huggingface.hpp>
 #include <multistate/io/llama2c.hpp>
 
@@ -13,6 +14,7 @@ inline result<model_weights> load_by_content(const std::filesystem::path& path) 
   std::error_code code;
   if (std::filesystem::is_directory(path, code)) return load_huggingface(path);
   const std::string name = path.filename().string();
+  if (name.ends_with(".gguf")) return load_gguf(path);
   if (name.ends_with(".index.json")) return load_huggingface(path);
   if (name.ends_with(".json")) return file_error(path, "is no model; name its folder, or model.safetensors.index.json");
   bool named = name.ends_with(".safetensors");
@@ -24,9 +26,7 @@ inline result<model_weights> load_by_content(const std::filesystem::path& path) 
       return bytes.size() >= text.size() && std::memcmp(bytes.data(), text.data(), text.size()) == 0;
     };
     if (is_lfs_pointer(bytes)) return lfs_pointer(path);
-    if (begins("GGUF"))
-      return error(errc::not_supported, path.string(),
-                   ": is a GGUF file, which is not read yet; must be Hugging Face safetensors or llama2.c");
+    if (begins("GGUF")) return load_gguf(path);
     if (begins("PK\3\4") || begins("\x80\x02"))
       return error(errc::not_supported, path.string(), ": is PyTorch's own file, which may run code and is not read; ",
                    "load it with transformers, then save_pretrained() writes safetensors");
@@ -38,8 +38,8 @@ inline result<model_weights> load_by_content(const std::filesystem::path& path) 
 
 }  // namespace detail
 
-/// A model of any kind that can be read: a Hugging Face folder, .safetensors file or index, or a llama2.c checkpoint;
-/// told apart by what the file begins with. Errors: those of the kind; GGUF is not read yet; out_of_memory.
+/// A model of any kind that can be read: a GGUF file, a Hugging Face folder, .safetensors file or index, or a llama2.c
+/// checkpoint; told apart by what the file begins with. Errors: those of the kind; out_of_memory.
 inline result<model_weights> load_model(const std::filesystem::path& path) {
   std::string name;
   try {

@@ -1,8 +1,10 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include <multistate/attention/options.hpp>
+#include <multistate/memory/layer_attention.hpp>
 #include <multistate/rope/config.hpp>
 #include <multistate/state/multi_state.hpp>
 #include <multistate/types/ids.hpp>
@@ -22,6 +24,9 @@ struct memory_setup {
   attention_options attention;  ///< `in_cache` and `log` are filled in; `window` goes into `room` too
   position_mode positions = position_mode::original;
   rope_config rope;  ///< in-cache and log positions only
+  /// [layers] in place of `rope` and of the attention's window, where layers differ; empty: they don't. A layer with a
+  /// window remembers what that shows, under no other policy.
+  std::vector<layer_attention> own;
   std::shared_ptr<const angle_table>
       angles;  ///< in-cache positions: made where it is missing or short; share it among many
   /// Rows that an observer sees under a policy that needs none: nothing, last_row or each_row.

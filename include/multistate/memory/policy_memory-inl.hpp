@@ -24,6 +24,7 @@
 #include <multistate/memory/memory_setup.hpp>
 #include <multistate/memory/sequence_memory.hpp>
 #include <multistate/memory/sequence_pool.hpp>
+#include <multistate/policy/window.hpp>
 #include <multistate/state/multi_state.hpp>
 #include <multistate/step/one_shot.hpp>
 #include <multistate/step/step.hpp>
@@ -130,9 +131,10 @@ class policy_memory final : public layer_memory {
     auto memory = std::unique_ptr<policy_memory>(new policy_memory);
     policy_memory& m = *memory;
     m.setup_ = setup;
-    m.setup_.room.window = setup.attention.window;
-    const limits& room = m.setup_.room;
     const bool whole = spans_layers(scope_of(settings));
+    if (error e = m.take_own(layer, whole)) return e;
+    m.setup_.room.window = m.setup_.attention.window;
+    const limits& room = m.setup_.room;
     m.first_layer_ = whole ? 0 : layer;
     auto decider = make_decider(settings, {setup.dims.kv_heads, m.first_layer_, setup.layers, setup.dims.heads}, room,
                                 lane_budgets);
@@ -193,8 +195,9 @@ class policy_memory final : public layer_memory {
     decider_.undo(tokens);
     for (state& s : states_) s.apply(decider_.last());
   }
-  bool pin(position first, position last) noexcept override { return decider_.pin(first, last); }
-  bool unpin(position first, position last) noexcept override { return decider_.unpin(first, last); }
+  /// A layer with a window of its own has no room for pins: what is behind its window is never seen.
+  bool pin(position first, position last) noexcept override { return own_window_ || decider_.pin(first, last); }
+  bool unpin(position first, position last) noexcept override { return own_window_ || decider_.unpin(first, last); }
   void reset() noexcept override {
     overflowed_.reset();
     decider_.restart(first_layer_);
@@ -244,6 +247,24 @@ class policy_memory final : public layer_memory {
     return attend_scratch_bytes(setup_.dims, most_states_, most_queries(), 1, rotation_.has_value());
   }
 
+  /// The window and angles of its layer, where layers differ.
+  error take_own(int layer, bool whole) {
+    const std::vector<layer_attention> own = std::exchange(setup_.own, {});
+    if (own.empty()) return {};
+    if (own.size() != to_size(setup_.layers))
+      return error(errc::bad_shape, "memory: needs what is a layer's own for ", setup_.layers, " layers; got ",
+                   own.size());
+    const layer_attention& mine = own[to_size(layer)];
+    for (const layer_attention& other : own)
+      if (whole && (other.window > 0 || (setup_.positions != position_mode::original && !(other == mine))))
+        return error(errc::not_supported, "memory: scope model needs layers without windows of their own, and the ",
+                     "same angles in all where positions are in-cache or log");
+    setup_.attention.window = mine.window;
+    setup_.rope = mine.rope;
+    own_window_ = mine.window > 0;
+    return {};
+  }
+
   error make_angles() {
     if (setup_.positions == position_mode::original) return {};
     if (setup_.positions == position_mode::log) {
@@ -251,7 +272,8 @@ class policy_memory final : public layer_memory {
       if (!made) return made.reason();
       setup_.attention.log = &rotation_.emplace(std::move(*made));
     } else {
-      if (setup_.angles == nullptr || setup_.angles->ranks() < most_states_) {
+      if (setup_.angles == nullptr || setup_.angles->ranks() < most_states_ ||
+          !(setup_.angles->rotation().config() == setup_.rope)) {
         auto made = angle_table::make(setup_.rope, most_states_);
         if (!made) return made.reason();
         setup_.angles = std::make_shared<const angle_table>(std::move(*made));
@@ -352,7 +374,8 @@ class policy_memory final : public layer_memory {
   decider_of<P> decider_;
   std::vector<state> states_;  ///< one, or one for each layer at scope model
   int first_layer_ = 0;
-  int most_states_ = 0;  ///< attended at once
+  int most_states_ = 0;      ///< attended at once
+  bool own_window_ = false;  ///< of the layer, beside the policy
   buffer<float> prompt_;
   std::vector<std::byte> empty_decider_, empty_state_;
 };
@@ -361,10 +384,21 @@ class policy_memory final : public layer_memory {
 
 /// Memory of one layer of a sequence, or of all its layers at scope model (then `layer` does not matter). `settings`: a
 /// policy or a policy_handle, as in what follows.
-/// `lane_budgets`: one per lane for ragged budgets, empty for the settings' own.
+/// `lane_budgets`: one per lane for ragged budgets, empty for the settings' own. A layer with a window of its own
+/// (memory_setup::own) keeps what that shows, Window(window - 1), in place of `settings`, which must be a
+/// policy_handle.
 template <class KeyFormat = f32, class ValueFormat = KeyFormat, detail::policy_settings S>
 result<std::unique_ptr<layer_memory>> make_layer_memory(const S& settings, const memory_setup& setup, int layer,
                                                         std::span<const int> lane_budgets = {}) {
+  const bool has_own = layer >= 0 && static_cast<std::size_t>(layer) < setup.own.size();
+  const int own_window = has_own ? setup.own[to_size(layer)].window : 0;
+  if (own_window > 0 && !spans_layers(detail::scope_of(settings))) {
+    if constexpr (std::same_as<S, policy_handle>)
+      return detail::policy_memory<any_decider, KeyFormat, ValueFormat>::make(
+          policy_handle(window{.budget = (std::max)(1, own_window - 1)}), setup, layer, {});
+    else
+      return error(errc::not_supported, "memory: layer ", layer, " has a window of its own; needs a policy_handle");
+  }
   return detail::policy_memory<detail::decided_by<S>, KeyFormat, ValueFormat>::make(settings, setup, layer,
                                                                                     lane_budgets);
 }

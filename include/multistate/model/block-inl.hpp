@@ -11,14 +11,14 @@
 #include <cstddef>
 
 #include <multistate/attention/attend-inl.hpp>
+#include <multistate/model/config.hpp>
 
 HWY_BEFORE_NAMESPACE();
 namespace multistate {
 namespace HWY_NAMESPACE {
 
-/// y [n] = x / sqrt(mean of x^2 + eps) * weight (Zhang and Sennrich 2019).
-inline void rms_norm(const float* HWY_RESTRICT x, const float* HWY_RESTRICT weight, std::size_t n, float eps,
-                     float* HWY_RESTRICT y) noexcept {
+/// y [n] = x / sqrt(mean of x^2 + eps) * weight (Zhang and Sennrich 2019). x and y may be the same memory.
+inline void rms_norm(const float* x, const float* HWY_RESTRICT weight, std::size_t n, float eps, float* y) noexcept {
   const detail::lanes_tag d;
   const std::size_t N = hn::Lanes(d);
   detail::lanes squares = hn::Zero(d);
@@ -38,25 +38,48 @@ inline void rms_norm(const float* HWY_RESTRICT x, const float* HWY_RESTRICT weig
 
 namespace detail {
 
-/// x / (1 + exp(-x)) without overflow; NaN stays NaN.
-HWY_INLINE lanes silu(lanes x) {
+/// x / (1 + exp(-y)) without overflow; NaN stays NaN.
+HWY_INLINE lanes times_sigmoid(lanes x, lanes y) {
   const lanes_tag d;
   const lanes one = hn::Set(d, 1.0f);
-  const lanes small = exp_down(hn::Neg(hn::Abs(x)));
-  const lanes above = hn::IfThenElse(hn::Lt(x, hn::Zero(d)), small, one);
+  const lanes small = exp_down(hn::Neg(hn::Abs(y)));
+  const lanes above = hn::IfThenElse(hn::Lt(y, hn::Zero(d)), small, one);
   return hn::Div(hn::Mul(x, above), hn::Add(one, small));
+}
+HWY_INLINE lanes silu(lanes x) { return times_sigmoid(x, x); }
+/// x (1 + tanh(z)) / 2 = x / (1 + exp(-2z)), z = sqrt(2 / pi) (x + 0.044715 x^3).
+HWY_INLINE lanes gelu_tanh(lanes x) {
+  const lanes_tag d;
+  const lanes cube = hn::Mul(hn::Mul(x, x), hn::Mul(x, hn::Set(d, 0.044715f)));
+  return times_sigmoid(x, hn::Mul(hn::Set(d, 1.5957691216057308f), hn::Add(x, cube)));
+}
+
+/// gate [n] = f(gate) * up.
+template <class F>
+void gated(float* HWY_RESTRICT gate, const float* HWY_RESTRICT up, std::size_t n, const F& f) noexcept {
+  const lanes_tag d;
+  const std::size_t N = hn::Lanes(d);
+  std::size_t i = 0;
+  for (; i + N <= n; i += N) hn::StoreU(hn::Mul(f(hn::LoadU(d, gate + i)), hn::LoadU(d, up + i)), d, gate + i);
+  for (; i < n; ++i) gate[i] = hn::GetLane(f(hn::Set(d, gate[i]))) * up[i];
 }
 
 }  // namespace detail
 
 /// gate [n] = silu(gate) * up (Shazeer 2020).
 inline void swiglu(float* HWY_RESTRICT gate, const float* HWY_RESTRICT up, std::size_t n) noexcept {
-  const detail::lanes_tag d;
-  const std::size_t N = hn::Lanes(d);
-  std::size_t i = 0;
-  for (; i + N <= n; i += N)
-    hn::StoreU(hn::Mul(detail::silu(hn::LoadU(d, gate + i)), hn::LoadU(d, up + i)), d, gate + i);
-  for (; i < n; ++i) gate[i] = hn::GetLane(detail::silu(hn::Set(d, gate[i]))) * up[i];
+  detail::gated(gate, up, n, [](detail::lanes x) HWY_ATTR { return detail::silu(x); });
+}
+
+/// gate [n] = the activation of gate, times up.
+inline void activate(activation kind, float* HWY_RESTRICT gate, const float* HWY_RESTRICT up, std::size_t n) noexcept {
+  if (kind == activation::silu) return swiglu(gate, up, n);
+  if (kind == activation::gelu_tanh)
+    return detail::gated(gate, up, n, [](detail::lanes x) HWY_ATTR { return detail::gelu_tanh(x); });
+  for (std::size_t i = 0; i < n; ++i) {
+    const double x = static_cast<double>(gate[i]);
+    gate[i] = static_cast<float>(0.5 * x * (1.0 + std::erf(x * 0.70710678118654752440))) * up[i];
+  }
 }
 
 }  // namespace HWY_NAMESPACE

@@ -8,6 +8,7 @@
 #endif
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstring>
 #include <span>
@@ -30,8 +31,8 @@ HWY_BEFORE_NAMESPACE();
 namespace multistate {
 namespace HWY_NAMESPACE {
 
-/// Llama-like decoder-only transformer over weights and memories of the caller's. A batch goes through each matrix at
-/// once; what comes out for a sequence has the same bits as if it were alone, for any executor.
+/// Decoder-only transformer, as its model_config says, over weights and memories of the caller's. A batch goes through
+/// each matrix at once; what comes out for a sequence has the same bits as if it were alone, for any executor.
 template <executor E = serial>
 class decoder {
  public:
@@ -45,17 +46,18 @@ class decoder {
   static result<decoder> make(model_view model, int max_tokens, E& exec) {
     if (max_tokens < 1 || max_tokens > multistate::max_tokens)
       return error(errc::bad_limits, "decoder: max_tokens must be 1 to 2^28; got ", max_tokens);
-    auto rotation = rope::make(model.config.rope);
-    if (!rotation) return rotation.reason();
-    decoder d(std::move(model), exec, std::move(*rotation));
+    decoder d(std::move(model), exec);
     const model_config& c = d.config();
+    for (int layer = 0; layer < c.layers; ++layer)
+      if (error e = d.add_rope(c.rope_of(layer))) return e;
     const std::size_t n = to_size(max_tokens);
     const bool enough = d.x_.allocate(n * to_size(c.hidden)) && d.normed_.allocate(n * to_size(c.hidden)) &&
-                        d.q_.allocate(n * d.query_floats()) && d.k_.allocate(n * d.key_floats()) &&
-                        d.rotated_.allocate(n * d.key_floats()) && d.v_.allocate(n * d.key_floats()) &&
-                        d.attended_.allocate(n * d.query_floats()) && d.gate_.allocate(n * to_size(c.ffn)) &&
-                        d.up_.allocate(n * to_size(c.ffn)) && d.angles_.allocate(n * d.rope_.angle_floats()) &&
-                        d.place_.allocate(n) && d.first_.allocate(n) && d.logits_.allocate(n);
+                        d.branch_.allocate(n * to_size(c.hidden)) && d.q_.allocate(n * d.query_floats()) &&
+                        d.k_.allocate(n * d.key_floats()) && d.rotated_.allocate(n * d.key_floats()) &&
+                        d.v_.allocate(n * d.key_floats()) && d.attended_.allocate(n * d.query_floats()) &&
+                        d.gate_.allocate(n * to_size(c.ffn)) && d.up_.allocate(n * to_size(c.ffn)) &&
+                        d.angles_.allocate(n * d.all_angles()) && d.place_.allocate(n) && d.first_.allocate(n) &&
+                        d.logits_.allocate(n);
     if (!enough) return error(errc::out_of_memory, "decoder: no memory for ", max_tokens, " tokens at once");
     d.max_tokens_ = max_tokens;
     return d;
@@ -89,20 +91,23 @@ class decoder {
     const model_config& c = config();
     for (int layer = 0; layer < c.layers; ++layer) {
       const layer_view& w = model_.layers[to_size(layer)];
-      norm(w.attention_norm);
-      project(w.q, normed_, c.hidden, q_, query_floats());
-      project(w.k, normed_, c.hidden, k_, key_floats());
-      project(w.v, normed_, c.hidden, v_, key_floats());
-      each_token([this, &batch](std::size_t t) HWY_ATTR { rotate(batch, t); });
+      const buffer<float>& seen = norm(w.attention_norm);
+      project(w.q, seen, c.hidden, q_, query_floats());
+      project(w.k, seen, c.hidden, k_, key_floats());
+      project(w.v, seen, c.hidden, v_, key_floats());
+      each_token([this, &batch, &w, layer](std::size_t t) HWY_ATTR { finish_queries(batch, w, layer, t); });
       attend(batch, layer);
-      project(w.o, attended_, static_cast<int>(query_floats()), x_, to_size(c.hidden), true);
-      norm(w.ffn_norm);
-      project(w.gate, normed_, c.hidden, gate_, to_size(c.ffn));
-      project(w.up, normed_, c.hidden, up_, to_size(c.ffn));
-      each_token([this, &c](std::size_t t) HWY_ATTR {
-        swiglu(gate_.data() + t * to_size(c.ffn), up_.data() + t * to_size(c.ffn), to_size(c.ffn));
+      add_branch(w.o, attended_, static_cast<int>(query_floats()), w.o_bias, w.attention_post_norm);
+      const buffer<float>& stream = norm(w.ffn_norm);
+      project(w.gate, stream, c.hidden, gate_, to_size(c.ffn));
+      project(w.up, stream, c.hidden, up_, to_size(c.ffn));
+      each_token([this, &c, &w](std::size_t t) HWY_ATTR {
+        const std::size_t ffn = to_size(c.ffn);
+        add_bias(w.gate_bias, gate_, t, ffn);
+        add_bias(w.up_bias, up_, t, ffn);
+        activate(c.gate, gate_.data() + t * ffn, up_.data() + t * ffn, ffn);
       });
-      project(w.down, gate_, c.ffn, x_, to_size(c.hidden), true);
+      add_branch(w.down, gate_, c.ffn, w.down_bias, w.ffn_post_norm);
     }
     logits(batch);
     for (std::size_t i = 0; i < batch.size(); ++i)
@@ -138,8 +143,21 @@ class decoder {
  private:
   static constexpr std::size_t line = 64;
 
-  decoder(model_view&& model, E& exec, rope&& rotation) noexcept
-      : model_(std::move(model)), exec_(&exec), rope_(std::move(rotation)) {}
+  decoder(model_view&& model, E& exec) noexcept : model_(std::move(model)), exec_(&exec) {}
+
+  /// The angles of the next layer, which may be those of another one.
+  error add_rope(const rope_config& config) {
+    std::size_t at = 0;
+    while (at < ropes_.size() && !(ropes_[at].config() == config)) ++at;
+    rope_of_.push_back(at);
+    if (at < ropes_.size()) return {};
+    auto made = rope::make(config);
+    if (!made) return made.reason();
+    ropes_.push_back(std::move(*made));
+    return {};
+  }
+  /// Floats of one token's angles by all ropes, which turn as many elements.
+  std::size_t all_angles() const noexcept { return ropes_.size() * ropes_[0].angle_floats(); }
 
   std::size_t query_floats() const noexcept { return to_size(config().heads) * to_size(config().head_dim); }
   std::size_t key_floats() const noexcept { return to_size(config().kv_heads) * to_size(config().head_dim); }
@@ -201,7 +219,7 @@ class decoder {
     for (const batch_item& item : batch)
       if (error e = reserve(*item.memory)) return e;
 
-    const std::size_t hidden = to_size(config().hidden), width = rope_.angle_floats();
+    const std::size_t hidden = to_size(config().hidden), width = all_angles();
     tokens_ = 0;
     position angles_at = -1;
     for (std::size_t i = 0; i < batch.size(); ++i) {
@@ -215,7 +233,8 @@ class decoder {
         if (at == angles_at)  // in lockstep
           std::memcpy(to, to - width, width * sizeof(float));
         else
-          rope_.angles(static_cast<double>(at), to);
+          for (std::size_t r = 0; r < ropes_.size(); ++r)
+            ropes_[r].angles(static_cast<double>(at), to + r * ropes_[r].angle_floats());
         angles_at = at;
       }
     }
@@ -226,6 +245,9 @@ class decoder {
     const matrix_view& m = model_.embedding;
     const std::size_t hidden = to_size(config().hidden);
     load_row(m.format, to, m.rows + to_size(token) * row_bytes(m.format, hidden), hidden);
+    const float scale = config().embedding_scale;
+    if (scale < 1.0f || scale > 1.0f)
+      for (std::size_t i = 0; i < hidden; ++i) to[i] *= scale;
   }
 
   /// f(token) for all of them; shared among the workers in blocks.
@@ -244,11 +266,58 @@ class decoder {
       (*exec_)(blocks, some);
   }
 
-  void norm(const float* weight) noexcept {
+  /// The residual stream behind a norm; itself where there is none.
+  const buffer<float>& norm(const float* weight) noexcept {
+    if (weight == nullptr) return x_;
     each_token([this, weight](std::size_t t) HWY_ATTR {
       const std::size_t hidden = to_size(config().hidden);
       rms_norm(x_.data() + t * hidden, weight, hidden, config().norm_eps, normed_.data() + t * hidden);
     });
+    return normed_;
+  }
+
+  static void add_bias(const float* bias, buffer<float>& y, std::size_t t, std::size_t n) noexcept {
+    if (bias == nullptr) return;
+    float* to = y.data() + t * n;
+    for (std::size_t i = 0; i < n; ++i) to[i] += bias[i];
+  }
+
+  /// Adds w x + bias to the residual stream, behind `post_norm` and scaled where the model has that.
+  void add_branch(const matrix_view& w, const buffer<float>& x, int in, const float* bias,
+                  const float* post_norm) noexcept {
+    const std::size_t hidden = to_size(config().hidden);
+    const float scale = config().residual_scale;
+    const bool plain = post_norm == nullptr && !(scale < 1.0f) && !(scale > 1.0f);
+    project(w, x, in, plain ? x_ : branch_, hidden, plain);
+    if (plain && bias == nullptr) return;
+    each_token([=, this](std::size_t t) HWY_ATTR {
+      add_bias(bias, plain ? x_ : branch_, t, hidden);
+      if (plain) return;
+      const float* from = branch_.data() + t * hidden;
+      if (post_norm != nullptr) {
+        rms_norm(from, post_norm, hidden, config().norm_eps, normed_.data() + t * hidden);
+        from = normed_.data() + t * hidden;
+      }
+      float* to = x_.data() + t * hidden;
+      for (std::size_t i = 0; i < hidden; ++i) to[i] += scale * from[i];
+    });
+  }
+
+  /// Biases and norms of a token's queries, keys and values, then the rotation.
+  void finish_queries(std::span<const batch_item> batch, const layer_view& w, int layer, std::size_t t) noexcept {
+    add_bias(w.q_bias, q_, t, query_floats());
+    add_bias(w.k_bias, k_, t, key_floats());
+    add_bias(w.v_bias, v_, t, key_floats());
+    if (config().qk_norm != query_norm::none) {
+      norm_heads(w.q_norm, q_.data() + t * query_floats(), query_floats());
+      norm_heads(w.k_norm, k_.data() + t * key_floats(), key_floats());
+    }
+    rotate(batch, layer, t);
+  }
+  /// Norm of one token's queries or keys, each head or all `n` floats at once.
+  void norm_heads(const float* weight, float* x, std::size_t n) const noexcept {
+    const std::size_t width = config().qk_norm == query_norm::head ? to_size(config().head_dim) : n;
+    for (std::size_t at = 0; at < n; at += width) rms_norm(x + at, weight, width, config().norm_eps, x + at);
   }
 
   void project(const matrix_view& w, const buffer<float>& x, int in, buffer<float>& y, std::size_t out,
@@ -266,17 +335,19 @@ class decoder {
 
   /// Rotates a token's queries and keys to its original position; memories with other positions do it themselves. The
   /// keys as they were stay in k_.
-  void rotate(std::span<const batch_item> batch, std::size_t t) noexcept {
+  void rotate(std::span<const batch_item> batch, int layer, std::size_t t) noexcept {
     if (batch[place_[t]].memory->unrotated()) return;
-    const float* angles = angles_.data() + t * rope_.angle_floats();
+    const std::size_t which = rope_of_[to_size(layer)];
+    const rope& rotation = ropes_[which];
+    const float* angles = angles_.data() + t * all_angles() + which * rotation.angle_floats();
     const std::size_t d = to_size(config().head_dim);
     for (std::size_t h = 0; h < to_size(config().heads); ++h) {
       const std::span<float> q(q_.data() + t * query_floats() + h * d, d);
-      rope_.rotate(q, angles, q);
+      rotation.rotate(q, angles, q);
     }
     for (std::size_t h = 0; h < to_size(config().kv_heads); ++h) {
       const std::size_t at = t * key_floats() + h * d;
-      rope_.rotate(k_.span(at, d), angles, rotated_.span(at, d));
+      rotation.rotate(k_.span(at, d), angles, rotated_.span(at, d));
     }
   }
 
@@ -322,23 +393,32 @@ class decoder {
     p.in = hidden;
     p.columns = wanted;
     linear(*exec_, p);
+    const float divisor = config().logit_divisor, cap = config().final_softcap;
+    if (!(divisor < 1.0f) && !(divisor > 1.0f) && !(cap > 0.0f)) return;
+    for (std::size_t r = 0; r < wanted; ++r)
+      for (std::size_t i = 0; i < vocab; ++i) {
+        float& x = logits_[r][i];
+        x /= divisor;
+        if (cap > 0.0f) x = cap * std::tanh(x / cap);
+      }
   }
 
   model_view model_;
   E* exec_;
-  rope rope_;
+  std::vector<rope> ropes_;           ///< that differ
+  std::vector<std::size_t> rope_of_;  ///< [layers]
   int max_tokens_ = 0;
-  std::size_t tokens_ = 0;         ///< of this call
-  std::size_t scratch_bytes_ = 0;  ///< of one worker
-  buffer<float> x_, normed_;       ///< [tokens][hidden]
-  buffer<float> q_, attended_;     ///< [tokens][H][d]
-  buffer<float> k_, rotated_, v_;  ///< [tokens][Hkv][d]
-  buffer<float> gate_, up_;        ///< [tokens][ffn]
-  buffer<float> angles_;           ///< [tokens][2][pairs]
-  buffer<std::size_t> place_;      ///< [tokens] whose item it is
-  buffer<std::size_t> first_;      ///< [items] its first token
-  buffer<float*> logits_;          ///< [wanted]
-  buffer<std::byte> scratch_;      ///< [worker]
+  std::size_t tokens_ = 0;             ///< of this call
+  std::size_t scratch_bytes_ = 0;      ///< of one worker
+  buffer<float> x_, normed_, branch_;  ///< [tokens][hidden]
+  buffer<float> q_, attended_;         ///< [tokens][H][d]
+  buffer<float> k_, rotated_, v_;      ///< [tokens][Hkv][d]
+  buffer<float> gate_, up_;            ///< [tokens][ffn]
+  buffer<float> angles_;               ///< [tokens][ropes][2][pairs]
+  buffer<std::size_t> place_;          ///< [tokens] whose item it is
+  buffer<std::size_t> first_;          ///< [items] its first token
+  buffer<float*> logits_;              ///< [wanted]
+  buffer<std::byte> scratch_;          ///< [worker]
 };
 
 }  // namespace HWY_NAMESPACE

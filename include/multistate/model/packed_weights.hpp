@@ -14,7 +14,7 @@
 namespace multistate {
 
 /// A model whose matrices are rounded to a narrower format, so that a decoder reads half or a quarter as much; i8 with
-/// a scale for each row. Norms stay float32.
+/// a scale for each row. Norms and biases stay float32.
 class packed_weights {
  public:
   /// Takes the matrices over one by one, so that there is hardly more in memory than before. Errors: sizes that do not
@@ -36,7 +36,7 @@ class packed_weights {
     p.view_.embedding = pack(from.embedding, c.hidden);
     p.view_.head = c.tied ? p.view_.embedding : pack(from.head, c.hidden);
     for (layer_weights& l : from.layers) {
-      layer_view& to = p.view_.layers.emplace_back();
+      layer_view& to = p.view_.layers.emplace_back(detail::vectors_of(l));
       to.q = pack(l.q, c.hidden);
       to.k = pack(l.k, c.hidden);
       to.v = pack(l.v, c.hidden);
@@ -48,10 +48,6 @@ class packed_weights {
     if (!enough) return error(errc::out_of_memory, "weights: no memory to pack them");
     p.norms_ = std::move(from);
     p.view_.final_norm = p.norms_.final_norm.data();
-    for (std::size_t i = 0; i < p.norms_.layers.size(); ++i) {
-      p.view_.layers[i].attention_norm = p.norms_.layers[i].attention_norm.data();
-      p.view_.layers[i].ffn_norm = p.norms_.layers[i].ffn_norm.data();
-    }
     return p;
   }
 

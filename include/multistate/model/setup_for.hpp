@@ -14,6 +14,9 @@ inline memory_setup setup_for(const model_config& config, const limits& room = {
   setup.room = room;
   setup.positions = positions;
   setup.rope = config.rope;
+  setup.own = config.own;
+  setup.attention.scale = config.attention_scale;
+  setup.attention.softcap = config.softcap;
   return setup;
 }
 

@@ -8,17 +8,21 @@
 
 namespace multistate {
 
-/// Weights in float32, matrices row-major as [out][in].
+/// Weights in float32, matrices row-major as [out][in]. Norms and biases that a model has not are empty.
 struct layer_weights {
-  std::vector<float> attention_norm;  ///< [hidden]
-  std::vector<float> q;               ///< [H * d][hidden]
-  std::vector<float> k;               ///< [Hkv * d][hidden]
-  std::vector<float> v;               ///< [Hkv * d][hidden]
-  std::vector<float> o;               ///< [hidden][H * d]
-  std::vector<float> ffn_norm;        ///< [hidden]
-  std::vector<float> gate;            ///< [ffn][hidden]
-  std::vector<float> up;              ///< [ffn][hidden]
-  std::vector<float> down;            ///< [hidden][ffn]
+  std::vector<float> attention_norm;                                      ///< [hidden] before attention
+  std::vector<float> q;                                                   ///< [H * d][hidden]
+  std::vector<float> k;                                                   ///< [Hkv * d][hidden]
+  std::vector<float> v;                                                   ///< [Hkv * d][hidden]
+  std::vector<float> o;                                                   ///< [hidden][H * d]
+  std::vector<float> ffn_norm;                                            ///< [hidden] before the feed-forward block
+  std::vector<float> gate;                                                ///< [ffn][hidden]
+  std::vector<float> up;                                                  ///< [ffn][hidden]
+  std::vector<float> down;                                                ///< [hidden][ffn]
+  std::vector<float> q_bias = {}, k_bias = {}, v_bias = {}, o_bias = {};  ///< [H * d], [Hkv * d] twice, [hidden]
+  std::vector<float> gate_bias = {}, up_bias = {}, down_bias = {};        ///< [ffn] twice, [hidden]
+  std::vector<float> q_norm = {}, k_norm = {};  ///< [d], or [H * d] and [Hkv * d]: model_config::qk_norm
+  std::vector<float> attention_post_norm = {}, ffn_post_norm = {};  ///< [hidden] behind attention, behind the block
 };
 
 struct model_weights {

@@ -7,6 +7,7 @@
 
 #include <multistate/policy/frame.hpp>
 #include <multistate/policy/settings.hpp>
+#include <multistate/util/hash.hpp>
 
 namespace multistate {
 
@@ -85,13 +86,23 @@ struct asked {
   }
 };
 
+/// Whether P is no policy, but stands for some.
 template <class P>
-inline constexpr bool is_decidable = policy<P>;
+inline constexpr bool stands_for_policies = false;
+
+/// Says which member a policy lacks.
+template <class P>
+consteval bool diagnose_decidable() {
+  if constexpr (stands_for_policies<P>)
+    return true;
+  else
+    return diagnose_policy<P>();
+}
 
 }  // namespace detail
 
 /// What a decider takes: a policy, two in turn (then), or one whose type is not known (policy_value).
 template <class P>
-concept decidable = detail::is_decidable<P>;
+concept decidable = policy<P> || detail::stands_for_policies<P>;
 
 }  // namespace multistate

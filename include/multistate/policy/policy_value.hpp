@@ -90,7 +90,7 @@ class policy_value {
 namespace detail {
 
 template <>
-inline constexpr bool is_decidable<policy_value> = true;
+inline constexpr bool stands_for_policies<policy_value> = true;
 
 template <>
 struct asked<policy_value> {

@@ -15,7 +15,7 @@ struct then {
 namespace detail {
 
 template <class P, class D>
-inline constexpr bool is_decidable<then<P, D>> = is_decidable<P> && is_decidable<D>;
+inline constexpr bool stands_for_policies<then<P, D>> = decidable<P> && decidable<D>;
 
 template <class P, class D>
 struct asked<then<P, D>> {

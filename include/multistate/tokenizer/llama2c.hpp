@@ -175,15 +175,17 @@ inline result<std::vector<int>> llama2c_vocabulary::encode(std::string_view text
   struct link {
     std::size_t before, after;
   };
-  struct candidate {
+  struct neighbours {
     float score;
     std::size_t left;
     int left_token, right_token, merged;
-    bool operator<(const candidate& b) const noexcept { return score < b.score || (score <= b.score && left > b.left); }
+    bool operator<(const neighbours& b) const noexcept {
+      return score < b.score || (score <= b.score && left > b.left);
+    }
   };
   std::vector<link> links(tokens.size());
   for (std::size_t i = 0; i < links.size(); ++i) links[i] = {i - 1, i + 1 < links.size() ? i + 1 : none};
-  std::priority_queue<candidate> queue;
+  std::priority_queue<neighbours> queue;
   const auto consider = [&](std::size_t left) {
     if (left == none || links[left].after == none) return;
     const int a = tokens[left], b = tokens[links[left].after];
@@ -195,7 +197,7 @@ inline result<std::vector<int>> llama2c_vocabulary::encode(std::string_view text
   };
   for (std::size_t i = 0; i < links.size(); ++i) consider(i);
   while (!queue.empty()) {
-    const candidate best = queue.top();
+    const neighbours best = queue.top();
     queue.pop();
     const std::size_t right = links[best.left].after;
     if (tokens[best.left] != best.left_token || right == none || tokens[right] != best.right_token) continue;

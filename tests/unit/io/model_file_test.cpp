@@ -32,7 +32,7 @@ TEST(io_model_file, says_what_it_is_not) {
   expect_error(load_model(folder / "none"), errc::bad_file, folder / "none", {"no such file"});
   expect_error(load_model(folder.path()), errc::bad_file, folder / "config.json");
   auto path = folder.write("m.gguf", "GGUF and more");
-  expect_error(load_model(path), errc::not_supported, path, {"GGUF"});
+  expect_error(load_model(path), errc::bad_file, path, {"GGUF version"});
   path = folder.write("m.bin", "PK\3\4 and more");
   expect_error(load_model(path), errc::not_supported, path, {"PyTorch", "save_pretrained"});
   path = folder.write("m.bin", "version https://git-lfs.github.com/spec/v1\n");

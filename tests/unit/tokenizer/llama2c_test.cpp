@@ -180,7 +180,8 @@ TEST(model_tokenizer, text_spells_neither_marks_nor_bytes) {
   for (int round = 0; round < 300; ++round) {
     const std::string text =
         round < static_cast<int>(spelt.size()) ? spelt[static_cast<std::size_t>(round)] : random_text(random, spelt);
-    for (const int id : t->encode(text).value()) {
+    const std::vector<int> ids = t->encode(text).value();
+    for (const int id : ids) {
       EXPECT_GE(id, 3);
       if (id >= 259) {
         EXPECT_EQ(std::find(spelt.begin(), spelt.end(), more[static_cast<std::size_t>(id - 259)].first), spelt.end())
