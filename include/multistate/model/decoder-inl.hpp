@@ -402,11 +402,6 @@ class decoder {
     p.in = hidden;
     p.columns = wanted;
     multiply(p);
-  }
-
-  void multiply(product& p) noexcept {
-    if (products_ == product_mode::fast) p.rounded = &rounded_;
-    linear(*exec_, p);
     const float divisor = config().logit_divisor, cap = config().final_softcap;
     if (!(divisor < 1.0f) && !(divisor > 1.0f) && !(cap > 0.0f)) return;
     for (std::size_t r = 0; r < wanted; ++r)
@@ -415,6 +410,11 @@ class decoder {
         x /= divisor;
         if (cap > 0.0f) x = cap * std::tanh(x / cap);
       }
+  }
+
+  void multiply(product& p) noexcept {
+    if (products_ == product_mode::fast) p.rounded = &rounded_;
+    linear(*exec_, p);
   }
 
   model_view model_;

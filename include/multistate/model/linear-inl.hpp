@@ -14,7 +14,7 @@
 #include <type_traits>
 #include <utility>
 
-#include <multistate/attention/attend-inl.hpp>
+#include <multistate/simd/sums-inl.hpp>
 #include <multistate/util/executor.hpp>
 #include <multistate/model/model_view.hpp>
 #include <multistate/model/rounded-inl.hpp>
@@ -79,7 +79,7 @@ struct product_tile {
     for (; i + N <= in; i += N) step(i);
     if (i < in) {
       const std::size_t rest = in - i;
-      HWY_ALIGN float part[C][attention_pad];
+      HWY_ALIGN float part[C][widest_vector];
       for (std::size_t c = 0; c < C; ++c) hn::Store(load_rest<f32>(bytes(x[c]), in, rest), d, part[c]);
       add([this, rest](std::size_t r) HWY_ATTR { return load_rest<Format>(w[r], in, rest); },
           [&part, d](std::size_t c) HWY_ATTR { return hn::Load(d, part[c]); }, a...);
@@ -201,7 +201,7 @@ constexpr std::size_t panel_outputs = 8 * tile_outputs;
 
 /// One row's part as floats, without the row's scale.
 template <class Format>
-HWY_INLINE void unpack_part(float* to, const std::byte* row, const product& p, const input_part& part) {
+HWY_INLINE void unpack_part(float* to, const std::byte* row, const input_part& part) {
   if constexpr (whole_format<Format>) {
     const std::byte* block = row + part.begin / Format::elements * Format::bytes;
     for (std::size_t i = 0; i < part.size; i += Format::elements, block += Format::bytes)
@@ -234,7 +234,7 @@ HWY_NOINLINE void multiply(const product& p, std::size_t begin, std::size_t end)
                                         part, o, last);
       if constexpr (!std::is_same_v<Format, f32>) {
         for (std::size_t r = 0; r < last - o; ++r)
-          unpack_part<Format>(floats + r * longest_part, first + r * stride, p, part);
+          unpack_part<Format>(floats + r * longest_part, first + r * stride, part);
         multiply_tiles<f32>(p, {reinterpret_cast<const std::byte*>(floats), longest_part * sizeof(float), scaled}, part,
                             o, last);
       }
@@ -261,7 +261,7 @@ HWY_NOINLINE void multiply_panel(const product& p, const whole_panel& panel, con
     scales[c] = p.rounded->scales.data() + at / rounded_input::part;
     sums[c] = p.rounded->sums.data() + at / rounded_input::part;
   }
-  HWY_ALIGN float out[C * attention_pad];
+  HWY_ALIGN float out[C * widest_vector];
   with_zeros<static_cast<int>(C)>(whole_tile<Format, C>{panel, x, scales, sums, part.size, out});
   for (std::size_t c = 0; c < C; ++c) {
     float* y = (p.rows != nullptr ? p.rows[column + c] : p.y + (column + c) * p.out) + o;

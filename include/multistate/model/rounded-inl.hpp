@@ -17,7 +17,7 @@
 #include <tuple>
 #include <utility>
 
-#include <multistate/attention/dots-inl.hpp>
+#include <multistate/simd/vectors-inl.hpp>
 #include <multistate/model/whole_numbers-inl.hpp>
 #include <multistate/util/buffer.hpp>
 
@@ -76,9 +76,6 @@ constexpr std::size_t whole_columns = 8;
 constexpr std::size_t whole_columns = 4;
 #endif
 
-using shorts = hn::Vec<short_tag>;
-using wholes = hn::Vec<whole_tag>;
-
 /// sum plus both products of each pair of lanes.
 HWY_INLINE wholes add_pairs(shorts w, shorts x, wholes sum) {
   wholes odd = hn::Zero(whole_tag());
@@ -92,10 +89,10 @@ HWY_INLINE wholes add_pairs(shorts w, shorts x, wholes sum) {
 
 /// A part of as many outputs as there are lanes, each lane an output of its own.
 struct whole_panel {
-  HWY_ALIGN std::int16_t pairs[whole_part * attention_pad];  ///< [in / 2][lane][2]
-  HWY_ALIGN float scales[whole_part / 16 * attention_pad];   ///< [part][lane]
-  HWY_ALIGN float minima[whole_part / 32 * attention_pad];   ///< [part][lane]
-  HWY_ALIGN std::int8_t bytes[whole_part * attention_pad];   ///< [in / 8][lane % 4][lane / 4][8]
+  HWY_ALIGN std::int16_t pairs[whole_part * widest_vector];  ///< [in / 2][lane][2]
+  HWY_ALIGN float scales[whole_part / 16 * widest_vector];   ///< [part][lane]
+  HWY_ALIGN float minima[whole_part / 32 * widest_vector];   ///< [part][lane]
+  HWY_ALIGN std::int8_t bytes[whole_part * widest_vector];   ///< [in / 8][lane % 4][lane / 4][8]
 };
 
 #if HWY_TARGET != HWY_SCALAR

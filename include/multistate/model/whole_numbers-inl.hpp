@@ -13,7 +13,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include <multistate/attention/elements-inl.hpp>
+#include <multistate/simd/vectors-inl.hpp>
 #include <multistate/format/formats.hpp>
 
 HWY_BEFORE_NAMESPACE();

@@ -8,7 +8,8 @@
 #include <multistate/model/linear-inl.hpp>
 #include <multistate/util/bytes.hpp>
 #include <multistate/format/element.hpp>
-#include <unit/model/models.hpp>
+#include <support/random.hpp>
+#include <support/threads.hpp>
 
 namespace {
 
