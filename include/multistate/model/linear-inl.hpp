@@ -155,9 +155,9 @@ HWY_NOINLINE void multiply_columns(const product& p, const weight_rows& weights,
     y[c] = p.rows != nullptr ? p.rows[column + c] : p.y + (column + c) * p.out;
   }
   for (std::size_t o = begin; o < end; o += R) {
-    const std::size_t valid = std::min(R, end - o);
+    const std::size_t valid = (std::min)(R, end - o);
     const std::byte* w[R];
-    for (std::size_t r = 0; r < R; ++r) w[r] = weights.first + (o - begin + std::min(r, valid - 1)) * weights.stride;
+    for (std::size_t r = 0; r < R; ++r) w[r] = weights.first + (o - begin + (std::min)(r, valid - 1)) * weights.stride;
     constexpr std::size_t vectors = (R * C + 3) / 4 * 4;  // store_sums takes four at a time
     HWY_ALIGN float sums[vectors];
     with_zeros<static_cast<int>(vectors)>(product_tile<Format, R, C>{w, x, part.size, sums});
@@ -193,7 +193,7 @@ void multiply_tiles(const product& p, const weight_rows& weights, const input_pa
 template <class F>
 void for_input_parts(const product& p, const F& f) {
   for (std::size_t i = 0; i < p.in; i += longest_part)
-    f(input_part{i, std::min(longest_part, p.in - i), p.add || i > 0});
+    f(input_part{i, (std::min)(longest_part, p.in - i), p.add || i > 0});
 }
 
 /// Outputs that pass by all columns together: their weights of a part then stay in the second-level cache.
@@ -203,9 +203,7 @@ constexpr std::size_t panel_outputs = 8 * tile_outputs;
 template <class Format>
 HWY_INLINE void unpack_part(float* to, const std::byte* row, const input_part& part) {
   if constexpr (whole_format<Format>) {
-    const std::byte* block = row + part.begin / Format::elements * Format::bytes;
-    for (std::size_t i = 0; i < part.size; i += Format::elements, block += Format::bytes)
-      load_block<Format>(to + i, block);
+    load_floats<Format>(to, row + part.begin / Format::elements * Format::bytes, part.size);
   } else if constexpr (block_format<Format>) {
     load_part<Format>(to, row, part.begin, part.size);
   } else {
@@ -222,7 +220,7 @@ HWY_NOINLINE void multiply(const product& p, std::size_t begin, std::size_t end)
   HWY_ALIGN float floats[std::is_same_v<Format, f32> ? 1 : panel_outputs * longest_part];
   float scales[panel_outputs];
   for (std::size_t o = begin; o < end; o += panel_outputs) {
-    const std::size_t last = std::min(end, o + panel_outputs);
+    const std::size_t last = (std::min)(end, o + panel_outputs);
     const std::byte* first = p.weights.rows + o * stride;
     if constexpr (is_scaled<Format>)
       for (std::size_t r = 0; r < last - o; ++r) scales[r] = row_scale<Format>(first + r * stride, p.in);
@@ -242,58 +240,93 @@ HWY_NOINLINE void multiply(const product& p, std::size_t begin, std::size_t end)
   }
 }
 
-/// Whether a format's products can be fast: elsewhere they are exact. A vector of one lane is no vector.
-template <class Format>
-inline constexpr bool can_be_fast = whole_format<Format> && HWY_TARGET != HWY_SCALAR;
-
 #if HWY_TARGET != HWY_SCALAR
-/// One panel's outputs [o, o + valid) of C columns from `column` on.
+/// The numbers of some outputs, of a part of the input that lies `stride` places apart.
+struct whole_weights {
+  static constexpr std::size_t capacity = 1 << 14;
+  whole_rows<capacity> rows;
+  std::size_t stride;
+
+  template <class Format>
+  HWY_INLINE void load(std::size_t row, const std::byte* from, std::size_t size) {
+    rows.template load<Format>(from, size, row * stride);
+    if constexpr (has_multipliers<Format>)
+      multiply_parts<Format>(rows.numbers + row * stride, rows.multipliers + row * stride / 16, size);
+  }
+};
+
+/// Where a tile begins: its outputs among those that were loaded, and its columns.
+struct whole_place {
+  std::size_t output;
+  std::size_t outputs;  ///< that are loaded
+  std::size_t column;
+};
+
+/// Outputs of C columns of a part of the input, which begins `loaded` places into what was loaded.
 template <class Format, std::size_t C>
-HWY_NOINLINE void multiply_panel(const product& p, const whole_panel& panel, const input_part& part, std::size_t o,
-                                 std::size_t valid, std::size_t column) {
-  const std::size_t N = hn::Lanes(lanes_tag());
-  const std::int16_t* x[C];
-  const float* scales[C];
-  const float* sums[C];
-  for (std::size_t c = 0; c < C; ++c) {
-    const std::size_t at = (column + c) * p.in + part.begin;
-    x[c] = p.rounded->numbers.data() + at;
-    scales[c] = p.rounded->scales.data() + at / rounded_input::part;
-    sums[c] = p.rounded->sums.data() + at / rounded_input::part;
+HWY_NOINLINE void multiply_whole(const product& p, const whole_weights& weights, const input_part& part,
+                                 std::size_t loaded, const whole_place& at, float* const* y) {
+  constexpr std::size_t R = whole_outputs;
+  const std::int16_t *w[R], *x[C];
+  const float *w_scales[R], *w_minima[R], *x_scales[C], *x_sums[C];
+  for (std::size_t r = 0; r < R; ++r) {
+    const std::size_t place = (std::min)(at.output + r, at.outputs - 1) * weights.stride + loaded;
+    w[r] = weights.rows.numbers + place;
+    // Blocks of several parts have one scale for 256 numbers.
+    w_scales[r] = weights.rows.scales + (place - loaded) / 32 + loaded / Format::elements;
+    w_minima[r] = weights.rows.minima + place / 32;
   }
-  HWY_ALIGN float out[C * widest_vector];
-  with_zeros<static_cast<int>(C)>(whole_tile<Format, C>{panel, x, scales, sums, part.size, out});
   for (std::size_t c = 0; c < C; ++c) {
-    float* y = (p.rows != nullptr ? p.rows[column + c] : p.y + (column + c) * p.out) + o;
-    for (std::size_t r = 0; r < valid; ++r) y[r] = part.add ? y[r] + out[c * N + r] : out[c * N + r];
+    const std::size_t column = at.column + c;
+    x[c] = p.rounded->numbers.data() + column * p.in + part.begin;
+    x_scales[c] = p.rounded->scales.data() + column * rounded_input::scales_of(p.in) + part.begin / rounded_input::part;
+    x_sums[c] = p.rounded->sums.data() + column * rounded_input::sums_of(p.in) + part.begin / 32;
   }
+  float sums[R * C];
+  whole_tile<Format, R, C>{w, w_scales, w_minima, x, x_scales, x_sums, part.size, sums}();
+  const std::size_t valid = (std::min)(R, at.outputs - at.output);
+  for (std::size_t c = 0; c < C; ++c)
+    for (std::size_t r = 0; r < valid; ++r) {
+      float& to = y[c][at.output + r];
+      to = part.add ? to + sums[c * R + r] : sums[c * R + r];
+    }
 }
 
+/// All loaded outputs of at most C columns.
 template <class Format, std::size_t C>
-HWY_INLINE void multiply_panel_by(std::size_t count, const product& p, const whole_panel& panel, const input_part& part,
-                                  std::size_t o, std::size_t valid, std::size_t column) {
+HWY_INLINE void multiply_whole_columns(std::size_t count, const product& p, const whole_weights& weights,
+                                       const input_part& loaded, std::size_t o, std::size_t outputs,
+                                       std::size_t column) {
   if constexpr (C > 1)
-    if (count < C) return multiply_panel_by<Format, C - 1>(count, p, panel, part, o, valid, column);
-  multiply_panel<Format, C>(p, panel, part, o, valid, column);
+    if (count < C)
+      return multiply_whole_columns<Format, C - 1>(count, p, weights, loaded, o, outputs, column);
+  float* y[C];
+  for (std::size_t c = 0; c < C; ++c) y[c] = (p.rows != nullptr ? p.rows[column + c] : p.y + (column + c) * p.out) + o;
+  for (std::size_t r = 0; r < outputs; r += whole_outputs)
+    for (std::size_t i = 0; i < loaded.size; i += longest_part)
+      multiply_whole<Format, C>(
+          p, weights, {loaded.begin + i, (std::min)(longest_part, loaded.size - i), loaded.add || i > 0}, i,
+          {r, outputs, column}, y);
 }
 
-/// The same with rounded columns.
+/// The same with rounded columns: some outputs' weights become whole numbers once for all columns.
 template <class Format>
 HWY_NOINLINE void multiply_rounded(const product& p, std::size_t begin, std::size_t end) {
-  const std::size_t N = hn::Lanes(lanes_tag()), stride = row_bytes(p.weights.format, p.in);
+  const std::size_t stride = row_bytes(p.weights.format, p.in);
   const std::size_t tiles = (p.columns + whole_columns - 1) / whole_columns;
-  whole_panel panel;
-  for (std::size_t o = begin; o < end; o += N) {
-    const std::size_t valid = std::min(N, end - o);
-    for (std::size_t i = 0; i < p.in; i += whole_part) {
-      const input_part part{i, std::min(whole_part, p.in - i), p.add || i > 0};
-      const std::byte* first = p.weights.rows + o * stride + i / Format::elements * Format::bytes;
-      for (std::size_t r = 0; r < N; ++r)
-        load_lane<Format>(panel, first + std::min(r, valid - 1) * stride, part.size, r);
-      interleave_lanes(panel, part.size);
+  whole_weights weights;
+  // Few columns are little work: then memory is read in its order.
+  weights.stride = p.columns <= 16 ? weights.capacity / whole_outputs : longest_part;
+  const std::size_t rows = weights.capacity / weights.stride;
+  for (std::size_t o = begin; o < end; o += rows) {
+    const std::size_t outputs = (std::min)(rows, end - o);
+    for (std::size_t i = 0; i < p.in; i += weights.stride) {
+      const input_part part{i, (std::min)(weights.stride, p.in - i), p.add || i > 0};
+      for (std::size_t r = 0; r < outputs; ++r)
+        weights.load<Format>(r, p.weights.rows + (o + r) * stride + i / Format::elements * Format::bytes, part.size);
       for (std::size_t t = 0; t < tiles; ++t) {
         const std::size_t column = p.columns * t / tiles, count = p.columns * (t + 1) / tiles - column;
-        multiply_panel_by<Format, whole_columns>(count, p, panel, part, o, valid, column);
+        multiply_whole_columns<Format, whole_columns>(count, p, weights, part, o, outputs, column);
       }
     }
   }
@@ -307,10 +340,10 @@ struct multiply_share {
 
   void operator()(int task, int /*worker*/) const noexcept {
     const std::size_t begin = static_cast<std::size_t>(task) * rows;
-    const std::size_t end = std::min(p.out, begin + rows);
+    const std::size_t end = (std::min)(p.out, begin + rows);
     with_format(p.weights.format, [&]<class F>(F /*format*/) {
 #if HWY_TARGET != HWY_SCALAR
-      if constexpr (can_be_fast<F>)
+      if constexpr (whole_format<F>)
         if (p.rounded != nullptr) return multiply_rounded<F>(p, begin, end);
 #endif
       multiply<F>(p, begin, end);
@@ -319,7 +352,7 @@ struct multiply_share {
 };
 
 inline bool is_fast(const product& p) noexcept {
-  return p.rounded != nullptr && with_format(p.weights.format, []<class F>(F) { return can_be_fast<F>; });
+  return p.rounded != nullptr && with_format(p.weights.format, []<class F>(F) { return whole_format<F>; });
 }
 
 }  // namespace detail

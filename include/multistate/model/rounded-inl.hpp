@@ -12,12 +12,10 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <limits>
-#include <tuple>
 #include <utility>
 
-#include <multistate/simd/vectors-inl.hpp>
+#include <multistate/simd/sums-inl.hpp>
 #include <multistate/model/whole_numbers-inl.hpp>
 #include <multistate/util/buffer.hpp>
 
@@ -25,164 +23,174 @@ HWY_BEFORE_NAMESPACE();
 namespace multistate {
 namespace HWY_NAMESPACE {
 
-/// Activations as whole numbers of 16 bits, 32 of which share a scale: what a fast product works on.
+/// Activations as whole numbers of 16 bits, 256 of which share a scale: what a fast product works on.
 struct rounded_input {
-  static constexpr std::size_t part = 32;
+  static constexpr std::size_t part = 256;
   buffer<std::int16_t> numbers;  ///< [columns][in]
-  buffer<float> scales;          ///< [columns][in / part]
-  buffer<float> sums;            ///< [columns][in / part] of the numbers, times the scale
+  buffer<float> scales;          ///< [columns][in / part, rounded up]
+  buffer<float> sums;            ///< [columns][sums_stride(in)] of 32 numbers, times their scale; zeros behind
+
+  static constexpr std::size_t scales_of(std::size_t in) noexcept { return (in + part - 1) / part; }
+  /// Whole vectors of sums.
+  static constexpr std::size_t sums_of(std::size_t in) noexcept {
+    constexpr std::size_t step = 32 * detail::widest_vector;
+    return (in + step - 1) / step * detail::widest_vector;
+  }
 
   bool allocate(std::size_t columns, std::size_t in) {
-    const std::size_t parts = columns * ((in + part - 1) / part);
-    return numbers.allocate(parts * part) && scales.allocate(parts) && sums.allocate(parts);
+    return numbers.allocate(columns * in) && scales.allocate(columns * scales_of(in)) &&
+           sums.allocate(columns * sums_of(in));
   }
-  /// x [in] becomes column `column`; numbers that are not finite make the scale NaN. Precondition: in is a multiple of
-  /// 32, and allocate() was asked for as much.
+  /// x [in] becomes column `column`; numbers that are not finite make their part's scale NaN. Precondition: in is a
+  /// multiple of 32, and allocate() was asked for as much.
   void round(const float* x, std::size_t in, std::size_t column) noexcept {
+    std::int16_t* to = numbers.data() + column * in;
+    float* sum = sums.data() + column * sums_of(in);
+    float* scale = scales.data() + column * scales_of(in);
+    for (std::size_t i = 0; i < in; i += part)
+      *scale++ = round_part(x + i, (std::min)(part, in - i), to + i, sum + i / 32);
+    std::fill(sum + in / 32, sum + sums_of(in), 0.0f);
+  }
+
+ private:
+  /// Returns the scale.
+  static float round_part(const float* x, std::size_t count, std::int16_t* to, float* sums) noexcept {
     const detail::lanes_tag d;
     const detail::whole_tag whole;
-    const hn::Rebind<std::int16_t, detail::whole_tag> shorts;
+    const hn::Rebind<std::int16_t, detail::whole_tag> narrow;
     const std::size_t N = hn::Lanes(d);
-    for (std::size_t p = 0; p < in / part; ++p, x += part) {
-      auto largest = hn::Zero(d), poison = hn::Zero(d);
-      for (std::size_t i = 0; i < part; i += N) {
-        const auto v = hn::LoadU(d, x + i);
-        largest = hn::Max(largest, hn::Abs(v));
-        poison = hn::MulAdd(v, hn::Zero(d), poison);
-      }
-      const float scale = hn::GetLane(hn::MaxOfLanes(d, largest)) / 32767.0f;
-      const float inverse = scale >= std::numeric_limits<float>::min() ? 1.0f / scale : 0.0f;
-      std::int16_t* to = numbers.data() + column * in + p * part;
+    auto largest = hn::Zero(d), poison = hn::Zero(d);
+    for (std::size_t i = 0; i < count; i += N) {
+      const auto v = hn::LoadU(d, x + i);
+      largest = hn::Max(largest, hn::Abs(v));
+      poison = hn::MulAdd(v, hn::Zero(d), poison);
+    }
+    float scale = hn::GetLane(hn::MaxOfLanes(d, largest)) / 32767.0f;
+    const float inverse = scale >= (std::numeric_limits<float>::min)() ? 1.0f / scale : 0.0f;
+    scale += hn::GetLane(hn::SumOfLanes(d, poison));
+    for (std::size_t i = 0; i < count; i += 32) {
       auto sum = hn::Zero(whole);
-      for (std::size_t i = 0; i < part; i += N) {
-        const auto n = hn::DemoteTo(shorts, hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), hn::Set(d, inverse))));
-        hn::StoreU(n, shorts, to + i);
+      for (std::size_t j = i; j < i + 32; j += N) {
+        const auto n = hn::DemoteTo(narrow, hn::NearestInt(hn::Mul(hn::LoadU(d, x + j), hn::Set(d, inverse))));
+        hn::StoreU(n, narrow, to + j);
         sum = hn::Add(sum, hn::PromoteTo(whole, n));
       }
-      const std::size_t at = column * (in / part) + p;
-      scales.data()[at] = scale + hn::GetLane(hn::SumOfLanes(d, poison));
-      sums.data()[at] = scales.data()[at] * static_cast<float>(hn::GetLane(hn::SumOfLanes(whole, sum)));
+      sums[i / 32] = scale * static_cast<float>(hn::GetLane(hn::SumOfLanes(whole, sum)));
     }
+    return scale;
   }
 };
 
 namespace detail {
 
-constexpr std::size_t whole_part = 512;  ///< of the input: a panel then stays in the first-level cache
+#if HWY_TARGET != HWY_SCALAR
 
+// Sums that stay in registers: of 32 registers, or of 16.
+constexpr std::size_t whole_outputs = 4;
 #if HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM_A64
-constexpr std::size_t whole_columns = 8;
-#else
 constexpr std::size_t whole_columns = 4;
+#else
+constexpr std::size_t whole_columns = 2;
 #endif
 
 /// sum plus both products of each pair of lanes.
 HWY_INLINE wholes add_pairs(shorts w, shorts x, wholes sum) {
-  wholes odd = hn::Zero(whole_tag());
+  wholes odd = hn::Zero(whole_tag());  // on x86 `sum` takes both products of a pair, elsewhere this the odd ones
+  sum = hn::ReorderWidenMulAccumulate(whole_tag(), w, x, sum, odd);
 #if HWY_ARCH_X86
-  return hn::ReorderWidenMulAccumulate(whole_tag(), w, x, sum, odd);
+  return sum;
 #else
-  const wholes even = hn::ReorderWidenMulAccumulate(whole_tag(), w, x, hn::Zero(whole_tag()), odd);
-  return hn::Add(sum, hn::RearrangeToOddPlusEven(even, odd));
+  return hn::Add(sum, odd);
 #endif
 }
 
-/// A part of as many outputs as there are lanes, each lane an output of its own.
-struct whole_panel {
-  HWY_ALIGN std::int16_t pairs[whole_part * widest_vector];  ///< [in / 2][lane][2]
-  HWY_ALIGN float scales[whole_part / 16 * widest_vector];   ///< [part][lane]
-  HWY_ALIGN float minima[whole_part / 32 * widest_vector];   ///< [part][lane]
-  HWY_ALIGN std::int8_t bytes[whole_part * widest_vector];   ///< [in / 8][lane % 4][lane / 4][8]
-};
-
-#if HWY_TARGET != HWY_SCALAR
-/// One output's blocks from `from` on: `size` elements.
+/// Numbers times their parts' multipliers, in place. They then fit in 13 bits.
 template <class Format>
-HWY_INLINE void load_lane(whole_panel& to, const std::byte* from, std::size_t size, std::size_t lane) {
-  using numbers = whole_numbers<Format>;
-  constexpr std::size_t parts = Format::elements / numbers::part;
-  const std::size_t N = hn::Lanes(lanes_tag());
-  alignas(64) std::int8_t n[Format::elements];
-  float scales[parts], minima[parts];
-  std::int8_t* at = to.bytes + (lane % 4 * (N / 4) + lane / 4) * 8;
-  for (std::size_t i = 0; i < size; i += Format::elements, from += Format::bytes) {
-    numbers::load(n, scales, minima, from);
-    for (std::size_t j = 0; j < Format::elements; j += 8, at += 8 * N) std::memcpy(at, n + j, 8);
-    for (std::size_t p = 0; p < parts; ++p) {
-      to.scales[(i / numbers::part + p) * N + lane] = scales[p];
-      if constexpr (numbers::has_minima) to.minima[(i / numbers::part + p) * N + lane] = minima[p];
-    }
-  }
+HWY_INLINE void multiply_parts(std::int16_t* n, const std::int16_t* multipliers, std::size_t size) {
+  constexpr std::size_t part = whole_numbers<Format>::part;
+  const hn::CappedTag<std::int16_t, part> d;
+  for (std::size_t p = 0; p < size / part; ++p)
+    for (std::size_t i = p * part; i < (p + 1) * part; i += hn::Lanes(d))
+      hn::Store(hn::Mul(hn::Load(d, n + i), hn::Set(d, multipliers[p])), d, n + i);
 }
 
-/// Pairs of each output next to those of the others: four 32-bit lanes of each block change places with the rows.
-HWY_INLINE void interleave_lanes(whole_panel& panel, std::size_t size) {
-  const short_tag d16;
-  const whole_tag d32;
-  const hn::Repartition<std::int64_t, whole_tag> d64;
-  const hn::Rebind<std::int8_t, short_tag> d8;
-  const std::size_t N = hn::Lanes(d32);
-  for (std::size_t i = 0; i < size; i += 8) {
-    const std::int8_t* from = panel.bytes + i * N;
-    std::int16_t* to = panel.pairs + i * N;
-    const auto row = [&](std::size_t k)
-                         HWY_ATTR { return hn::BitCast(d32, hn::PromoteTo(d16, hn::LoadU(d8, from + k * 2 * N))); };
-    const wholes a = row(0), b = row(1), c = row(2), e = row(3);
-    const auto ab = hn::BitCast(d64, hn::InterleaveLower(d32, a, b)),
-               AB = hn::BitCast(d64, hn::InterleaveUpper(d32, a, b));
-    const auto ce = hn::BitCast(d64, hn::InterleaveLower(d32, c, e)),
-               CE = hn::BitCast(d64, hn::InterleaveUpper(d32, c, e));
-    hn::Store(hn::BitCast(d16, hn::InterleaveLower(d64, ab, ce)), d16, to);
-    hn::Store(hn::BitCast(d16, hn::InterleaveUpper(d64, ab, ce)), d16, to + 2 * N);
-    hn::Store(hn::BitCast(d16, hn::InterleaveLower(d64, AB, CE)), d16, to + 4 * N);
-    hn::Store(hn::BitCast(d16, hn::InterleaveUpper(d64, AB, CE)), d16, to + 6 * N);
-  }
-}
-
-/// Sums of a panel and C columns. Whole numbers are added up exactly within a part, the parts' sums in order.
-template <class Format, std::size_t C>
+/// Sums of R outputs and C columns, c * R + r. Whole numbers are added up exactly as long as they fit: 32 of a block
+/// with a scale, or 16 a lane of a block with multipliers. Then they become floats, which are added up in order, 256
+/// at a time.
+template <class Format, std::size_t R, std::size_t C>
 struct whole_tile {
-  using numbers = whole_numbers<Format>;
-  const whole_panel& panel;
-  const std::int16_t* const* x;  ///< [C]
-  const float* const* scales;    ///< [C]
-  const float* const* sums;      ///< [C]
+  const std::int16_t* const* w;       ///< [R]
+  const float* const* w_scales;       ///< [R] of blocks
+  const float* const* w_minima;       ///< [R] of 32 numbers
+  const std::int16_t* const* x;       ///< [C]
+  const float* const* x_scales;       ///< [C] of 256 numbers
+  const float* const* x_sums;         ///< [C] of 32 numbers
   std::size_t size;
-  float* out;  ///< [C][lane]
+  float* sums;  ///< [C][R]
 
-  template <class... V>
-  HWY_INLINE void operator()(V&... f) const {
-    for (std::size_t u = 0; u < size / numbers::part; ++u)
-      with_zeros<static_cast<int>(C), whole_tag>(
-          [&](auto&... acc) HWY_ATTR { add_part(std::make_index_sequence<C>(), u, f..., acc...); });
-    float* to = out;
-    ((hn::Store(f, lanes_tag(), to), to += hn::Lanes(lanes_tag())), ...);
+  HWY_INLINE void operator()() const {
+    HWY_ALIGN float all[R * C * widest_vector] = {};
+    for (std::size_t i = 0; i < size; i += rounded_input::part) {
+      if constexpr (has_multipliers<Format>)
+        for (std::size_t j = i; j < i + rounded_input::part; j += 16 * hn::Lanes(lanes_tag()))
+          with_zeros<int{R * C}, whole_tag>([&](auto&... sum) HWY_ATTR { add_multiplied(indices(), j, all, sum...); });
+      else
+        with_zeros<int{R * C}>([&](auto&... sum) HWY_ATTR { add_scaled(indices(), i, all, sum...); });
+    }
+    if constexpr (has_minima<Format>) add_minima(indices(), all);
+    store(indices(), all);
   }
 
  private:
-  template <std::size_t... I, class... V>
-  HWY_INLINE void add_part(std::index_sequence<I...> /*columns*/, std::size_t u, V&... all) const {
-    const lanes_tag d;
-    const std::size_t N = hn::Lanes(d), first = u * numbers::part, part = first / rounded_input::part;
-    const auto v = std::forward_as_tuple(all...);
-    for (std::size_t i = first; i < first + numbers::part; i += 2) {
-      shorts w = hn::Load(short_tag(), panel.pairs + i * N);
-      hold(w);
-      ((std::get<C + I>(v) = add_pairs(w, pair_at(x[I] + i), std::get<C + I>(v))), ...);
-    }
-    const lanes scale = hn::Load(d, panel.scales + u * N);
-    ((std::get<I>(v) = hn::MulAdd(hn::ConvertTo(d, std::get<C + I>(v)), hn::Mul(scale, hn::Set(d, scales[I][part])),
-                                  std::get<I>(v))),
-     ...);
-    if constexpr (numbers::has_minima) {
-      const lanes minimum = hn::Load(d, panel.minima + u * N);
-      ((std::get<I>(v) = hn::MulAdd(minimum, hn::Set(d, sums[I][part]), std::get<I>(v))), ...);
-    }
+  static constexpr auto indices() { return std::make_index_sequence<R * C>(); }
+  static HWY_INLINE lanes vector_of(const float* all, std::size_t at) {
+    return hn::Load(lanes_tag(), all + at * hn::Lanes(lanes_tag()));
   }
-  static HWY_INLINE shorts pair_at(const std::int16_t* x) {
-    std::int32_t pair;
-    std::memcpy(&pair, x, sizeof pair);
-    return hn::BitCast(short_tag(), hn::Set(whole_tag(), pair));
+  /// all[at] += v * factor.
+  static HWY_INLINE void add_to(float* all, std::size_t at, lanes v, float factor) {
+    const lanes_tag d;
+    hn::Store(hn::MulAdd(v, hn::Set(d, factor), vector_of(all, at)), d, all + at * hn::Lanes(d));
+  }
+
+  template <std::size_t... I, class... V>
+  HWY_INLINE void add_multiplied(std::index_sequence<I...> /*each*/, std::size_t begin, float* all, V&... sum) const {
+    const short_tag d;
+    for (std::size_t i = begin; i < begin + 16 * hn::Lanes(lanes_tag()); i += hn::Lanes(d))
+      ((sum = add_pairs(hn::Load(d, w[I % R] + i), hn::LoadU(d, x[I / R] + i), sum)), ...);
+    (add_to(all, I, hn::ConvertTo(lanes_tag(), sum),
+            w_scales[I % R][begin / 256] * x_scales[I / R][begin / rounded_input::part]),
+     ...);
+  }
+  template <std::size_t... I, class... V>
+  HWY_INLINE void add_scaled(std::index_sequence<I...> /*each*/, std::size_t begin, float* all, V&... sum) const {
+    const lanes_tag d;
+    const std::size_t end = (std::min)(begin + rounded_input::part, size);
+    for (std::size_t i = begin; i < end; i += 32)
+      ((sum = hn::MulAdd(hn::ConvertTo(d, dot(w[I % R] + i, x[I / R] + i)), hn::Set(d, w_scales[I % R][i / 32]), sum)),
+       ...);
+    (add_to(all, I, sum, x_scales[I / R][begin / rounded_input::part]), ...);
+  }
+  /// Of 32 numbers.
+  static HWY_INLINE wholes dot(const std::int16_t* a, const std::int16_t* b) {
+    const short_tag d;
+    wholes sum = add_pairs(hn::Load(d, a), hn::LoadU(d, b), hn::Zero(whole_tag()));
+    HWY_UNROLL(4)
+    for (std::size_t i = hn::Lanes(d); i < 32; i += hn::Lanes(d))
+      sum = add_pairs(hn::Load(d, a + i), hn::LoadU(d, b + i), sum);
+    return sum;
+  }
+  template <std::size_t... I>
+  HWY_INLINE void add_minima(std::index_sequence<I...> /*each*/, float* all) const {
+    const lanes_tag d;
+    const std::size_t N = hn::Lanes(d);
+    for (std::size_t i = 0; i < size / 32; i += N)
+      ((hn::Store(hn::MulAdd(hn::LoadU(d, w_minima[I % R] + i), hn::LoadU(d, x_sums[I / R] + i), vector_of(all, I)), d,
+                  all + I * N)),
+       ...);
+  }
+  template <std::size_t... I>
+  HWY_INLINE void store(std::index_sequence<I...> /*each*/, const float* all) const {
+    store_sums(lanes_tag(), sums, vector_of(all, I)...);
   }
 };
 #endif

@@ -173,9 +173,9 @@ template <block_format F>
 void compare_fast(weight_format format) {
   support::generator g(11);
   support::threads many{3};
-  for (const std::size_t in : {std::size_t{256}, 512 + F::elements, 1024 + 2 * F::elements})
-    for (const std::size_t out : {1u, 4u, 17u, 100u})
-      for (const std::size_t columns : {1u, 2u, 7u, 9u, 33u}) {
+  for (const std::size_t in : {std::size_t{256}, 512 + F::elements, 4096 + 1024 + 2 * F::elements})
+    for (const std::size_t out : {1u, 4u, 19u})
+      for (const std::size_t columns : {1u, 2u, 7u, 17u}) {
         const auto w = random_blocks<F>(g, out * in / F::elements);
         const auto x = normals(g, columns * in);
         current::rounded_input rounded;
@@ -193,9 +193,9 @@ void compare_fast(weight_format format) {
           load_row(format, row.data(), w.data() + o * row_bytes(format, in), in);
           for (std::size_t c = 0; c < columns; ++c) {
             double bound = 1e-6, size = 0;
-            for (std::size_t i = 0; i < in; i += 32) {
+            for (std::size_t i = 0; i < in; i += 256) {
               double largest = 0, weights = 0;
-              for (std::size_t j = i; j < i + 32; ++j) {
+              for (std::size_t j = i; j < std::min(in, i + 256); ++j) {
                 largest = std::max(largest, std::abs(double{x[c * in + j]}));
                 weights += std::abs(double{row[j]});
                 size += std::abs(double{row[j]} * double{x[c * in + j]});
