@@ -18,7 +18,7 @@
 
 #include <bench/measure.hpp>
 #include <bench/memory.hpp>
-#include <multistate/attention/attention.hpp>
+#include <multistate/simd/exp-inl.hpp>
 
 HWY_BEFORE_NAMESPACE();
 namespace bench {

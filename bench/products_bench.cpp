@@ -1,48 +1,135 @@
-// Products of a matrix of 4096 x 4096 with 1 to 512 columns on one thread: GFLOPS, and the share of the FMA peak.
+// Products of a matrix of 4096 x 4096 with 1 to 512 columns: time, share of the limit of bandwidth or multiply-adds, and
+// ggml's time over ours where it is linked (bench/ggml).
 
-#include <cstdio>
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <string>
+#include <thread>
 #include <vector>
 
-#include <bench/limits.hpp>
-#include <bench/measure.hpp>
-#include <multistate/attention/attention.hpp>
+#include <bench/context.hpp>
+#include <bench/memory.hpp>
+#include <bench/peer.hpp>
 #include <multistate/model/linear-inl.hpp>
+#include <multistate/model/product_mode.hpp>
 
-int main() {
-  using namespace multistate;
-  constexpr std::size_t n = 4096, most = 512;
-  const double peak = bench::fma_rate(1);
-  std::printf("%.*s: FMA peak %.0f GFLOPS\n%-8s %-6s", static_cast<int>(attention_target().size()),
-              attention_target().data(), peak / 1e9, "weights", "mode");
-  const std::size_t widths[] = {1, 8, 32, 512};
-  for (const std::size_t columns : widths) std::printf(" %9zu cols", columns);
-  std::printf("\n");
+namespace {
 
-  serial exec;
-  std::vector<float> x(most * n), y(most * n);
-  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 61) / 61.0f - 0.5f;
-  HWY_NAMESPACE::rounded_input rounded;
-  if (!rounded.allocate(most, n)) return 1;
-  for (const weight_format format : weight_formats) {
-    std::vector<std::byte> w(n * row_bytes(format, n), std::byte{0x21});
-    for (const bool fast : {false, true}) {
-      HWY_NAMESPACE::product p;
-      p.weights = {w.data(), format};
-      p.x = x.data();
-      p.y = y.data();
-      p.out = p.in = n;
-      p.rounded = fast ? &rounded : nullptr;
-      if (fast && !HWY_NAMESPACE::detail::is_fast(p)) continue;
-      std::printf("%-8s %-6s", name_of(format).data(), fast ? "fast" : "exact");
-      for (const std::size_t columns : widths) {
-        p.columns = columns;
-        bench::sample times;
-        for (int round = 0; round < (columns > 32 ? 3 : 7); ++round)
-          times.add(bench::seconds_of([&] { HWY_NAMESPACE::linear(exec, p); }));
-        const double rate = 2.0 * n * n * static_cast<double>(columns) / times.median();
-        std::printf("  %6.1f (%.2f)", rate / 1e9, rate / peak);
-      }
-      std::printf("\n");
-    }
+using namespace bench;
+using namespace multistate;
+namespace current = multistate::HWY_NAMESPACE;
+
+constexpr std::size_t n = 4096;
+
+struct product_case {
+  weight_format format;
+  product_mode mode;
+  std::size_t columns;
+  int threads;
+
+  std::string name() const {
+    return "products/" + std::string(name_of(format)) + "/" + std::string(name_of(mode)) +
+           "/columns:" + std::to_string(columns) + "/threads:" + std::to_string(threads);
   }
+  std::size_t bytes() const { return n * row_bytes(format, n); }
+  double flops() const { return 2.0 * static_cast<double>(n * n * columns); }
+};
+
+void multiply(const current::product& p, [[maybe_unused]] int threads) {
+#if defined(_OPENMP)
+  if (threads > 1) {
+    openmp exec{threads};
+    return current::linear(exec, p);
+  }
+#endif
+  serial exec;
+  current::linear(exec, p);
+}
+
+void products(benchmark::State& state, const product_case& c) {
+  static huge_block memory;
+  // So many matrices that none is in a cache when its turn comes.
+  const std::size_t matrices = std::max<std::size_t>(2, cold_bytes / c.bytes());
+  const auto weights = memory.take(matrices * c.bytes());
+  std::fill(weights.begin(), weights.end(), std::byte{0x21});  // numbers of ordinary size in every format
+  std::vector<float> x(c.columns * n), y(c.columns * n);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 61) / 61.0f - 0.5f;
+  current::rounded_input rounded;
+  if (!rounded.allocate(c.columns, n)) return state.SkipWithError("no memory");
+  const auto other = make_peer(name_of(c.format), n, c.columns, x.data(), y.data(), c.threads);
+
+  current::product p;
+  p.x = x.data();
+  p.y = y.data();
+  p.out = p.in = n;
+  p.columns = c.columns;
+  p.rounded = c.mode == product_mode::fast ? &rounded : nullptr;
+  std::size_t at = 0;
+  const auto next = [&] {
+    // Threads of the one that was measured before may still wait for work.
+    if (c.threads > 1) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    at = (at + 1) % matrices;
+    return weights.subspan(at * c.bytes(), c.bytes());
+  };
+  sample seconds, limits, shares, theirs, ratios;
+  for (auto _ : state) {
+    const quiet_time time;
+    const double read = seconds_to_read(next(), c.threads);
+    const double limit = std::max(read, c.flops() / peak_now(c.threads));
+    p.weights = {next().data(), c.format};
+    const double took = seconds_of([&] { multiply(p, c.threads); });
+    seconds.add(took, time.quiet());
+    limits.add(limit, time.quiet());
+    shares.add(limit / took, time.quiet());
+    if (other) {
+      const auto block = next();
+      const double their = seconds_of([&] { other->multiply(block.data()); });
+      theirs.add(their, time.quiet());
+      ratios.add(their / took, time.quiet());
+    }
+    state.SetIterationTime(took);
+  }
+  auto& counters = state.counters;
+  counters["time_us"] = seconds.median() * 1e6;
+  counters["limit_us"] = limits.median() * 1e6;
+  counters["limit_share"] = shares.median();
+  counters["share_min"] = shares.min();
+  counters["share_max"] = shares.max();
+  counters["GB/s"] = static_cast<double>(c.bytes()) / seconds.median() * 1e-9;
+  counters["GFLOPS"] = c.flops() / seconds.median() * 1e-9;
+  counters["bytes"] = static_cast<double>(c.bytes());
+  counters["flops"] = c.flops();
+  counters["disturbed"] = shares.disturbed();
+  if (other) {
+    counters["ggml_us"] = theirs.median() * 1e6;
+    counters["vs_ggml"] = ratios.median();
+    counters["vs_ggml_min"] = ratios.min();
+    counters["vs_ggml_max"] = ratios.max();
+  }
+}
+
+void enrol(int threads) {
+  for (const weight_format format : weight_formats)
+    for (const product_mode mode : {product_mode::exact, product_mode::fast})
+      for (const std::size_t columns : {std::size_t{1}, std::size_t{8}, std::size_t{32}, std::size_t{512}}) {
+        const bool whole = with_format(format, []<class F>(F) { return current::detail::whole_format<F>; });
+        if (mode == product_mode::fast && !whole) continue;
+        const product_case c{format, mode, columns, threads};
+        benchmark::RegisterBenchmark(c.name().c_str(), [c](benchmark::State& state) { products(state, c); })
+            ->UseManualTime()
+            ->Iterations(columns == 1 ? 15 : columns < 512 ? 7 : 3)
+            ->Unit(benchmark::kMicrosecond);
+      }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return run(argc, argv, [] {
+    enrol(1);
+    if (threads_available() > 1) enrol(2);
+  });
 }

@@ -65,18 +65,14 @@ struct product_tile {
   HWY_INLINE void operator()(V&... a) const {
     const lanes_tag d;
     const std::size_t N = hn::Lanes(d);
-    const auto step = [&](std::size_t at) HWY_ATTR {
-      add([this, at](std::size_t r) HWY_ATTR { return load(Format(), w[r] + at * sizeof(element)); },
-          [this, at, d](std::size_t c) HWY_ATTR { return hn::LoadU(d, x[c] + at); }, a...);
-    };
     std::size_t i = 0;
     if constexpr (fetched > 0)
       for (; i + steps * N <= in; i += steps * N) {
         for (std::size_t r = 0; r < R; ++r)
           fetch_at(reinterpret_cast<std::uintptr_t>(w[r]) + i * sizeof(element) + fetched);
-        for (std::size_t s = 0; s < steps; ++s) step(i + s * N);
+        for (std::size_t s = 0; s < steps; ++s) step(i + s * N, a...);
       }
-    for (; i + N <= in; i += N) step(i);
+    for (; i + N <= in; i += N) step(i, a...);
     if (i < in) {
       const std::size_t rest = in - i;
       HWY_ALIGN float part[C][widest_vector];
@@ -97,6 +93,11 @@ struct product_tile {
       std::max<std::size_t>(1, cache_line / (hn::MaxLanes(lanes_tag()) * sizeof(element)));
   static const std::byte* bytes(const float* x) noexcept { return reinterpret_cast<const std::byte*>(x); }
 
+  template <class... V>
+  HWY_INLINE void step(std::size_t at, V&... a) const {
+    add([this, at](std::size_t r) HWY_ATTR { return load(Format(), w[r] + at * sizeof(element)); },
+        [this, at](std::size_t c) HWY_ATTR { return hn::LoadU(lanes_tag(), x[c] + at); }, a...);
+  }
   /// One vector of every row with one of every column. Rows are held; a column only as long as it is multiplied, for
   /// there are too many of them.
   template <class W, class X, class... V>
@@ -211,28 +212,40 @@ HWY_INLINE void unpack_part(float* to, const std::byte* row, const input_part& p
   }
 }
 
+/// Fetches what is unpacked next: the same outputs' next part, or the next outputs' first one.
+HWY_INLINE void fetch_next(const std::byte* from, std::size_t bytes) {
+  for (std::size_t i = 0; i < bytes; i += cache_line) fetch_at(reinterpret_cast<std::uintptr_t>(from) + i);
+}
+
 /// Outputs [begin, end) of all columns. Weights that are not floats are made floats once for all columns, or as they
 /// are multiplied where the columns fit one tile.
 template <class Format>
 HWY_NOINLINE void multiply(const product& p, std::size_t begin, std::size_t end) {
   static_assert(longest_part % 256 == 0, "parts hold whole blocks");
-  const std::size_t stride = row_bytes(p.weights.format, p.in);
-  HWY_ALIGN float floats[std::is_same_v<Format, f32> ? 1 : panel_outputs * longest_part];
+  constexpr bool is_f32 = std::is_same_v<Format, f32>;
+  const std::size_t stride = row_bytes(p.weights.format, p.in), part_bytes = row_bytes(p.weights.format, longest_part);
+  const bool few = p.columns <= tile_columns;
+  const std::size_t rows = few && block_format<Format> ? tile_outputs : panel_outputs;
+  HWY_ALIGN float floats[is_f32 ? 1 : panel_outputs * longest_part];
   float scales[panel_outputs];
-  for (std::size_t o = begin; o < end; o += panel_outputs) {
-    const std::size_t last = (std::min)(end, o + panel_outputs);
+  for (std::size_t o = begin; o < end; o += rows) {
+    const std::size_t last = (std::min)(end, o + rows);
     const std::byte* first = p.weights.rows + o * stride;
     if constexpr (is_scaled<Format>)
       for (std::size_t r = 0; r < last - o; ++r) scales[r] = row_scale<Format>(first + r * stride, p.in);
     const float* scaled = is_scaled<Format> ? scales : nullptr;
     for_input_parts(p, [&](const input_part& part) HWY_ATTR {
       if constexpr (!block_format<Format>)
-        if (std::is_same_v<Format, f32> || p.columns <= tile_columns)
+        if (is_f32 || few)
           return multiply_tiles<Format>(p, {first + part.begin * sizeof(typename Format::element), stride, scaled},
                                         part, o, last);
-      if constexpr (!std::is_same_v<Format, f32>) {
-        for (std::size_t r = 0; r < last - o; ++r)
+      if constexpr (!is_f32) {
+        const bool ends = part.begin + part.size == p.in;
+        const std::byte* next = first + (ends ? rows * stride : (part.begin / longest_part + 1) * part_bytes);
+        for (std::size_t r = 0; r < last - o; ++r) {
+          fetch_next(next + r * stride, part_bytes);
           unpack_part<Format>(floats + r * longest_part, first + r * stride, part);
+        }
         multiply_tiles<f32>(p, {reinterpret_cast<const std::byte*>(floats), longest_part * sizeof(float), scaled}, part,
                             o, last);
       }
@@ -316,14 +329,19 @@ HWY_NOINLINE void multiply_rounded(const product& p, std::size_t begin, std::siz
   const std::size_t tiles = (p.columns + whole_columns - 1) / whole_columns;
   whole_weights weights;
   // Few columns are little work: then memory is read in its order.
-  weights.stride = p.columns <= 16 ? weights.capacity / whole_outputs : longest_part;
-  const std::size_t rows = weights.capacity / weights.stride;
+  const bool few = p.columns <= 16;
+  weights.stride = few ? weights.capacity / whole_outputs : longest_part;
+  const std::size_t rows = weights.capacity / weights.stride, part_bytes = row_bytes(p.weights.format, weights.stride);
   for (std::size_t o = begin; o < end; o += rows) {
     const std::size_t outputs = (std::min)(rows, end - o);
     for (std::size_t i = 0; i < p.in; i += weights.stride) {
       const input_part part{i, (std::min)(weights.stride, p.in - i), p.add || i > 0};
-      for (std::size_t r = 0; r < outputs; ++r)
-        weights.load<Format>(r, p.weights.rows + (o + r) * stride + i / Format::elements * Format::bytes, part.size);
+      const std::byte* from = p.weights.rows + o * stride + i / Format::elements * Format::bytes;
+      const std::byte* next = i + weights.stride < p.in ? from + part_bytes : p.weights.rows + (o + rows) * stride;
+      for (std::size_t r = 0; r < outputs; ++r) {
+        if (!few) fetch_next(next + r * stride, part_bytes);
+        weights.load<Format>(r, from + r * stride, part.size);
+      }
       for (std::size_t t = 0; t < tiles; ++t) {
         const std::size_t column = p.columns * t / tiles, count = p.columns * (t + 1) / tiles - column;
         multiply_whole_columns<Format, whole_columns>(count, p, weights, part, o, outputs, column);

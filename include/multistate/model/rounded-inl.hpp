@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 #include <utility>
 
 #include <multistate/simd/sums-inl.hpp>
@@ -130,19 +131,28 @@ struct whole_tile {
 
   HWY_INLINE void operator()() const {
     HWY_ALIGN float all[R * C * widest_vector] = {};
-    for (std::size_t i = 0; i < size; i += rounded_input::part) {
-      if constexpr (has_multipliers<Format>)
-        for (std::size_t j = i; j < i + rounded_input::part; j += 16 * hn::Lanes(lanes_tag()))
-          with_zeros<int{R * C}, whole_tag>([&](auto&... sum) HWY_ATTR { add_multiplied(indices(), j, all, sum...); });
-      else
-        with_zeros<int{R * C}>([&](auto&... sum) HWY_ATTR { add_scaled(indices(), i, all, sum...); });
-    }
+    const std::size_t step = has_multipliers<Format> ? 16 * hn::Lanes(lanes_tag()) : rounded_input::part;
+    for (std::size_t i = 0; i < size; i += step) with_zeros<int{R * C}, sum_tag>(stretch{*this, i, all});
     if constexpr (has_minima<Format>) add_minima(indices(), all);
     store(indices(), all);
   }
 
  private:
+  using sum_tag = std::conditional_t<has_multipliers<Format>, whole_tag, lanes_tag>;
   static constexpr auto indices() { return std::make_index_sequence<R * C>(); }
+  /// Numbers from `begin` on, as far as their sums stay in registers.
+  struct stretch {
+    const whole_tile& tile;
+    std::size_t begin;
+    float* all;
+    template <class... V>
+    HWY_INLINE void operator()(V&... sum) const {
+      if constexpr (has_multipliers<Format>)
+        tile.add_multiplied(indices(), begin, all, sum...);
+      else
+        tile.add_scaled(indices(), begin, all, sum...);
+    }
+  };
   static HWY_INLINE lanes vector_of(const float* all, std::size_t at) {
     return hn::Load(lanes_tag(), all + at * hn::Lanes(lanes_tag()));
   }

@@ -199,21 +199,25 @@ struct whole_numbers<q6_k> {
   static HWY_INLINE void load(std::int16_t* n, const std::byte* from) {
     const short_tag d;
     const hn::Rebind<std::uint8_t, short_tag> bytes;
-    const auto low = hn::Set(d, std::int16_t{15}), high = hn::Set(d, std::int16_t{0x30}),
-               zero = hn::Set(d, std::int16_t{32});
-    const auto load = [&](const std::byte* at) HWY_ATTR { return hn::PromoteTo(d, load_elements<std::uint8_t>(bytes, at)); };
+    const auto low = hn::Set(d, std::int16_t{15});
+    const auto load = [&](const std::byte* at) HWY_ATTR {
+      return hn::PromoteTo(d, load_elements<std::uint8_t>(bytes, at));
+    };
     for (std::size_t half = 0; half < 2; ++half)
       for (std::size_t i = 0; i < 32; i += hn::Lanes(d)) {
         const auto a = load(from + 64 * half + i), b = load(from + 64 * half + 32 + i);
         const auto two = load(from + 128 + 32 * half + i);
-        const auto store = [&, to = n + 128 * half + i](std::size_t at, auto four, auto bits) HWY_ATTR {
-          hn::Store(hn::Sub(hn::Or(four, hn::And(bits, high)), zero), d, to + at);
-        };
-        store(0, hn::And(a, low), hn::ShiftLeft<4>(two));
-        store(32, hn::And(b, low), hn::ShiftLeft<2>(two));
-        store(64, hn::ShiftRight<4>(a), two);
-        store(96, hn::ShiftRight<4>(b), hn::ShiftRight<2>(two));
+        std::int16_t* to = n + 128 * half + i;
+        store(to, hn::And(a, low), hn::ShiftLeft<4>(two));
+        store(to + 32, hn::And(b, low), hn::ShiftLeft<2>(two));
+        store(to + 64, hn::ShiftRight<4>(a), two);
+        store(to + 96, hn::ShiftRight<4>(b), hn::ShiftRight<2>(two));
       }
+  }
+  static HWY_INLINE void store(std::int16_t* to, shorts four, shorts bits) {
+    const short_tag d;
+    const shorts two = hn::And(bits, hn::Set(d, std::int16_t{0x30}));
+    hn::Store(hn::Sub(hn::Or(four, two), hn::Set(d, std::int16_t{32})), d, to);
   }
   static HWY_INLINE void load_parts(std::int16_t* multipliers, float* /*minima*/, const std::byte* from) {
     for_bytes<sixteen_tag, std::int8_t>(from + 192, 16, [multipliers](std::size_t i, auto numbers) HWY_ATTR {

@@ -142,8 +142,8 @@ void compare_blocks(weight_format format) {
   support::generator g(9);
   serial exec;
   for (const std::size_t in : {std::size_t{256}, std::size_t{768}, 1024 + F::elements, 2 * 1024 + 3 * F::elements})
-    for (const std::size_t out : {1u, 4u, 9u, 16u, 35u})
-      for (const std::size_t columns : {1u, 2u, 5u, 13u}) {
+    for (const std::size_t out : {1u, 9u, 35u})
+      for (const std::size_t columns : {1u, 5u, 13u}) {
         const auto w = random_blocks<F>(g, out * in / F::elements);
         const auto x = normals(g, columns * in);
         std::vector<float> floats(out * in);
