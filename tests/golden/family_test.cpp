@@ -62,7 +62,7 @@ class session {
   std::optional<sequence_memory> memory_;
 };
 
-double furthest(const std::vector<float>& got, const std::vector<float>& want) {
+double furthest_logit(const std::vector<float>& got, const std::vector<float>& want) {
   double worst = got.size() >= want.size() ? 0.0 : 1e9;
   for (std::size_t i = 0; i < std::min(got.size(), want.size()); ++i)
     worst = std::isfinite(got[i]) ? std::max(worst, std::abs(double(got[i]) - double(want[i]))) : 1e9;
@@ -76,7 +76,7 @@ void expect_model(model_weights w, const safetensors& expected, const std::strin
   const int count = static_cast<int>(tokens.size());
   for (const int chunk : {1, 7, count}) {
     session s(w, count, chunk);
-    EXPECT_LE(furthest(s.logits(tokens), want), 2e-4) << "chunk " << chunk;
+    EXPECT_LE(furthest_logit(s.logits(tokens), want), 2e-4) << "chunk " << chunk;
     for (int layer = 0; layer < w.config.layers; ++layer)
       if (const int window = w.config.window_of(layer); window > 1) {
         EXPECT_EQ(s.memory().live(layer, 0), window - 1);
@@ -88,10 +88,10 @@ void expect_model(model_weights w, const safetensors& expected, const std::strin
       greedy);
   if (const auto shorter = expected.floats("logits_short"); shorter) {
     const std::vector<int> first(tokens.begin(), tokens.begin() + 24);
-    EXPECT_LE(furthest(session(w, 24, 24).logits(first), *shorter), 2e-4);
+    EXPECT_LE(furthest_logit(session(w, 24, 24).logits(first), *shorter), 2e-4);
     auto begun = want;
     begun.resize(shorter->size());
-    EXPECT_LE(furthest(session(w, 64, 24).logits(first), begun), 2e-4) << "by the stated length";
+    EXPECT_LE(furthest_logit(session(w, 64, 24).logits(first), begun), 2e-4) << "by the stated length";
   }
   if (const auto prefix = expected.floats("logits_prefix"); prefix) {
     const auto rows = ids(expected, "prefix_rows");
@@ -101,7 +101,7 @@ void expect_model(model_weights w, const safetensors& expected, const std::strin
       const auto got = session(w, rows[i] + 1, 64).logits(first);
       const auto last = static_cast<std::ptrdiff_t>(vocab);
       const auto at = prefix->begin() + static_cast<std::ptrdiff_t>(i * vocab);
-      EXPECT_LE(furthest({got.end() - last, got.end()}, {at, at + last}), 2e-4) << rows[i];
+      EXPECT_LE(furthest_logit({got.end() - last, got.end()}, {at, at + last}), 2e-4) << rows[i];
     }
   }
 }

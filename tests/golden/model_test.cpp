@@ -25,12 +25,12 @@ constexpr float tolerance = 2e-4f;
 const std::filesystem::path bundled = std::filesystem::path(MULTISTATE_TEST_DATA) / "golden";
 const std::filesystem::path shared = std::filesystem::path(MULTISTATE_SHARED_DATA) / "golden";
 
-struct fixture {
+struct model_fixture {
   model_weights weights;
   safetensors expected;
   std::vector<int> tokens;
 
-  explicit fixture(const std::filesystem::path& folder)
+  explicit model_fixture(const std::filesystem::path& folder)
       : weights(load_model(folder).value()), expected(safetensors::open(folder / "expected.safetensors").value()) {
     const auto ids = expected.ints("tokens").value();
     tokens.assign(ids.begin(), ids.end());
@@ -39,17 +39,17 @@ struct fixture {
   int count() const { return static_cast<int>(tokens.size()); }
 };
 
-struct run {
+struct model_run {
   std::vector<float> logits;       // [T][vocab]
   std::vector<std::int32_t> kept;  // [layers][S][lanes][k], as in the fixtures
 };
 
 /// The first `prompt` tokens in one call, the others one by one, each call followed by a look at what is kept.
-run decode(const fixture& f, sequence_memory& memory, int prompt, int k) {
+model_run decode(const model_fixture& f, sequence_memory& memory, int prompt, int k) {
   auto d = decoder<>::make(f.weights, f.count()).value();
   const int vocab = f.weights.config.vocab, layers = f.weights.config.layers, lanes = memory.lanes(0);
   const int steps = f.count() - (prompt > 0 ? prompt - 1 : 0);
-  run r;
+  model_run r;
   r.logits.resize(multistate::to_size(f.count()) * multistate::to_size(vocab));
   r.kept.assign(
       multistate::to_size(layers) * multistate::to_size(steps) * multistate::to_size(lanes) * multistate::to_size(k),
@@ -82,7 +82,7 @@ run decode(const fixture& f, sequence_memory& memory, int prompt, int k) {
   return r;
 }
 
-void expect_logits(const fixture& f, const std::vector<float>& got, const char* name) {
+void expect_logits(const model_fixture& f, const std::vector<float>& got, const char* name) {
   const auto expected = f.expected.floats(name).value();
   ASSERT_EQ(got.size(), expected.size()) << name;
   float worst = 0;
@@ -94,7 +94,7 @@ void expect_logits(const fixture& f, const std::vector<float>& got, const char* 
   ::testing::Test::RecordProperty(name, std::to_string(worst));
 }
 
-void expect_full(const fixture& f) {
+void expect_full(const model_fixture& f) {
   auto memory = make_memory(full{.budget = f.count()}, setup_for(f.weights.config)).value();
   expect_logits(f, decode(f, memory, 0, f.count()).logits, "logits_full");
   memory = make_memory(full{.budget = f.count()}, setup_for(f.weights.config, {.prompt = f.count()})).value();
@@ -104,17 +104,17 @@ void expect_full(const fixture& f) {
                 "logits_full");  // ranks are positions where nothing is dropped
 }
 
-void expect_policies(const fixture& f) {
+void expect_policies(const model_fixture& f) {
   const int k = f.number("k"), prompt = f.number("prompt"), layers = f.weights.config.layers;
   {
     auto memory = make_memory(tova{.budget = k}, setup_for(f.weights.config)).value();
-    const run r = decode(f, memory, 0, k);
+    const model_run r = decode(f, memory, 0, k);
     expect_logits(f, r.logits, "logits_tova_seq");
     EXPECT_EQ(r.kept, f.expected.ints("kept_tova_seq").value());
   }
   {
     auto memory = make_memory(tova{.budget = k}, setup_for(f.weights.config, {.prompt = prompt})).value();
-    const run r = decode(f, memory, prompt, k);
+    const model_run r = decode(f, memory, prompt, k);
     expect_logits(f, r.logits, "logits_tova_oneshot");
     EXPECT_EQ(r.kept, f.expected.ints("kept_tova_oneshot").value());
   }
@@ -123,7 +123,7 @@ void expect_policies(const fixture& f) {
   for (const auto& [mode, name] : {std::pair{position_mode::original, "logits_window_original"},
                                    std::pair{position_mode::in_cache, "logits_window_incache"}}) {
     auto memory = make_memory(streaming, setup_for(f.weights.config, {}, mode)).value();
-    const run r = decode(f, memory, 0, k);
+    const model_run r = decode(f, memory, 0, k);
     expect_logits(f, r.logits, name);
     for (int layer = 0; layer < layers; ++layer) {
       const auto begin = r.kept.begin() + static_cast<std::ptrdiff_t>(multistate::to_size(layer) * kept_window.size());
@@ -132,7 +132,7 @@ void expect_policies(const fixture& f) {
   }
   if (f.expected.find("logits_h2o_seq") != nullptr) {
     auto memory = make_memory(h2o{.budget = k}, setup_for(f.weights.config)).value();
-    const run r = decode(f, memory, 0, k);
+    const model_run r = decode(f, memory, 0, k);
     expect_logits(f, r.logits, "logits_h2o_seq");
     EXPECT_EQ(r.kept, f.expected.ints("kept_h2o_seq").value());
   }
@@ -142,14 +142,14 @@ void expect_policies(const fixture& f) {
   if (!std::filesystem::exists((folder) / "expected.safetensors")) GTEST_SKIP() << "needs " << (folder).string()
 
 TEST(golden_model, llama_gqa) {
-  const fixture f(bundled / "llama_gqa");
+  const model_fixture f(bundled / "llama_gqa");
   expect_full(f);
   expect_policies(f);
 }
 
 TEST(golden_model, llama_mha_tied) {
   SKIP_WITHOUT(shared / "llama_mha_tied");
-  const fixture f(shared / "llama_mha_tied");
+  const model_fixture f(shared / "llama_mha_tied");
   ASSERT_TRUE(f.weights.config.tied);
   expect_full(f);
   expect_policies(f);
@@ -157,16 +157,16 @@ TEST(golden_model, llama_mha_tied) {
 
 TEST(golden_model, llama_gqa_bfloat16) {
   SKIP_WITHOUT(shared / "llama_gqa_bfloat16");
-  expect_full(fixture(shared / "llama_gqa_bfloat16"));
+  expect_full(model_fixture(shared / "llama_gqa_bfloat16"));
 }
 
 TEST(golden_model, llama_gqa_float16) {
   SKIP_WITHOUT(shared / "llama_gqa_float16");
-  expect_full(fixture(shared / "llama_gqa_float16"));
+  expect_full(model_fixture(shared / "llama_gqa_float16"));
 }
 
-TEST(golden_model, rope_linear) { expect_full(fixture(bundled / "rope_linear")); }
+TEST(golden_model, rope_linear) { expect_full(model_fixture(bundled / "rope_linear")); }
 
-TEST(golden_model, rope_llama3) { expect_full(fixture(bundled / "rope_llama3")); }
+TEST(golden_model, rope_llama3) { expect_full(model_fixture(bundled / "rope_llama3")); }
 
 }  // namespace

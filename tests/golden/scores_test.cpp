@@ -17,16 +17,18 @@ namespace {
 
 using namespace multistate;
 
-const std::filesystem::path folder = std::filesystem::path(MULTISTATE_SHARED_DATA) / "golden" / "scores";
+const std::filesystem::path scores_folder = std::filesystem::path(MULTISTATE_SHARED_DATA) / "golden" / "scores";
 constexpr int tokens = 64, kv_heads = 2, group = 2;
 
 class scores : public testing::Test {
  protected:
   void SetUp() override {
-    if (!std::filesystem::exists(folder)) GTEST_SKIP() << "there is no " << folder;
-    attn = safetensors::open(folder / "inputs.safetensors").value().floats("attn").value();
+    if (!std::filesystem::exists(scores_folder)) GTEST_SKIP() << "there is no " << scores_folder;
+    attn = safetensors::open(scores_folder / "inputs.safetensors").value().floats("attn").value();
   }
-  safetensors open(const std::string& name) { return safetensors::open(folder / (name + ".safetensors")).value(); }
+  safetensors open(const std::string& name) {
+    return safetensors::open(scores_folder / (name + ".safetensors")).value();
+  }
   static int number(const safetensors& file, const char* name) { return file.ints(name).value()[0]; }
 
   /// Rows of all queries for one KV head, summed over its query heads: [T][T].

@@ -75,7 +75,7 @@ std::vector<double> masked(const naive& reference, const run_spec& spec, const r
   return out;
 }
 
-std::vector<std::vector<std::int64_t>> all_kept(const run_spec& spec, const runner& r) {
+std::vector<std::vector<std::int64_t>> kept_of_all(const run_spec& spec, const runner& r) {
   std::vector<std::vector<std::int64_t>> kept;
   for (int layer = 0; layer < spec.layers; ++layer)
     for (int h = 0; h < spec.dims.kv_heads; ++h) kept.push_back(r.kept(layer, h));
@@ -93,7 +93,7 @@ TEST_F(Invariant03_CompactedEqualsMasked, AtEveryStep) {
     const auto r = make_runner(spec, data);
     while (r->next() < count) {
       const int c = std::min(count - static_cast<int>(r->next()), g.between(1, spec.room.chunk));
-      const auto expected = masked(reference, spec, *r, all_kept(spec, *r), c);
+      const auto expected = masked(reference, spec, *r, kept_of_all(spec, *r), c);
       ASSERT_LE(furthest(r->fed(c), expected), close_enough) << "at token " << r->next();
     }
   });
@@ -115,7 +115,7 @@ TEST_F(Invariant04_FreedStatesNeverReachAnOutput, NanInAllFreeSlots) {
       const auto out = calls.feed(*poisoned, i);
       ASSERT_EQ(different(out, calls.feed(*clean, i)), "") << "call " << i;
       for (const float x : out) ASSERT_TRUE(std::isfinite(x));
-      ASSERT_EQ(all_kept(spec, *poisoned), all_kept(spec, *clean));
+      ASSERT_EQ(kept_of_all(spec, *poisoned), kept_of_all(spec, *clean));
     }
   });
 }
@@ -147,7 +147,7 @@ TEST_F(Invariant06_BatchEqualsAlone, WithChunksOfTheirOwn) {
       together[0]->feed_batch(others, c, to);
       for (std::size_t i = 0; i < together.size(); ++i) {
         ASSERT_EQ(different(out[i], alone[i]->fed(c[i])), "") << "sequence " << i;
-        ASSERT_EQ(all_kept(spec, *together[i]), all_kept(spec, *alone[i]));
+        ASSERT_EQ(kept_of_all(spec, *together[i]), kept_of_all(spec, *alone[i]));
       }
     }
   });
@@ -242,7 +242,7 @@ TEST_F(Invariant10_OrderInMemory, DoesNotChangeOutputsOrDecisions) {
       ASSERT_LE(furthest(a->fed(c), b->fed(c)), close_enough);
       slow.feed(c);
       if (slow.margin < too_close) return;
-      ASSERT_EQ(all_kept(spec, *a), all_kept(spec, *b));
+      ASSERT_EQ(kept_of_all(spec, *a), kept_of_all(spec, *b));
       other_order += a->slots(0, 0) != b->slots(0, 0) ? 1 : 0;
     }
   });

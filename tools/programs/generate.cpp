@@ -94,7 +94,7 @@ std::string runs_of(std::span<const position> positions) {
 }
 
 /// In one line; a gap shows as "·".
-std::string text_of(std::span<const position> positions, const token_record& record, const tokenizer& words) {
+std::string text_at(std::span<const position> positions, const token_record& record, const tokenizer& words) {
   std::string out;
   position next = 0;
   for (const position p : positions) {
@@ -323,7 +323,7 @@ class generate_run {
       for (int lane = 0; lane < memory_.lanes(layer); ++lane) {
         std::vector<position> kept(to_size(memory_.live(layer, lane)));
         memory_.kept(layer, lane, kept);
-        const std::string kept_text = text_of(kept, record_, words_);
+        const std::string kept_text = text_at(kept, record_, words_);
         out["kept"].push_back({{"layer", layer}, {"lane", lane}, {"positions", kept}, {"text", kept_text}});
         remembered += fmt::format("layer {}{}: {} states, positions {}\n  {}\n", layer,
                                   memory_.lanes(layer) > 1 ? fmt::format(" lane {}", lane) : "", kept.size(),

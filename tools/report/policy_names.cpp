@@ -12,7 +12,7 @@ namespace multistate::tools {
 
 namespace {
 
-constexpr std::array<policy_words, 9> known_words{{
+constexpr std::array<policy_words, 13> known_words{{
     {"full", false, "Keeps everything: the unbounded cache.", "", ""},
     {"window", false, "Keeps the newest k.", "", ""},
     {"window", true, "Keeps the first N, the sinks, and the newest k - N.", "StreamingLLM", "2309.17453"},
@@ -20,6 +20,10 @@ constexpr std::array<policy_words, 9> known_words{{
      "2306.14048"},
     {"tova", false, "Drops whichever state the current query attends least.", "TOVA", "2401.06104"},
     {"knorm", false, "Keeps those with the smallest keys.", "", ""},
+    {"keydiff", false, "Keeps those whose keys are unlike the others.", "KeyDiff", "2504.15364"},
+    {"lagkv", false, "Keeps those that stand out in the range of what follows them.", "LagKV", "2504.04704"},
+    {"expected", false, "Keeps those that queries to come are expected to attend.", "ExpectedAttention", "2510.00636"},
+    {"rkv", false, "Keeps those that the newest queries attend and that are like no other.", "R-KV", "2505.24133"},
     {"random", false, "Drops any: the baseline.", "", ""},
     {"oracle", false, "Knows which states later queries will attend: no policy, but what choosing could gain.", "", ""},
     {"short", false, "Has no memory: each query anew on the newest k tokens.", "", ""},

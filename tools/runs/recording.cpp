@@ -192,12 +192,19 @@ result<recording> read_recording(const std::string& path, const std::string& bes
     if (from.empty()) continue;
     auto side = safetensors::open(from);
     if (!side) return side.reason();
-    if (side->find("k_pre") == nullptr) continue;
+    if (r.theta <= 0 && side->find("theta") != nullptr) {
+      const std::vector<std::size_t> one{1};
+      const auto base = side->floats("theta", &one);
+      if (!base) return base.reason();
+      r.theta = static_cast<double>((*base)[0]);
+      if (!(r.theta > 0 && std::isfinite(r.theta)))
+        return error(errc::bad_input, from, ": tensor 'theta' must be a finite number above 0");
+    }
+    if (!r.k_pre.empty() || side->find("k_pre") == nullptr) continue;
     auto keys = side->floats("k_pre", &key->shape);
     if (!keys) return keys.reason();
     if (const error e = check_finite(*keys, from, "k_pre")) return e;
     r.k_pre = std::move(*keys);
-    break;
   }
   return r;
 }
@@ -246,8 +253,14 @@ result<expectation> read_expectation(const std::string& path) {
 
 result<outcome> replay_recording(const policy_handle& policy, weight_format format, const recording& r,
                                  const feeding& feed) {
-  if (!r.has_q && rows_of(policy.wants()) != needs::nothing)
-    return error(errc::bad_input, "policy '", policy.str(), "' looks at attention rows; the recording has no q");
+  const evidence wants = policy.wants();
+  const auto lacks = [&](std::string_view missing, std::string_view tensor) {
+    return error(errc::bad_input, "policy '", policy.str(), "' looks at ", missing, "; the recording has no ", tensor);
+  };
+  if (!r.has_q && rows_of(wants) != needs::nothing) return lacks("attention rows", "q");
+  if (!r.has_q && wants.queries) return lacks("queries", "q");
+  if (!r.has_v && (wants.values || wants.stored_values)) return lacks("values", "v");
+  if (r.theta <= 0 && wants.angles) return lacks("rotary angles", "theta");
   if (const error e = with_state_format(format, [&]<class Format>(Format) { return check_range<Format>(r); })) return e;
   const bool one_shot = feed.prompt > 0 && feed.chunk == 0;
   memory_setup setup;
@@ -255,6 +268,7 @@ result<outcome> replay_recording(const policy_handle& policy, weight_format form
   setup.layers = r.layers;
   setup.room.chunk = std::max({1, std::min(feed.chunk, r.tokens), std::min(feed.first, r.tokens)});
   setup.room.prompt = one_shot ? feed.prompt : 0;
+  if (r.theta > 0 && r.dims.dk % 2 == 0) setup.rope = {.dim = r.dims.dk, .theta = r.theta};
   auto memory = make_memory(format, policy, setup);
   if (!memory) return memory.reason();
   replayed run(*memory, r, feed);

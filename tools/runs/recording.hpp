@@ -27,6 +27,8 @@ struct recording {
   /// [L][T][Hkv][dk] the keys before they were rotated, for policies that look at keys; empty: not recorded.
   std::vector<float> k_pre;
 
+  double theta = 0;  ///< base of the rotary angles of k and q, for policies that want them; 0: not recorded
+
   /// Whether there is anything to attend.
   bool attended() const noexcept { return has_q && has_v; }
 };
@@ -64,14 +66,14 @@ struct expectation {
   std::vector<std::size_t> out_shape;
 };
 
-/// q [T,H,dk], k [T,Hkv,dk], v [T,Hkv,dv], or with a layer in front, of which `layers` are taken (0: all). k_pre is
-/// taken from either file; "" is none. Errors name the file and the tensor.
+/// q [T,H,dk], k [T,Hkv,dk], v [T,Hkv,dv], or with a layer in front, of which `layers` are taken (0: all). k_pre and
+/// theta are taken from either file; "" is none. Errors name the file and the tensor.
 result<recording> read_recording(const std::string& path, const std::string& beside, int layers);
 /// Errors name the file and the tensor.
 result<expectation> read_expectation(const std::string& path);
 
-/// Feeds a recording through the memory of a sequence. Errors: what the format can't hold, a policy that looks at rows
-/// where there are no queries, a call that there is no room for, and those of the memory.
+/// Feeds a recording through the memory of a sequence. Errors: what the format can't hold, a policy that looks at
+/// what was not recorded, a call that there is no room for, and those of the memory.
 result<outcome> replay_recording(const policy_handle& policy, weight_format format, const recording& r,
                                  const feeding& feed);
 

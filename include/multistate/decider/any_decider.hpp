@@ -112,7 +112,12 @@ class policy_handle {
   /// Whether it reduces prompts alone, so that memory grows while single tokens follow.
   bool prompts_only() const noexcept {
     const int k = budget() > 0 ? budget() : 1;
-    return !unbounded() && !ask().due({.n = max_tokens, .budget = k, .tokens = 1, .consumed = max_tokens}, true);
+    return !unbounded() && !ask().due({.n = max_tokens,
+                                       .budget = k,
+                                       .tokens = 1,
+                                       .consumed = max_tokens,
+                                       .every = frame_at(phase::decode).every},
+                                      true);
   }
   /// The value of its setting "seed", where it has one.
   std::optional<std::uint64_t> seed() const noexcept { return second_functions_->seed(second_); }

@@ -33,6 +33,9 @@ struct placement {
   int layer = 0;   ///< which one; 0 where layers share their lanes
   int layers = 1;  ///< how many there are; where they share their lanes all are observed before each reduction
   int heads = 0;   ///< query heads of a layer; needed by a policy that is asked for each of them, else 0 will do
+  int dk = 0;      ///< length of a key, and
+  int dv = 0;      ///< of a value: for a policy that looks at stored ones or remembers vectors, else 0 will do
+  rotary_angles angles = {};  ///< for a policy that wants them
 };
 
 namespace detail {
@@ -97,6 +100,14 @@ class decider {
   /// asks; the key before its rotation where you have it, so that equal ones tie.
   void enter(int lane, int j, std::span<const float> key, std::span<const float> value,
              std::span<const float> query) noexcept;
+  /// From here on a policy that looks at stored keys or values reads them by `reader`, whose source must stay where it
+  /// is: while a cycle is open it holds the live states in their slots, the appended ones too, and executes no
+  /// decision before reduce() has returned. step() and one_shot() call it; another engine does before append().
+  void read_from(const state_reader& reader) noexcept {
+    if constexpr (asked::may_read) states_.reader = reader;
+  }
+  /// Whether the policy looks at stored keys or values.
+  bool reads() const noexcept { return wants_states(wants_); }
   /// Whether this cycle's rows can change anything: an engine may skip them where nothing will be dropped or
   /// remembered.
   bool needs_rows() const noexcept;
@@ -201,8 +212,9 @@ class decider {
   /// All memory held, from make() on.
   std::size_t bytes() const noexcept {
     return book_.bytes() + journal_.bytes() + waiting_.bytes() + chosen_.bytes() + scratch_.bytes() + pooled_.bytes() +
-           mixed_.bytes() + layer_mix_.bytes() + order_.bytes() + tier_.bytes() + held_in_.bytes() + worths_.bytes() +
-           dealt_order_.bytes() + dealt_.bytes() + dealt_budgets_.bytes();
+           mixed_.bytes() + layer_mix_.bytes() + work_.bytes() + vectors_.bytes() + held_numbers_.bytes() +
+           order_.bytes() + tier_.bytes() + held_in_.bytes() + worths_.bytes() + dealt_order_.bytes() + dealt_.bytes() +
+           dealt_budgets_.bytes();
   }
 
   // ---- copies
@@ -235,8 +247,18 @@ class decider {
   /// What was decided of one lane in this cycle.
   struct choice {
     bool made = false;
-    int states = 0;  ///< that go: the first in book_.to_drop()
+    int states = 0;   ///< that go: the first in book_.to_drop()
+    int entered = 0;  ///< held tokens before which the lane's numbers are kept
   };
+
+  /// The numbers of a lane as they were before held token j entered, until it is known whether it stays.
+  std::span<float> held_numbers(int lane, int j) noexcept {
+    const std::size_t count = to_size(book_.numbers());
+    return held_numbers_.span((to_size(lane) * to_size(room_.hold) + to_size(j)) * count, count);
+  }
+  static void copy(std::span<float> to, std::span<const float> from) noexcept {
+    for (std::size_t i = 0; i < to.size(); ++i) to[i] = from[i];
+  }
 
   static constexpr bool sees_rows = !asked::rows_known || asked::rows != needs::nothing;
   /// Which rows of this cycle are kept: each while nobody knows which tokens stay.
@@ -247,12 +269,16 @@ class decider {
     return {wants_.last < c ? wants_.last : c, wants_.sum, wants_.decay};
   }
   error size_lanes(std::span<const int> lane_budgets) noexcept;
+  /// What the policy wants of a lane of this decider; the error says what is not known of it.
+  error find_wants() noexcept;
   /// budget_ is what the frame gives to this layer. False when there is no memory to find out.
   bool find_budget() noexcept;
   bool allocate() noexcept;
   lane_ref view(int lane, int plane = 0) noexcept;
   /// Whether a lane is reduced after `tokens` tokens of this cycle.
   bool due(int lane, int tokens) const noexcept;
+  /// What a lane that holds `n` states is reduced by.
+  multistate::moment moment_of(int lane, int tokens) const noexcept;
   /// The frame of the tokens of this cycle.
   frame frame_now() const noexcept {
     if constexpr (asked::may_frame) return policy_.frame_at(phase_);
@@ -321,6 +347,10 @@ class decider {
   buffer<choice> chosen_;  ///< [lane]
   buffer<float> scratch_;  ///< [largest capacity], and so are the others, where they are needed
   buffer<float> pooled_, mixed_, layer_mix_;
+  buffer<float> work_;          ///< as the policy wants it
+  buffer<float> vectors_;       ///< [dk + dv] of a state that is read
+  buffer<float> held_numbers_;  ///< [lane][hold][number]
+  lane_states states_;
   buffer<slot> order_;
   buffer<std::uint8_t> tier_;
   buffer<int> held_in_;        ///< [segments]
@@ -338,15 +368,13 @@ result<decider<P>> decider<P>::make(const P& settings, const placement& where, c
   decider d;
   d.policy_ = asked{settings};
   d.scope_ = d.policy_.scope();
-  d.wants_ = d.policy_.wants();
-  d.rows_ = rows_of(d.wants_);
   d.where_ = where;
   d.room_ = room;
+  if (const error e = d.find_wants()) return e;
+  d.rows_ = rows_of(d.wants_);
   d.every_ = room.every;
   if (rows_known && d.rows_ != known_rows && d.rows_ != needs::nothing)
     d.rows_ = known_rows;  // what attention is asked for at compile time: more than these settings need
-  if (d.wants_.last < 0 || d.wants_.columns < 0 || d.wants_.lane_numbers < 0)
-    return error(errc::bad_policy, d.policy_.name(), ": what it wants must not be negative");
   const frame frames[] = {d.policy_.frame_at(phase::prompt_end), d.policy_.frame_at(phase::decode)};
   int slack = d.policy_.room();
   for (const frame& f : frames) {
@@ -370,6 +398,28 @@ result<decider<P>> decider<P>::make(const P& settings, const placement& where, c
   d.book_.settle();
   d.decided();
   return d;
+}
+
+template <class P>
+error decider<P>::find_wants() noexcept {
+  const int layers = spans_layers(scope_) ? where_.layers : 1, kv = by_head(scope_) ? 1 : where_.kv_heads;
+  states_.lane = {where_.heads / where_.kv_heads * kv * layers, kv * layers, where_.dk, where_.dv};
+  states_.angles = where_.angles;
+  states_.layer_heads = kv;
+  wants_ = policy_.wants(states_.lane);
+  for (const int amount : {wants_.last, wants_.columns, wants_.lane_numbers, wants_.work, wants_.work_per_state})
+    if (amount < 0) return error(errc::bad_policy, policy_.name(), ": what it wants must not be negative");
+  if ((reads() || wants_.queries || wants_.angles) && (where_.heads < 1 || where_.dk < 1 || where_.dv < 1))
+    return error(errc::bad_shape, policy_.name(),
+                 ": needs the query heads and the lengths of keys and values; got heads=", where_.heads,
+                 ", dk=", where_.dk, ", dv=", where_.dv);
+  if (wants_entries(wants_) && wants_.lane_numbers > 0 && room_.hold > 0 && layers > 1)
+    return error(errc::not_supported, policy_.name(), ": held tokens need a lane for each layer, scope head or layer");
+  if (wants_.angles &&
+      (where_.angles.frequencies.empty() || 2 * where_.angles.frequencies.size() > static_cast<std::size_t>(where_.dk)))
+    return error(errc::bad_shape, policy_.name(), ": needs the rotary angles of keys; got ",
+                 where_.angles.frequencies.size(), " frequencies for dk=", where_.dk);
+  return {};
 }
 
 template <class P>
@@ -413,9 +463,15 @@ bool decider<P>::allocate() noexcept {
       !waiting_.allocate(book_, waits ? queries : 0, waits && wants_.sum, planes_) ||
       !scratch_.allocate(book_.largest()) || !journal_.allocate(book_, room_))
     return false;
+  if constexpr (asked::may_enter)
+    if (!held_numbers_.allocate(to_size(lanes()) * to_size(room_.hold) * to_size(book_.numbers()))) return false;
   if constexpr (asked::may_pool)
     if (policy_.pools_worths() && !pooled_.allocate(book_.largest())) return false;
   if (wants_.order && !order_.allocate(book_.largest())) return false;
+  if constexpr (asked::may_read) {
+    const std::size_t work = to_size(wants_.work) + to_size(wants_.work_per_state) * book_.largest();
+    if (!work_.allocate(work) || (reads() && !vectors_.allocate(to_size(where_.dk) + to_size(where_.dv)))) return false;
+  }
   if constexpr (asked::may_frame) {
     const int segments[] = {policy_.frame_at(phase::prompt_end).segments, policy_.frame_at(phase::decode).segments};
     const int most = segments[0] > segments[1] ? segments[0] : segments[1];
@@ -435,6 +491,10 @@ template <class P>
 lane_ref decider<P>::view(int lane, int plane) noexcept {
   const detail::lane_book::lane& l = book_.at(lane);
   const std::size_t mine = to_size(wants_.columns) * to_size(l.capacity), own = to_size(wants_.lane_numbers);
+  if constexpr (asked::may_read) {
+    states_.first_head = by_head(scope_) ? lane : 0;
+    states_.room = vectors_.span(0, vectors_.size());
+  }
   return {.positions = book_.positions(lane),
           .now = book_.next_position() - 1,
           .prompt = past_.prompt,
@@ -448,22 +508,29 @@ lane_ref decider<P>::view(int lane, int plane) noexcept {
           .column_stride = to_size(l.capacity),
           .numbers = book_.numbers(lane).subspan(own * to_size(plane), own),
           .scratch = scratch_.span(0, to_size(l.live)),
-          .by_age = {}};
+          .by_age = {},
+          .work = work_.span(0, work_.size()),
+          .states = asked::may_read ? &states_ : nullptr};
+}
+
+template <class P>
+multistate::moment decider<P>::moment_of(int lane, int tokens) const noexcept {
+  const int every = frame_now().every;
+  return {.n = live(lane),
+          .budget = budget(lane),
+          .tokens = tokens,
+          .one_shot = one_shot_,
+          .when = phase_,
+          .consumed = next_position(),
+          .prompt = past_.prompt,
+          .every = every > 1 ? every : every_};
 }
 
 template <class P>
 bool decider<P>::due(int lane, int tokens) const noexcept {
-  const int n = live(lane), budget = this->budget(lane);
-  if (n <= budget || tokens == 0) return false;
-  const int every = frame_now().every;
-  return policy_.due({.n = n,
-                      .budget = budget,
-                      .tokens = tokens,
-                      .one_shot = one_shot_,
-                      .when = phase_,
-                      .consumed = next_position(),
-                      .prompt = past_.prompt},
-                     n >= budget + (every > 1 ? every : every_));
+  if (live(lane) <= budget(lane) || tokens == 0) return false;
+  const multistate::moment m = moment_of(lane, tokens);
+  return policy_.due(m, m.n >= m.budget + m.every);
 }
 
 template <class P>
@@ -477,6 +544,9 @@ template <class P>
 fault_kind decider<P>::refusal(int c, bool held) const noexcept {
   if (fault_ != fault_kind::none) return fault_;
   if (open_) return fault_kind::out_of_order;
+  if (reads() && ((wants_.stored_keys && states_.reader.key == nullptr) ||
+                  (wants_.stored_values && states_.reader.value == nullptr)))
+    return fault_kind::no_reader;
   if (c < 1 || (held ? c > room_.hold : c > room_.chunk && (c > room_.prompt || next_position() > 0)))
     return fault_kind::wrong_count;
   for (int i = 0; i < lanes(); ++i)
@@ -516,6 +586,10 @@ void decider<P>::enter(int lane, int j, std::span<const float> key, std::span<co
   if constexpr (asked::may_enter) {
     if (fault_ != fault_kind::none) return;
     MULTISTATE_ASSERT(open_ && j >= 0 && j < book_.appended());
+    if (held_ && chosen_[to_size(lane)].entered == j) {
+      copy(held_numbers(lane, j), book_.numbers(lane));
+      ++chosen_[to_size(lane)].entered;
+    }
     policy_.enter(view(lane), slots(lane)[to_size(j)], key, value, query);
   }
 }
@@ -586,7 +660,7 @@ void decider<P>::observe(int lane, const rows& r) noexcept {
 /// What is protected now. The newest are the newest that are held: after another policy's choices these lie apart.
 template <class P>
 protection decider<P>::kept_in(int lane) const noexcept {
-  protection kept{policy_.keeps(phase_, budget(lane)), next_position() - 1, pins_.span()};
+  protection kept{policy_.keeps(phase_, budget(lane), moment_of(lane, tokens_)), next_position() - 1, pins_.span()};
   if (past_.handed == 0 || next_position() - past_.handed >= kept.structural.newest) return kept;
   slot s = book_.at(lane).newest;
   for (int i = 1; i < kept.structural.newest && s != no_slot; ++i) s = book_.older(lane, s);
@@ -745,6 +819,9 @@ const decision& decider<P>::reduce(int accepted) noexcept {
   if (rows_matter && !observed_all()) return fail(fault_kind::lane_not_observed);
   open_ = false;
   book_.accept(accepted);
+  if constexpr (asked::may_enter)
+    for (int i = 0; held_ && i < lanes(); ++i)
+      if (accepted < chosen_[to_size(i)].entered) copy(book_.numbers(i), held_numbers(i, accepted));
   tokens_ = accepted;
   note_prompt();
   const bool deals = asked::may_frame && dealing(accepted);

@@ -114,6 +114,11 @@ scope_kind scope_of(const P& settings) noexcept {
   return multistate::detail::asked<P>{settings}.scope();
 }
 inline scope_kind scope_of(const policy_handle& settings) noexcept { return settings.scope(); }
+template <decidable P>
+evidence evidence_of(const P& settings) noexcept {
+  return multistate::detail::asked<P>{settings}.wants();
+}
+inline evidence evidence_of(const policy_handle& settings) noexcept { return settings.wants(); }
 
 /// P: a policy, or any_decider.
 template <class P, class KeyFormat, class ValueFormat>
@@ -136,8 +141,17 @@ class policy_memory final : public layer_memory {
     m.setup_.room.window = m.setup_.attention.window;
     const limits& room = m.setup_.room;
     m.first_layer_ = whole ? 0 : layer;
-    auto decider = make_decider(settings, {setup.dims.kv_heads, m.first_layer_, setup.layers, setup.dims.heads}, room,
-                                lane_budgets);
+    placement where{.kv_heads = setup.dims.kv_heads,
+                    .layer = m.first_layer_,
+                    .layers = setup.layers,
+                    .heads = setup.dims.heads,
+                    .dk = setup.dims.dk,
+                    .dv = setup.dims.dv};
+    if (setup.positions != position_mode::original && evidence_of(settings).queries)
+      return error(errc::not_supported, "memory: a policy that looks at queries needs original positions");
+    if (evidence_of(settings).angles)
+      if (error e = m.find_angles(where.angles)) return e;
+    auto decider = make_decider(settings, where, room, lane_budgets);
     if (!decider) return decider.reason();
     m.decider_ = std::move(*decider);
 
@@ -265,6 +279,19 @@ class policy_memory final : public layer_memory {
     return {};
   }
 
+  /// The angles of its layer, for a policy that wants them; none where the setup says nothing of them.
+  error find_angles(rotary_angles& angles) {
+    if (setup_.rope.dim == 0) return {};
+    auto made = rope::make(setup_.rope);
+    if (!made) return made.reason();
+    const rope& rotation = policy_rotation_.emplace(std::move(*made));
+    angles = {.frequencies = rotation.inv_freq(),
+              .adjacent = setup_.rope.pairing == rope_pairing::adjacent,
+              .factor = setup_.rope.attention_factor,
+              .applied = setup_.positions == position_mode::original};
+    return {};
+  }
+
   error make_angles() {
     if (setup_.positions == position_mode::original) return {};
     if (setup_.positions == position_mode::log) {
@@ -332,9 +359,17 @@ class policy_memory final : public layer_memory {
   void whole_prompt(int layer, step_io io, memory_observer* observer, std::span<std::byte> scratch) noexcept {
     io.unrotated = properties_.unrotated();
     const layer_of<P, state> at = place(layer);
+    if (states_.size() > 1) keep_prompt(layer, io);  // the decision comes after the last layer
+    if (decider_.reads() && at.shared()) {
+      const step_io first = states_.size() > 1 ? kept_prompt(0, io) : io;
+      source_ = {.k = first.k,
+                 .v = first.v,
+                 .heads = to_size(setup_.dims.kv_heads),
+                 .layer_stride = to_size(setup_.room.prompt) * token_floats()};
+      decider_.read_from(source_.reader());
+    }
     one_shot(at, io, setup_.dims, scratch.first(step_bytes()),
              attention_of(layer, observer, scratch.subspan(step_bytes())));
-    if (states_.size() > 1) keep_prompt(layer, io);  // the decision comes after the last layer
     if (!at.last()) return;
     const int layers = static_cast<int>(states_.size());
     if (at.shared())
@@ -370,7 +405,9 @@ class policy_memory final : public layer_memory {
   }
 
   memory_setup setup_;
-  std::optional<rope> rotation_;  ///< log positions only
+  std::optional<rope> rotation_;              ///< log positions only
+  std::optional<rope> policy_rotation_;       ///< where the policy wants angles
+  multistate::detail::prompt_source source_;  ///< of a one-shot prompt
   decider_of<P> decider_;
   std::vector<state> states_;  ///< one, or one for each layer at scope model
   int first_layer_ = 0;

@@ -27,6 +27,8 @@ struct asked {
   static constexpr bool may_enter = enters<P>;
   static constexpr bool may_score = scores<P>;
   static constexpr bool may_frame = has_frame<P>;
+  static constexpr bool may_read =
+      !fixed_wants<P> || wants_states(default_evidence<P>()) || default_evidence<P>().angles;
 
   std::string_view name() const noexcept { return P::name; }
   int budget() const noexcept { return of.budget; }
@@ -34,13 +36,25 @@ struct asked {
   /// Whether another policy decides while a prompt is read.
   bool paired() const noexcept { return false; }
   bool unbounded() const noexcept { return has_no_budget<P>; }
-  evidence wants() const noexcept { return of.wants(); }
+  /// `lane`: heads and lengths of vectors of a lane, for a policy whose memory depends on them.
+  evidence wants([[maybe_unused]] const shape& lane = {}) const noexcept {
+    if constexpr (requires { of.wants(lane); })
+      return of.wants(lane);
+    else
+      return of.wants();
+  }
   bool observes_rows() const noexcept { return observes<P>; }
   error check(int budget) const noexcept {
     const error e = check_settings(of, budget);
     return e ? e : check_frame(P::name, frame_at(phase::decode), wants(), scores<P>, of.scope, budget);
   }
-  protect keeps(phase, int budget) const noexcept { return of.keeps(budget); }
+  /// `m`: of what is reduced, for a policy that protects by it.
+  protect keeps([[maybe_unused]] phase when, int budget, [[maybe_unused]] const moment& m = {}) const noexcept {
+    if constexpr (requires { of.keeps(budget, m); })
+      return of.keeps(budget, m);
+    else
+      return of.keeps(budget);
+  }
   /// `usual`: what it is without a rule of the policy's own.
   bool due([[maybe_unused]] const moment& m, bool usual) const noexcept {
     if constexpr (has_due<P>) return of.due(m);

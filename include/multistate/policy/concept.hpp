@@ -10,6 +10,7 @@
 #include <multistate/types/ids.hpp>
 #include <multistate/types/rows.hpp>
 #include <multistate/types/shape.hpp>
+#include <multistate/types/state_reader.hpp>
 
 namespace multistate {
 
@@ -20,12 +21,17 @@ struct evidence {
   int last = 0;       ///< the rows of so many of a call's newest queries, one by one
   bool sum = false;   ///< the sum of the rows of all its queries
   double decay = 1;   ///< in that sum each older query's row counts `decay` times less; 0: the newest alone
-  bool keys = false;  ///< keys, values or queries, through enter()
+  bool keys = false;  ///< keys, values or queries of tokens as they enter, through enter()
   bool values = false;
   bool queries = false;
-  bool order = false;    ///< lane_ref::by_age
-  int columns = 0;       ///< numbers that it remembers for each state
-  int lane_numbers = 0;  ///< and for each lane
+  bool stored_keys = false;    ///< keys or values of all states held, when it decides: lane_ref::key, value
+  bool stored_values = false;  ///< as they are stored
+  bool angles = false;         ///< lane_states::angles
+  bool order = false;          ///< lane_ref::by_age
+  int columns = 0;             ///< numbers that it remembers for each state
+  int lane_numbers = 0;        ///< and for each lane
+  int work = 0;                ///< floats of scratch in lane_ref::work
+  int work_per_state = 0;      ///< and for each state, as many as a lane may hold
 
   friend constexpr bool operator==(const evidence&, const evidence&) = default;
 };
@@ -37,6 +43,8 @@ constexpr needs rows_of(const evidence& e) noexcept {
 }
 /// Whether it looks at tokens as they enter.
 constexpr bool wants_entries(const evidence& e) noexcept { return e.keys || e.values || e.queries; }
+/// Whether it reads states when it decides.
+constexpr bool wants_states(const evidence& e) noexcept { return e.stored_keys || e.stored_values; }
 
 /// When a lane is asked whether it should be reduced: after a call, and only while it holds more than its budget.
 struct moment {
@@ -47,6 +55,17 @@ struct moment {
   phase when = phase::decode;
   position consumed = 0;  ///< tokens read so far, these included
   position prompt = 0;    ///< of them those of the prompt, if any
+  int every = 1;          ///< so many more than its budget a lane holds when it is due by the usual rule
+};
+
+/// The keys and values of a lane's states, for policies that look at them; with what they have in common.
+struct lane_states {
+  state_reader reader;
+  shape lane;             ///< its query heads and KV heads, of all its layers, and the lengths of their vectors
+  rotary_angles angles;   ///< where the policy wants them
+  int layer_heads = 1;    ///< KV heads that a layer brings to the lane
+  int first_head = 0;     ///< which of the layer's is the first
+  std::span<float> room;  ///< [dk + dv] for what is read
 };
 
 /// All that a policy sees of a lane of n states; everything here belongs to the decider.
@@ -65,10 +84,28 @@ struct lane_ref {
   std::span<float> numbers;       ///< its memory of the lane: [evidence::lane_numbers], zero in an empty lane
   std::span<float> scratch;       ///< [n], for worth() and pool(), which have different ones
   std::span<const slot> by_age;   ///< [n] slots by increasing position, in worth() and pool(), where it wants `order`
+  std::span<float> work;          ///< [work + work_per_state * most states], as wants() says
+  const lane_states* states = nullptr;  ///< where it wants stored keys or values, or angles
 
   /// Memory column i, [n] by slot. Zero when a token enters; moves, undo, fork and save are the decider's work.
   std::span<float> column(int i) const noexcept {
     return columns.subspan(column_stride * static_cast<std::size_t>(i), positions.size());
+  }
+  /// The key of a state in one of the lane's KV heads, [dk] as it is stored (with its angle unless positions are
+  /// in-cache or log), until the next is read. Precondition: wants().stored_keys, and worth() or pool().
+  std::span<const float> key(int kv_head, slot s) const noexcept {
+    return read(states->reader.key, kv_head, s, states->room.first(static_cast<std::size_t>(states->lane.dk)));
+  }
+  /// Its value, [dv], until the next is read.
+  std::span<const float> value(int kv_head, slot s) const noexcept {
+    return read(states->reader.value, kv_head, s, states->room.subspan(static_cast<std::size_t>(states->lane.dk)));
+  }
+
+ private:
+  std::span<const float> read(state_reader::read* f, int kv_head, slot s, std::span<float> out) const noexcept {
+    f(states->reader.from, kv_head / states->layer_heads, states->first_head + kv_head % states->layer_heads, s,
+      positions[index(s)], out);
+    return out;
   }
 };
 

@@ -15,10 +15,10 @@ struct policy_functions {
   int (*budget)(const void*) noexcept;
   scope_kind (*scope)(const void*) noexcept;
   bool (*unbounded)(const void*) noexcept;
-  evidence (*wants)(const void*) noexcept;
+  evidence (*wants)(const void*, const shape&) noexcept;
   bool (*observes_rows)(const void*) noexcept;
   error (*check)(const void*, int) noexcept;
-  protect (*keeps)(const void*, phase, int) noexcept;
+  protect (*keeps)(const void*, phase, int, const moment&) noexcept;
   bool (*due)(const void*, const moment&, bool) noexcept;
   bool (*waits)(const void*) noexcept;
   int (*room)(const void*) noexcept;
@@ -42,10 +42,12 @@ inline constexpr policy_functions functions_of = {
     [](const void* p) noexcept { return asked_of<P>(p).budget(); },
     [](const void* p) noexcept { return asked_of<P>(p).scope(); },
     [](const void* p) noexcept { return asked_of<P>(p).unbounded(); },
-    [](const void* p) noexcept { return asked_of<P>(p).wants(); },
+    [](const void* p, const shape& lane) noexcept { return asked_of<P>(p).wants(lane); },
     [](const void* p) noexcept { return asked_of<P>(p).observes_rows(); },
     [](const void* p, int budget) noexcept { return asked_of<P>(p).check(budget); },
-    [](const void* p, phase when, int budget) noexcept { return asked_of<P>(p).keeps(when, budget); },
+    [](const void* p, phase when, int budget, const moment& m) noexcept {
+      return asked_of<P>(p).keeps(when, budget, m);
+    },
     [](const void* p, const moment& m, bool usual) noexcept { return asked_of<P>(p).due(m, usual); },
     [](const void* p) noexcept { return asked_of<P>(p).waits(); },
     [](const void* p) noexcept { return asked_of<P>(p).room(); },
@@ -98,16 +100,19 @@ struct asked<policy_value> {
 
   static constexpr bool rows_known = false;
   static constexpr needs rows = needs::nothing;
-  static constexpr bool may_pool = true, may_observe = true, may_enter = true, may_score = true, may_frame = true;
+  static constexpr bool may_pool = true, may_observe = true, may_enter = true, may_score = true, may_frame = true,
+                        may_read = true;
 
   std::string_view name() const noexcept { return f().name(at()); }
   int budget() const noexcept { return f().budget(at()); }
   scope_kind scope() const noexcept { return f().scope(at()); }
   bool unbounded() const noexcept { return f().unbounded(at()); }
-  evidence wants() const noexcept { return f().wants(at()); }
+  evidence wants(const shape& lane = {}) const noexcept { return f().wants(at(), lane); }
   bool observes_rows() const noexcept { return f().observes_rows(at()); }
   error check(int budget) const noexcept { return f().check(at(), budget); }
-  protect keeps(phase when, int budget) const noexcept { return f().keeps(at(), when, budget); }
+  protect keeps(phase when, int budget, const moment& m = {}) const noexcept {
+    return f().keeps(at(), when, budget, m);
+  }
   bool due(const moment& m, bool usual) const noexcept { return f().due(at(), m, usual); }
   bool waits() const noexcept { return f().waits(at()); }
   int room() const noexcept { return f().room(at()); }

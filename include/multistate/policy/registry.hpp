@@ -11,11 +11,15 @@
 
 #include <multistate/policy/a2sf.hpp>
 #include <multistate/policy/asked.hpp>
+#include <multistate/policy/expected.hpp>
 #include <multistate/policy/full.hpp>
 #include <multistate/policy/h2o.hpp>
+#include <multistate/policy/keydiff.hpp>
 #include <multistate/policy/knorm.hpp>
+#include <multistate/policy/lagkv.hpp>
 #include <multistate/policy/observed.hpp>
 #include <multistate/policy/random.hpp>
+#include <multistate/policy/rkv.hpp>
 #include <multistate/policy/settings.hpp>
 #include <multistate/policy/snapkv.hpp>
 #include <multistate/policy/tova.hpp>
@@ -27,7 +31,8 @@ namespace multistate {
 template <policy... P>
 struct registry {};
 
-using standard_policies = registry<full, window, h2o, tova, a2sf, random_choice, knorm, snapkv, observed>;
+using standard_policies =
+    registry<full, window, h2o, tova, a2sf, random_choice, knorm, keydiff, snapkv, observed, lagkv, expected, rkv>;
 
 /// One policy of a registry with its settings: `name[+i][:budget][,key=value]...`. Hands out the concrete type, so that
 /// everything from there on is static.
@@ -171,8 +176,12 @@ class any_policy<registry<P...>> {
   template <class Q>
   static std::string keys() {
     std::string list;
+    std::vector<std::string_view> seen;  // a key of the policy's own goes before one that all have
     const auto add = [&](const auto& o) {
-      if (o.key != suffix) (list += list.empty() ? "" : ", ") += o.key;
+      if (o.key != suffix && std::find(seen.begin(), seen.end(), o.key) == seen.end()) {
+        (list += list.empty() ? "" : ", ") += o.key;
+        seen.push_back(o.key);
+      }
     };
     each_option<Q>(add);
     if (scores<Q>) each_option<frame>(add);

@@ -55,7 +55,7 @@ inline error check_frame(std::string_view name, const frame& f, const evidence& 
   if (f == frame{}) return {};
   const auto wrong = [&](const auto&... parts) { return error(errc::bad_policy, name, ": ", parts...); };
   if (f.every < 1 || f.every > max_tokens) return wrong("every must be 1 to ", max_tokens, "; got ", f.every);
-  if (f.mix != mix_kind::mean && (rows_of(wants) == needs::nothing || wants_entries(wants)))
+  if (f.mix != mix_kind::mean && (rows_of(wants) == needs::nothing || wants_entries(wants) || wants_states(wants)))
     return wrong("mix needs a policy that looks at attention rows and at nothing else");
   if (!scores && (f.segments > 0 || f.heads != head_budgets::equal))
     return wrong("segments and heads need a policy that scores");

@@ -181,6 +181,17 @@ class multi_state {
     return {.extents = {&where, 1}, .positions = {}, .ranks = {}, .n = x.live};
   }
 
+  /// The key of a live state as it is stored, in float32: out [dk].
+  void read_key(int kv_head, slot s, std::span<float> out) const noexcept {
+    MULTISTATE_ASSERT(out.size() == to_size(dims_.dk));
+    load_row<KeyFormat>(out.data(), heads_[to_size(kv_head)].keys + index(s) * key_row_bytes(dims_), dims_.dk);
+  }
+  /// Its value: out [dv].
+  void read_value(int kv_head, slot s, std::span<float> out) const noexcept {
+    MULTISTATE_ASSERT(out.size() == to_size(dims_.dv));
+    load_row<ValueFormat>(out.data(), heads_[to_size(kv_head)].values + index(s) * value_row_bytes(dims_), dims_.dv);
+  }
+
   /// Whether keys and values of these slots hold no NaN and no infinity: one such state spoils what all that see it
   /// attend. Numbers that are too large for a format become infinite in it: above 65,504 in f16.
   bool finite(int kv_head, std::span<const slot> slots) const noexcept {

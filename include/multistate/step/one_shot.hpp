@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstring>
+
 #include <multistate/step/step.hpp>
 
 namespace multistate {
@@ -28,6 +30,35 @@ void store_survivors(const layer_of<P, State>& layer, const step_io& io, const s
 
 namespace detail {
 
+/// The caller's keys and values of a one-shot prompt.
+struct prompt_source {
+  const float* k = nullptr;      ///< [tokens][Hkv][dk]
+  const float* v = nullptr;      ///< [tokens][Hkv][dv]
+  std::size_t heads = 0;         ///< Hkv
+  std::size_t layer_stride = 0;  ///< floats from one layer's to the next one's
+
+  /// Reads them by position. Valid as long as this stays where it is.
+  state_reader reader() const noexcept {
+    return {.from = this,
+            .key =
+                [](const void* from, int layer, int kv_head, slot, position p, std::span<float> out) noexcept {
+                  const auto& own = *static_cast<const prompt_source*>(from);
+                  own.copy(own.k, layer, kv_head, p, out);
+                },
+            .value =
+                [](const void* from, int layer, int kv_head, slot, position p, std::span<float> out) noexcept {
+                  const auto& own = *static_cast<const prompt_source*>(from);
+                  own.copy(own.v, layer, kv_head, p, out);
+                }};
+  }
+
+  void copy(const float* of, int layer, int kv_head, position p, std::span<float> out) const noexcept {
+    const float* at = of + static_cast<std::size_t>(layer) * layer_stride +
+                      (static_cast<std::size_t>(p) * heads + static_cast<std::size_t>(kv_head)) * out.size();
+    std::memcpy(out.data(), at, out.size_bytes());
+  }
+};
+
 template <needs Want, class P, class State, class Attend, class OnDrop>
 void one_shot_with_rows(const layer_of<P, State>& layer, const step_io& io, const shape& dims,
                         std::span<std::byte> memory_bytes, const Attend& attend, OnDrop&& on_drop) noexcept {
@@ -38,6 +69,8 @@ void one_shot_with_rows(const layer_of<P, State>& layer, const step_io& io, cons
              dv = static_cast<std::size_t>(dims.dv);
   const auto tasks = memory.template take<attention_task>(hkv);
   const auto extents = memory.template take<extent>(hkv);
+  const prompt_source source{.k = io.k, .v = io.v, .heads = hkv};
+  if (layer.decider->reads() && !layer.shared()) layer.decider->read_from(source.reader());
   if (const fault_kind why = layer.first() ? layer.decider->refusal(io.c) : layer.decider->fault();
       why != fault_kind::none) {
     layer.decider->fail(why);
@@ -68,7 +101,8 @@ void one_shot_with_rows(const layer_of<P, State>& layer, const step_io& io, cons
 /// A whole prompt at once, into an empty memory: full causal attention over the caller's own keys and values, one
 /// reduction (the authors' released code). io.c <= limits.prompt of the decider; the states need no room for the
 /// prompt. Does nothing where the decider has a fault or io.c gives it one. Scratch: step_scratch_bytes with states =
-/// queries = io.c.
+/// queries = io.c. Where layers share a decider that reads stored keys or values, the caller says before the first of
+/// them where all layers' are (decider::read_from): those of the others are not known here.
 template <class P, class State, class Attend, class OnDrop = ignore_dropped>
 void one_shot(const layer_of<P, State>& layer, const step_io& io, const shape& dims, std::span<std::byte> scratch,
               const Attend& attend, OnDrop&& on_drop = {}) noexcept {

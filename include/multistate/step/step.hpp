@@ -194,6 +194,19 @@ void enter_tokens(Decider& decider, const shape& dims, const step_io& io) noexce
   }
 }
 
+/// Reads what the states of a layer hold, or of all layers that share a decider.
+template <class State>
+state_reader reader_of(std::span<State> states) noexcept {
+  return {
+      .from = states.data(),
+      .key = [](const void* from, int layer, int kv_head, slot s, position,
+                std::span<float> out) noexcept { static_cast<const State*>(from)[layer].read_key(kv_head, s, out); },
+      .value =
+          [](const void* from, int layer, int kv_head, slot s, position, std::span<float> out) noexcept {
+            static_cast<const State*>(from)[layer].read_value(kv_head, s, out);
+          }};
+}
+
 /// Whether a step can begin: every decider takes the tokens, all states are at its moment. Where not, the decider gets
 /// the fault.
 template <class P, class State>
@@ -215,6 +228,8 @@ void step_with_rows(std::span<const layer_of<P, State>> layers, std::span<const 
   static_assert(attention_for<Attend, Want, keys, values>,
                 "the attention callable can't give the rows that this policy needs");
   scratch memory(memory_bytes);
+  for (const auto& layer : layers)
+    if (layer.decider->reads()) layer.decider->read_from(reader_of(layer.states));
   bool all_ready = true;
   for (std::size_t i = 0; i < layers.size(); ++i) all_ready = ready(layers[i], io[i].c, Hold) && all_ready;
   if (!all_ready) return;

@@ -177,21 +177,6 @@ class added_token_finder {
     return found != end && found->content == bytes ? &*found : nullptr;
   }
 
-  static std::int32_t point_at(std::string_view text, std::size_t at) {
-    utf8proc_int32_t point = -1;
-    if (at < text.size())
-      utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()) + at,
-                       static_cast<utf8proc_ssize_t>(text.size() - at), &point);
-    return point;
-  }
-  static std::size_t start_before(std::string_view text, std::size_t at) {
-    do --at;
-    while (at > 0 && (static_cast<unsigned char>(text[at]) & 0xc0) == 0x80);
-    return at;
-  }
-  static bool is_blank(std::int32_t p) noexcept {
-    return p == ' ' || (p >= 9 && p <= 13) || p == 0x85 || (p > 0x85 && in_category(p, 'Z'));
-  }
   static bool is_word(std::int32_t p) noexcept {
     return p >= 0 && (in_category(p, 'L') || in_category(p, 'M') || in_category(p, 'N') ||
                       utf8proc_category(p) == UTF8PROC_CATEGORY_PC);
@@ -201,12 +186,12 @@ class added_token_finder {
     return at > 0 && is_word(point_at(text, start_before(text, at)));
   }
   static std::size_t blank_at(std::string_view text, std::size_t at) {
-    return at < text.size() && is_blank(point_at(text, at)) ? utf8_length(text[at]) : 0;
+    return at < text.size() && is_white_space(point_at(text, at)) ? utf8_length(text[at]) : 0;
   }
   static std::size_t blank_before(std::string_view text, std::size_t at) {
     if (at == 0) return 0;
     const std::size_t start = start_before(text, at);
-    return is_blank(point_at(text, start)) ? at - start : 0;
+    return is_white_space(point_at(text, start)) ? at - start : 0;
   }
 
   std::vector<added_token> tokens_;  ///< by content

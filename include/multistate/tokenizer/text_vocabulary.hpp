@@ -17,6 +17,7 @@
 
 #include <multistate/tokenizer/added_tokens.hpp>
 #include <multistate/tokenizer/merging.hpp>
+#include <multistate/tokenizer/rewrites.hpp>
 #include <multistate/tokenizer/splits.hpp>
 #include <multistate/tokenizer/tokenizer.hpp>
 #include <multistate/util/finite.hpp>
@@ -64,17 +65,6 @@ inline int spelt_byte(std::string_view piece) noexcept {
   return spelt ? digit(piece[3]) * 16 + digit(piece[4]) : -1;
 }
 
-/// One change of a stretch of text before it is split.
-struct rewrite_step {
-  enum class kind : std::uint8_t { form, prepend, prepend_once, replace, replace_matches, lowercase, strip };
-  kind act = kind::form;
-  normal_form form = normal_form::nfc;
-  std::string from, to;                       ///< prepend and prepend_once: `to`; the second not before `to` itself
-  bool first_only = false;                    ///< prepend: only to what begins the text
-  bool left = false, right = false;           ///< strip
-  std::shared_ptr<const pattern> where = {};  ///< replace_matches
-};
-
 /// All that a file says of its tokenizer.
 struct text_rules {
   enum class token_kind : std::uint8_t { none, text, added, special, byte };
@@ -111,8 +101,11 @@ struct text_rules {
 /// A vocabulary over UTF-8: rewrites text, cuts out added tokens, splits it into words, merges each.
 class text_vocabulary final : public vocabulary {
  public:
-  /// Errors: pairs that make no piece, scores that are no numbers.
+  /// Errors: pairs that make no piece, scores that are no numbers, added tokens that can't be rewritten as texts are.
   static result<std::shared_ptr<const vocabulary>> make(text_rules rules) {
+    for (added_token& t : rules.added)
+      if (t.normalized)
+        if (const error e = rewriter(t.content.size()).apply(rules.rewrites, false, t.content)) return e;
     auto made = std::shared_ptr<text_vocabulary>(new text_vocabulary(std::move(rules)));
     if (const error e = made->prepare()) return e;
     return std::shared_ptr<const vocabulary>(std::move(made));
@@ -154,10 +147,7 @@ class text_vocabulary final : public vocabulary {
   std::vector<added_token> chosen(bool normalized) const {
     std::vector<added_token> some;
     for (const added_token& t : r_.added)
-      if (t.normalized == normalized) {
-        some.push_back(t);
-        if (normalized) some.back().content = rewritten(t.content, false);
-      }
+      if (t.normalized == normalized) some.push_back(t);
     return some;
   }
 
@@ -220,82 +210,12 @@ class text_vocabulary final : public vocabulary {
     return {};
   }
 
-  // -- text before it is split
-
-  static void replace_all(std::string& text, std::string_view from, std::string_view to, std::string& spare) {
-    if (from.empty()) return;
-    std::size_t at = text.find(from);
-    if (at == text.npos) return;
-    spare.clear();
-    std::size_t done = 0;
-    for (; at != text.npos; at = text.find(from, done)) {
-      spare.append(text, done, at - done);
-      spare += to;
-      done = at + from.size();
-    }
-    spare.append(text, done, text.npos);
-    text.swap(spare);
-  }
-  static void apply(const rewrite_step& step, bool begins, std::string& text) {
-    std::string spare;
-    switch (step.act) {
-      case rewrite_step::kind::form:
-        normalizer(step.form).append(spare, text);
-        text.swap(spare);
-        break;
-      case rewrite_step::kind::prepend_once:
-        if (text.starts_with(step.to)) break;
-        [[fallthrough]];
-      case rewrite_step::kind::prepend:
-        if (!text.empty() && (begins || !step.first_only)) text.insert(0, step.to);
-        break;
-      case rewrite_step::kind::replace:
-        replace_all(text, step.from, step.to, spare);
-        break;
-      case rewrite_step::kind::replace_matches: {
-        pattern::search search(*step.where);
-        std::size_t done = 0, begin = 0, end = 0;
-        while (done < text.size() && search.next(text, done, begin, end) > 0 && end > begin) {
-          spare.append(text, done, begin - done);
-          spare += step.to;
-          done = end;
-        }
-        spare.append(text, done, text.npos);
-        text.swap(spare);
-        break;
-      }
-      case rewrite_step::kind::lowercase:
-        for (std::size_t at = 0; at < text.size(); at += utf8_length(text[at])) {
-          utf8proc_int32_t point = 0;
-          utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()) + at,
-                           static_cast<utf8proc_ssize_t>(text.size() - at), &point);
-          if (point == 0x130)
-            spare += "i\xcc\x87";  // the one letter that becomes two
-          else
-            append_utf8(spare, utf8proc_tolower(point));
-        }
-        text.swap(spare);
-        break;
-      case rewrite_step::kind::strip: {
-        const std::string_view blank = " \t\n\v\f\r";
-        const std::size_t begin = step.left ? std::min(text.find_first_not_of(blank), text.size()) : 0;
-        const std::size_t last = step.right ? text.find_last_not_of(blank) : text.size() - 1;
-        text = last == text.npos || last < begin ? std::string() : text.substr(begin, last + 1 - begin);
-        break;
-      }
-    }
-  }
-  std::string rewritten(std::string_view text, bool begins) const {
-    std::string out(text);
-    for (const rewrite_step& step : r_.rewrites) apply(step, begins, out);
-    return out;
-  }
-
   // -- one call
 
   /// What one call of encode() needs.
   struct encoding {
-    encoding(const text_vocabulary& vocabulary, std::size_t size) : v(vocabulary), pieces(vocabulary.r_.splits) {
+    encoding(const text_vocabulary& vocabulary, std::size_t size)
+        : v(vocabulary), rewrites(size), pieces(vocabulary.r_.splits) {
       const std::size_t places = std::bit_ceil(std::clamp<std::size_t>(size / 8, 16, std::size_t{1} << 15));
       seen.resize(places);
       out.reserve(size / 4 + 8);
@@ -311,9 +231,13 @@ class text_vocabulary final : public vocabulary {
           after_special = true;
           continue;
         }
-        std::string changed;
         std::string_view stretch = whole.substr(part.begin, part.end - part.begin);
-        if (!v.r_.rewrites.empty()) stretch = changed = v.rewritten(stretch, part.begin == 0);
+        std::string changed;
+        if (!v.r_.rewrites.empty()) {
+          changed = stretch;
+          if (const error e = rewrites.apply(v.r_.rewrites, part.begin == 0, changed)) return e;
+          stretch = changed;
+        }
         std::vector<text_part> inner;
         v.normalized_.split(stretch, specials, inner);
         for (const text_part& piece : inner) {
@@ -338,7 +262,8 @@ class text_vocabulary final : public vocabulary {
         changed = text;
         for (const rewrite_step& step : v.r_.prefixes) {
           const bool prefix = step.act == rewrite_step::kind::prepend || step.act == rewrite_step::kind::prepend_once;
-          if (!prefix || !v.r_.prefix_after_special_only || after_special) apply(step, begins, changed);
+          if (prefix && v.r_.prefix_after_special_only && !after_special) continue;
+          if (const error e = rewrites.apply(step, begins, changed)) return e;
         }
         text = changed;
       }
@@ -430,6 +355,7 @@ class text_vocabulary final : public vocabulary {
       std::uint32_t count = 0, stretch = 0;
     };
     const text_vocabulary& v;
+    rewriter rewrites;
     splitter pieces;
     merger merging;
     std::vector<merge_symbol> symbols;

@@ -54,6 +54,24 @@ inline void append_utf8(std::string& to, std::int32_t point) {
 /// A code point's general category begins with this letter: L, N, P, Z.
 inline bool in_category(std::int32_t point, char major) noexcept { return utf8proc_category_string(point)[0] == major; }
 
+/// The code point that begins at `at`. Precondition: UTF-8.
+inline std::int32_t point_at(std::string_view text, std::size_t at) noexcept {
+  utf8proc_int32_t point = -1;
+  utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()) + at,
+                   static_cast<utf8proc_ssize_t>(text.size() - at), &point);
+  return point;
+}
+/// Where the code point in front of `at` begins. Precondition: at > 0.
+inline std::size_t start_before(std::string_view text, std::size_t at) noexcept {
+  do --at;
+  while (at > 0 && (static_cast<unsigned char>(text[at]) & 0xc0) == 0x80);
+  return at;
+}
+/// The property White_Space.
+inline bool is_white_space(std::int32_t p) noexcept {
+  return p == ' ' || (p >= 9 && p <= 13) || p == 0x85 || (p > 0x85 && in_category(p, 'Z'));
+}
+
 /// The forms of UAX 15.
 enum class normal_form : std::uint8_t { nfc, nfd, nfkc, nfkd };
 

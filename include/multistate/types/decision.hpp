@@ -36,7 +36,8 @@ enum class fault_kind : std::uint8_t {
   wrong_row,            ///< observe() of no lane, of another number of states than there are live, or of other tokens
   wrong_count,          ///< append() of more tokens than there is room for; reduce() of more than these, or not held
   out_of_order,         ///< append() before the reduce() of the cycle, others before its append()
-  other_moment          ///< step() over states that have not executed the decider's decisions
+  other_moment,         ///< step() over states that have not executed the decider's decisions
+  no_reader             ///< append() under a policy that reads keys or values, before read_from()
 };
 
 constexpr std::string_view message(fault_kind f) noexcept {
@@ -55,6 +56,8 @@ constexpr std::string_view message(fault_kind f) noexcept {
       return "append(), observe(), reduce() did not follow one another";
     case fault_kind::other_moment:
       return "the states have not executed the decider's decisions";
+    case fault_kind::no_reader:
+      return "the policy reads stored keys or values, and nobody said where they are: read_from()";
   }
   return "unknown fault";
 }

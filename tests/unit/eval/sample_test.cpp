@@ -19,11 +19,11 @@ token_text text_of(int n) {
   return t;
 }
 
-constexpr int bos = 1000;
+constexpr int bos_id = 1000;
 
 TEST(Sample, WindowsOfALongText) {
   const std::vector texts{text_of(21)};
-  const auto s = text_sample::make(texts, 8, bos, scoring::tail);
+  const auto s = text_sample::make(texts, 8, bos_id, scoring::tail);
   ASSERT_TRUE(s);
   // Targets 4..7, 8..11, 12..15, 16..19, and the last alone: a window exists while it has a scored target.
   ASSERT_EQ(s->windows().size(), 5u);
@@ -36,7 +36,7 @@ TEST(Sample, WindowsOfALongText) {
   EXPECT_EQ(s->windows()[4].scored(), 1);
   EXPECT_EQ(s->stride(), 4);
   const text_window& second = s->windows()[1];
-  EXPECT_EQ(s->input(second, 0), bos);
+  EXPECT_EQ(s->input(second, 0), bos_id);
   EXPECT_EQ(s->input(second, 1), 4);
   EXPECT_EQ(s->input(second, 7), 10);
   EXPECT_EQ(s->target(second, 7), 11);  // the text's next token
@@ -55,7 +55,7 @@ TEST(Sample, WithoutBosEveryInputIsText) {
 }
 
 TEST(Sample, AShorterTextIsOneWindowScoredFromItsMiddle) {
-  for (const int b : {bos, -1})
+  for (const int b : {bos_id, -1})
     for (int n = 2; n < 16; ++n) {
       const std::vector texts{text_of(n)};
       const auto s = text_sample::make(texts, 16, b, scoring::tail);
@@ -69,7 +69,7 @@ TEST(Sample, AShorterTextIsOneWindowScoredFromItsMiddle) {
 }
 
 TEST(Sample, ScoredTargetsTileEachText) {
-  for (const int b : {bos, -1})
+  for (const int b : {bos_id, -1})
     for (const scoring rule : {scoring::tail, scoring::all})
       for (int window = 2; window <= 9; ++window)
         for (int n = 2; n < 50; ++n) {
@@ -112,8 +112,8 @@ TEST(Sample, BosInsideATextIsReadOnceAndNeverATarget) {
         for (const int every : {1, 2, 3, 4, 7}) {  // joined documents, the last text nothing but BOS
           std::vector texts{text_of(n), text_of(17)};
           for (std::size_t i = 0; i < texts[0].tokens.size(); i += static_cast<std::size_t>(every))
-            texts[0].tokens[i] = bos;
-          const auto s = text_sample::make(texts, window, bos, rule);
+            texts[0].tokens[i] = bos_id;
+          const auto s = text_sample::make(texts, window, bos_id, rule);
           ASSERT_TRUE(s);
           std::vector<int> times(static_cast<std::size_t>(n));
           std::int64_t bytes = 0, scored = 0;
@@ -122,13 +122,13 @@ TEST(Sample, BosInsideATextIsReadOnceAndNeverATarget) {
             EXPECT_LE(w.queries, window);
             EXPECT_GE(w.scored_from, 0);
             const auto inputs = s->inputs(w);
-            EXPECT_EQ(inputs[0], bos);
-            EXPECT_TRUE(inputs.size() < 2 || inputs[1] != bos);
+            EXPECT_EQ(inputs[0], bos_id);
+            EXPECT_TRUE(inputs.size() < 2 || inputs[1] != bos_id);
             std::int64_t current = 0;
             for (int j = 0; j < w.queries; ++j) {
               if (!s->scores(w, j)) continue;
               EXPECT_GE(j, w.scored_from);
-              EXPECT_NE(s->target(w, j), bos);
+              EXPECT_NE(s->target(w, j), bos_id);
               ++current;
               bytes += texts[w.text].bytes[s->target_index(w, j)];
               if (w.text == 0) ++times[s->target_index(w, j)];
@@ -143,8 +143,8 @@ TEST(Sample, BosInsideATextIsReadOnceAndNeverATarget) {
             EXPECT_EQ(times[static_cast<std::size_t>(i)], i >= from && i % every != 0 ? 1 : 0);
         }
   std::vector only{text_of(9)};
-  std::fill(only[0].tokens.begin(), only[0].tokens.end(), bos);
-  EXPECT_FALSE(text_sample::make(only, 4, bos, scoring::all));
+  std::fill(only[0].tokens.begin(), only[0].tokens.end(), bos_id);
+  EXPECT_FALSE(text_sample::make(only, 4, bos_id, scoring::all));
   EXPECT_TRUE(text_sample::make(only, 4, -1, scoring::all)) << "a token like others where the model has no BOS";
 }
 
@@ -162,13 +162,13 @@ TEST(Sample, CountingIsAYardstick) {
 }
 
 TEST(Sample, RefusesWhatCannotBeScored) {
-  EXPECT_FALSE(text_sample::make({}, 8, bos, scoring::tail));
+  EXPECT_FALSE(text_sample::make({}, 8, bos_id, scoring::tail));
   const std::vector one{text_of(1)};
-  const auto s = text_sample::make(one, 8, bos, scoring::tail);
+  const auto s = text_sample::make(one, 8, bos_id, scoring::tail);
   ASSERT_FALSE(s);
   EXPECT_EQ(s.reason().message(), "t: has 1 tokens, needs at least 2 to score one");
   const std::vector texts{text_of(9)};
-  EXPECT_FALSE(text_sample::make(texts, 1, bos, scoring::tail));
+  EXPECT_FALSE(text_sample::make(texts, 1, bos_id, scoring::tail));
 }
 
 }  // namespace

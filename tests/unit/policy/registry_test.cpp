@@ -51,10 +51,10 @@ TEST(parse, gives_the_settings) {
 TEST(parse, refuses_in_one_line_that_lists_what_there_is) {
   EXPECT_EQ(canonical("nova:4"),
             "policy 'nova:4': no policy is called 'nova'; there are: full, window[+N], h2o, tova, a2sf, random, knorm, "
-            "snapkv, observed");
+            "keydiff, snapkv, observed, lagkv, expected, rkv");
   EXPECT_EQ(canonical(""),
             "policy '': no policy is called ''; there are: full, window[+N], h2o, tova, a2sf, random, knorm, "
-            "snapkv, observed");
+            "keydiff, snapkv, observed, lagkv, expected, rkv");
   EXPECT_EQ(canonical("tova:4,pined=1"),
             "policy 'tova:4,pined=1': tova has no 'pined'; there are: scope, pinned, newest, mix, every, "
             "segments, quota, heads, floor, layers");

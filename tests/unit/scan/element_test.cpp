@@ -18,28 +18,28 @@ using multistate::scan_normalise;
 constexpr std::size_t dv = 8;
 
 template <class T>
-struct held {
+struct held_element {
   std::vector<T> memory = std::vector<T>(dv, std::numeric_limits<T>::quiet_NaN());  // clear() must not read it
   scan_element<T> e{};
-  held() {
+  held_element() {
     e.value = memory;
     scan_clear(e);
   }
-  held(const held& other) : memory(other.memory), e(other.e) { e.value = memory; }
-  held& operator=(const held&) = delete;
+  held_element(const held_element& other) : memory(other.memory), e(other.e) { e.value = memory; }
+  held_element& operator=(const held_element&) = delete;
 };
 
-struct sequence {
+struct scanned {
   std::vector<double> logit;  // [T]
   std::vector<double> value;  // [T][dv]
 };
 
 /// Logits from -171 to 51, as in golden/closed/aaren: exp without subtracting a maximum overflows float.
-sequence make(std::size_t tokens) {
+scanned make(std::size_t tokens) {
   std::mt19937 rng(7);
   std::uniform_real_distribution<double> logit(-171, 51);
   std::normal_distribution<double> value;
-  sequence s;
+  scanned s;
   for (std::size_t t = 0; t < tokens; ++t) {
     s.logit.push_back(t == 3 ? 51 : t == 4 ? -171 : logit(rng));
     for (std::size_t i = 0; i < dv; ++i) s.value.push_back(value(rng));
@@ -47,7 +47,7 @@ sequence make(std::size_t tokens) {
   return s;
 }
 
-std::vector<double> softmax(const sequence& s, std::size_t first, std::size_t last) {
+std::vector<double> softmax(const scanned& s, std::size_t first, std::size_t last) {
   double max = -std::numeric_limits<double>::infinity();
   for (std::size_t t = first; t < last; ++t) max = std::max(max, s.logit[t]);
   double sum = 0;
@@ -62,21 +62,21 @@ std::vector<double> softmax(const sequence& s, std::size_t first, std::size_t la
 }
 
 template <class T>
-void add(held<T>& h, const sequence& s, std::size_t t) {
+void add(held_element<T>& h, const scanned& s, std::size_t t) {
   std::vector<T> v;
   for (std::size_t i = 0; i < dv; ++i) v.push_back(static_cast<T>(s.value[t * dv + i]));
   scan_add<T>(h.e, static_cast<T>(s.logit[t]), v);
 }
 
 template <class T>
-held<T> segment(const sequence& s, std::size_t first, std::size_t last) {
-  held<T> h;
+held_element<T> segment(const scanned& s, std::size_t first, std::size_t last) {
+  held_element<T> h;
   for (std::size_t t = first; t < last; ++t) add(h, s, t);
   return h;
 }
 
 template <class T>
-std::vector<T> normalised(const held<T>& h) {
+std::vector<T> normalised(const held_element<T>& h) {
   std::vector<T> out(dv);
   scan_normalise<T>(h.e, out);
   return out;
@@ -89,7 +89,7 @@ TYPED_TEST_SUITE(scan, scalars);
 
 TYPED_TEST(scan, prefixes_are_softmax_attention) {
   const auto s = make(50);
-  held<TypeParam> h;
+  held_element<TypeParam> h;
   for (std::size_t t = 0; t < 50; ++t) {
     add(h, s, t);
     const auto want = softmax(s, 0, t + 1);
@@ -120,7 +120,7 @@ TYPED_TEST(scan, merge_is_associative_with_an_identity) {
   for (const auto* h : {&left, &all, &swapped})
     for (std::size_t i = 0; i < dv; ++i) EXPECT_NEAR(normalised(*h)[i], want[i], tolerance);
 
-  held<TypeParam> none;
+  held_element<TypeParam> none;
   auto same = a;
   scan_merge(same.e, none.e);
   EXPECT_EQ(same.memory, a.memory);
@@ -134,7 +134,7 @@ TYPED_TEST(scan, extreme_logits) {
   using T = TypeParam;
   const std::vector<T> ones(dv, 1);
   const std::vector<T> twos(dv, 2);
-  held<T> h;
+  held_element<T> h;
   EXPECT_EQ(normalised(h), std::vector<T>(dv, 0));
   scan_add<T>(h.e, -std::numeric_limits<T>::infinity(), twos);  // no state
   scan_add<T>(h.e, T(-3e4), ones);

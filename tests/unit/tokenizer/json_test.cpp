@@ -135,4 +135,38 @@ TEST(io_tokenizer_json, is_found_in_a_folder) {
   EXPECT_EQ(find_tokenizer(folder.path(), 257)->vocab(), 257) << "a vocabulary of bytes needs none";
 }
 
+TEST(io_tokenizer_json, what_a_normalizer_makes_of_a_text_is_bounded) {
+  json doubling = byte_level();
+  json& steps = doubling["normalizer"];
+  steps = {{"type", "Sequence"}, {"normalizers", json::array()}};
+  for (int i = 0; i < 40; ++i)
+    steps["normalizers"].push_back({{"type", "Replace"}, {"pattern", {{"String", "h"}}}, {"content", "hh"}});
+  const auto t = home(doubling).load();
+  ASSERT_TRUE(t) << t.reason().message();
+  EXPECT_EQ(t->encode("i").value(), std::vector{1});
+  const auto grown = t->encode("h");
+  ASSERT_FALSE(grown);
+  EXPECT_NE(grown.reason().message().find("more than"), std::string_view::npos) << grown.reason().message();
+}
+
+TEST(io_tokenizer_json, a_normalizer_that_gives_up_is_an_error) {
+  json file = byte_level();
+  file["normalizer"] = {{"type", "Replace"}, {"pattern", {{"Regex", "(h+h+)+i"}}}, {"content", ""}};
+  const auto t = home(file).load();
+  ASSERT_TRUE(t) << t.reason().message();
+  EXPECT_EQ(t->encode("hhhi1").value(), std::vector{5});
+  const auto given_up = t->encode(std::string(64, 'h') + "1i");
+  ASSERT_FALSE(given_up);
+  EXPECT_NE(given_up.reason().message().find("gave up"), std::string_view::npos) << given_up.reason().message();
+}
+
+TEST(io_tokenizer_json, strips_every_white_space) {
+  json file = byte_level();
+  file["normalizer"] = {{"type", "Strip"}, {"strip_left", true}, {"strip_right", true}};
+  const auto t = home(file).load();
+  ASSERT_TRUE(t) << t.reason().message();
+  EXPECT_EQ(t->encode("\u3000\u00a0 hi\u2003\n").value(), std::vector{2});
+  EXPECT_EQ(t->encode("\u3000 ").value(), std::vector<int>());
+}
+
 }  // namespace

@@ -53,17 +53,20 @@ TEST(policy_list, runs_that_only_a_comparison_knows) {
 }
 
 TEST(policy_list, says_which_there_are) {
-  EXPECT_EQ(policy_list().names(), "full, window[+N], h2o, tova, a2sf, random, knorm, snapkv, observed");
+  EXPECT_EQ(policy_list().names(),
+            "full, window[+N], h2o, tova, a2sf, random, knorm, keydiff, snapkv, observed, lagkv, expected, rkv");
   EXPECT_EQ(std::string(policy_list().parse_run("nonsense").reason().message()),
             "policy 'nonsense': no policy is called 'nonsense'; there are: full, window[+N], h2o, tova, a2sf, random, "
-            "knorm, snapkv, observed; and oracle, short");
+            "knorm, keydiff, snapkv, observed, lagkv, expected, rkv; and oracle, short");
   EXPECT_NE(policy_list().parse_run("tova,colour=red").reason().message().find("has no 'colour'"),
             std::string_view::npos);
 }
 
 TEST(policy_list, knows_a_programs_own_policies_first) {
   const policy_list known(entries<mine>());
-  EXPECT_EQ(known.names(), "mine[+N], full, window[+N], h2o, tova, a2sf, random, knorm, snapkv, observed");
+  EXPECT_EQ(
+      known.names(),
+      "mine[+N], full, window[+N], h2o, tova, a2sf, random, knorm, keydiff, snapkv, observed, lagkv, expected, rkv");
   EXPECT_EQ(known.parse_policy("mine+2:8")->policy.str(), "mine+2:8");
 }
 
