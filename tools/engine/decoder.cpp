@@ -40,7 +40,7 @@ result<std::unique_ptr<tools::target_decoder>> make_decoder_of_target(const mode
   return std::unique_ptr<tools::target_decoder>(std::make_unique<decoder_of_target>(std::move(*made)));
 }
 
-std::string_view name_of_target() { return attention_target(); }
+std::string_view name_of_target() { return hwy::TargetName(HWY_TARGET); }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace multistate
