@@ -44,8 +44,8 @@ namespace {
 using json = nlohmann::ordered_json;
 
 struct compare_arguments {
-  std::string model, tokenizer, bos = "auto", policies, budgets = "16,64,256", score = "tail", format = "f32", json,
-                                csv, html, against;
+  std::string model, tokenizer, bos = "auto", policies, budgets = "16,64,256", score = "tail", format = "f32",
+                                products = "exact", json, csv, html, against;
   std::vector<std::string> texts;
   std::optional<int> window, tokens, threads;
   int chunk = 1;
@@ -140,6 +140,7 @@ class compare_run {
   /// All that can be said before any file is read.
   void read_arguments() {
     format_ = value_or_usage(parse_state_format(a_.format));
+    products_ = value_or_usage(parse_product_mode(a_.products));
     threads_ = a_.threads.value_or(tool_executor::most_useful());
     if (threads_ > 1 && !tool_executor::has_threads())
       throw usage_error("--threads must be 1: this program was built without OpenMP");
@@ -215,7 +216,7 @@ class compare_run {
     if (field(r_.other, "chunk") != json(a_.chunk)) refuse("read another number of tokens together (--chunk)");
   }
 
-  solo_request alone_request() const { return {items_, budgets_, format_, window_}; }
+  solo_request alone_request() const { return {items_, budgets_, format_, window_, products_}; }
 
   std::unique_ptr<worker_memory> make_worker() const {
     const model_config& config = model_->weights.config;
@@ -250,7 +251,8 @@ class compare_run {
   /// of threads is not among it.
   std::uint64_t settings() const {
     const model_config& c = model_->weights.config;
-    json all = {MULTISTATE_VERSION, simd_target(), r_.model_hash, window_, a_.chunk, a_.score, a_.format, a_.full};
+    json all = {MULTISTATE_VERSION, simd_target(), r_.model_hash, window_, a_.chunk,
+                a_.score,           a_.format,     a_.products,   a_.full};
     if (const auto program = file_bytes::open("/proc/self/exe")) all.push_back(hash_bytes(program->bytes()));
     all.push_back({c.layers, c.hidden, c.heads, c.kv_heads, c.head_dim, c.ffn, c.vocab, c.context, c.norm_eps, c.tied,
                    c.bos, c.rope.dim, c.rope.theta, static_cast<int>(c.rope.pairing), static_cast<int>(c.rope.scaling),
@@ -321,7 +323,7 @@ class compare_run {
     for (const auto& worker : workers_) {
       sequence_memory* recorder = worker->recorder ? &*worker->recorder : nullptr;
       decoders.push_back(value_or_usage(
-          any_decoder::make(model_->weights, comparison_tokens(worker->runs, recorder, a_.chunk), within)));
+          any_decoder::make(model_->weights, comparison_tokens(worker->runs, recorder, a_.chunk), within, products_)));
       ready.push_back({&decoders.back(), worker->runs, worker->table ? &*worker->table : nullptr, recorder});
     }
     r_.outcome = value_or_usage(
@@ -441,6 +443,7 @@ class compare_run {
 
   void write() {
     r_.format = a_.format;
+    r_.products = a_.products;
     r_.threads = threads_;
     r_.simd_target = std::string(simd_target());
     const model_config& config = model_->weights.config;
@@ -478,6 +481,7 @@ class compare_run {
   policy_list known_;
   std::vector<std::string> own_names_;
   weight_format format_ = weight_format::f32;
+  product_mode products_ = product_mode::exact;
   int threads_ = 1, window_ = 0;
   int longest_ = 0;  ///< window; a text shorter than T needs no more room
   std::vector<int> budgets_;
@@ -534,6 +538,10 @@ void add_flags(CLI::App& app, compare_arguments& a) {
   reading.add_option("--chunk", a.chunk, "Tokens read together, at most T/2.")
       ->check(whole_number(1))
       ->type_name("C")
+      ->capture_default_str();
+  reading
+      .add_option("--products", a.products, "How weights in blocks are multiplied: exact, or fast, by rounded numbers.")
+      ->check(one_of({"exact", "fast"}))
       ->capture_default_str();
   reading.add_option("--score", a.score, "Which tokens are scored: tail, the second half of each window, or all.")
       ->check(one_of({"tail", "all"}))

@@ -22,6 +22,7 @@
 #include <multistate/model/block-inl.hpp>
 #include <multistate/model/linear-inl.hpp>
 #include <multistate/model/model_view.hpp>
+#include <multistate/model/product_mode.hpp>
 #include <multistate/model/weights.hpp>
 #include <multistate/rope/rope.hpp>
 #include <multistate/util/buffer.hpp>
@@ -37,13 +38,14 @@ template <executor E = serial>
 class decoder {
  public:
   /// `weights` and `exec` must outlive it; `max_tokens` is the most that one forward() takes, all sequences together.
-  /// Errors: sizes that do not fit the config.
-  static result<decoder> make(const model_weights& weights, int max_tokens, E& exec) {
+  /// `products`: how blocks of whole numbers are multiplied. Errors: sizes that do not fit the config.
+  static result<decoder> make(const model_weights& weights, int max_tokens, E& exec,
+                              product_mode products = product_mode::exact) {
     if (error e = multistate::check(weights)) return e;
-    return make(view_of(weights), max_tokens, exec);
+    return make(view_of(weights), max_tokens, exec, products);
   }
   /// The same over matrices of any format. Precondition: their sizes fit the config.
-  static result<decoder> make(model_view model, int max_tokens, E& exec) {
+  static result<decoder> make(model_view model, int max_tokens, E& exec, product_mode products = product_mode::exact) {
     if (max_tokens < 1 || max_tokens > multistate::max_tokens)
       return error(errc::bad_limits, "decoder: max_tokens must be 1 to 2^28; got ", max_tokens);
     decoder d(std::move(model), exec);
@@ -57,17 +59,19 @@ class decoder {
                         d.v_.allocate(n * d.key_floats()) && d.attended_.allocate(n * d.query_floats()) &&
                         d.gate_.allocate(n * to_size(c.ffn)) && d.up_.allocate(n * to_size(c.ffn)) &&
                         d.angles_.allocate(n * d.all_angles()) && d.place_.allocate(n) && d.first_.allocate(n) &&
-                        d.logits_.allocate(n);
+                        d.logits_.allocate(n) &&
+                        (products == product_mode::exact || d.rounded_.allocate(n, d.widest()));
     if (!enough) return error(errc::out_of_memory, "decoder: no memory for ", max_tokens, " tokens at once");
     d.max_tokens_ = max_tokens;
+    d.products_ = products;
     return d;
   }
   template <class Model>
-  static result<decoder> make(const Model& model, int max_tokens)
+  static result<decoder> make(const Model& model, int max_tokens, product_mode products = product_mode::exact)
     requires std::is_same_v<E, serial>
   {
     static serial one_after_another;
-    return make(model, max_tokens, one_after_another);
+    return make(model, max_tokens, one_after_another, products);
   }
 
   const model_config& config() const noexcept { return model_.config; }
@@ -161,6 +165,11 @@ class decoder {
 
   std::size_t query_floats() const noexcept { return to_size(config().heads) * to_size(config().head_dim); }
   std::size_t key_floats() const noexcept { return to_size(config().kv_heads) * to_size(config().head_dim); }
+
+  /// The longest vector that a matrix is multiplied with.
+  std::size_t widest() const noexcept {
+    return std::max({to_size(config().hidden), query_floats(), to_size(config().ffn)});
+  }
 
   static error check_overflow(const batch_item& item, std::size_t at) noexcept {
     using namespace std::string_view_literals;
@@ -330,7 +339,7 @@ class decoder {
     p.in = to_size(in);
     p.columns = tokens_;
     p.add = add;
-    linear(*exec_, p);
+    multiply(p);
   }
 
   /// Rotates a token's queries and keys to its original position; memories with other positions do it themselves. The
@@ -392,7 +401,7 @@ class decoder {
     p.out = vocab;
     p.in = hidden;
     p.columns = wanted;
-    linear(*exec_, p);
+    multiply(p);
     const float divisor = config().logit_divisor, cap = config().final_softcap;
     if (!(divisor < 1.0f) && !(divisor > 1.0f) && !(cap > 0.0f)) return;
     for (std::size_t r = 0; r < wanted; ++r)
@@ -403,11 +412,17 @@ class decoder {
       }
   }
 
+  void multiply(product& p) noexcept {
+    if (products_ == product_mode::fast) p.rounded = &rounded_;
+    linear(*exec_, p);
+  }
+
   model_view model_;
   E* exec_;
   std::vector<rope> ropes_;           ///< that differ
   std::vector<std::size_t> rope_of_;  ///< [layers]
   int max_tokens_ = 0;
+  product_mode products_ = product_mode::exact;
   std::size_t tokens_ = 0;             ///< of this call
   std::size_t scratch_bytes_ = 0;      ///< of one worker
   buffer<float> x_, normed_, branch_;  ///< [tokens][hidden]
@@ -419,6 +434,7 @@ class decoder {
   buffer<std::size_t> first_;          ///< [items] its first token
   buffer<float*> logits_;              ///< [wanted]
   buffer<std::byte> scratch_;          ///< [worker]
+  rounded_input rounded_;              ///< of a fast product
 };
 
 }  // namespace HWY_NAMESPACE
