@@ -19,8 +19,8 @@ using namespace multistate;
 
 constexpr int context = 1024, budget = 128, chunk_tokens = 64;
 
-const model_weights& demo() {
-  static const model_weights weights = [] {
+const model_view& demo() {
+  static const loaded_model weights = [] {
     auto read = load_model(MULTISTATE_BENCH_MODEL);
     if (!read) {
       const std::string_view why = read.reason().message();

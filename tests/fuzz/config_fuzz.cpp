@@ -28,7 +28,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
     const auto w = load_model(folder.path());
     if (!w) return fuzz::promise_line(w.reason());
-    fuzz::promise(check(*w).code() == errc::ok, "what loads fits its config");
+    fuzz::promise(check(floats_of(*w)).code() == errc::ok, "what loads fits its config, and can be read");
     fuzz::promise(static_cast<bool>(rope::make(w->config.rope)), "what loads can be turned");
   });
   return 0;

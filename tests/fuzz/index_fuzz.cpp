@@ -11,7 +11,7 @@ using namespace multistate;
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static const fuzz::folder folder;
-  static const model_weights right = [] {
+  static const loaded_model whole = [] {
     const std::size_t count = fuzz::tiny_tensors().size();
     folder.write("config.json", fuzz::tiny_config);
     folder.write("a.safetensors", fuzz::tiny_file(0, 6));
@@ -19,13 +19,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     return load_huggingface(folder.path() / "config.json", folder.write("all.safetensors", fuzz::tiny_file(0, count)))
         .value();
   }();
+  static const model_weights right = floats_of(whole);
   folder.write("model.safetensors.index.json", fuzz::text_of(data, size));
   fuzz::within(size, 64, [&] {
     const auto w = load_model(folder.path());
     if (!w) return fuzz::promise_line(w.reason());
-    fuzz::promise(w->config == right.config && w->embedding == right.embedding && w->head == right.head &&
-                      w->final_norm == right.final_norm && w->layers[0].q == right.layers[0].q &&
-                      w->layers[0].down == right.layers[0].down,
+    const model_weights got = floats_of(*w);
+    fuzz::promise(got.config == right.config && got.embedding == right.embedding && got.head == right.head &&
+                      got.final_norm == right.final_norm && got.layers[0].q == right.layers[0].q &&
+                      got.layers[0].down == right.layers[0].down,
                   "what loads has the values of the shards");
   });
   return 0;

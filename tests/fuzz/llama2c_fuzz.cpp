@@ -13,7 +13,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   fuzz::within(size, 64, [&] {
     const auto w = load_llama2c(path);
     if (!w) return fuzz::promise_line(w.reason());
-    fuzz::promise(check(*w).code() == errc::ok, "what loads fits its config");
+    fuzz::promise(check(floats_of(*w)).code() == errc::ok, "what loads fits its config, and can be read");
   });
   return 0;
 }

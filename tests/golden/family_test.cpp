@@ -14,6 +14,7 @@
 #include <multistate/memory/memory.hpp>
 #include <multistate/model/decoder.hpp>
 #include <multistate/policies.hpp>
+#include <support/tiny_family.hpp>
 
 namespace {
 
@@ -32,7 +33,7 @@ std::vector<int> ids(const safetensors& file, const std::string& name) {
 /// A session of at most `most` tokens over a model.
 class session {
  public:
-  session(model_weights& w, int most, int chunk) : vocab_(to_size(w.config.vocab)), chunk_(chunk) {
+  session(model_view& w, int most, int chunk) : vocab_(to_size(w.config.vocab)), chunk_(chunk) {
     w.config.state_session(most);
     decoder_.emplace(decoder<serial>::make(w, chunk).value());
     memory_.emplace(make_memory(policy_handle(full{.budget = most}), setup_for(w.config, {.chunk = chunk})).value());
@@ -70,7 +71,7 @@ double furthest_logit(const std::vector<float>& got, const std::vector<float>& w
 }
 
 /// `end`: of the tensors' names, as "_q8_0".
-void expect_model(model_weights w, const safetensors& expected, const std::string& end = "") {
+void expect_model(loaded_model w, const safetensors& expected, const std::string& end = "") {
   const auto tokens = ids(expected, "tokens"), prompt = ids(expected, "prompt" + end);
   const auto want = expected.floats("logits" + (end.empty() ? "_full" : end)).value();
   const int count = static_cast<int>(tokens.size());
@@ -156,6 +157,27 @@ TEST(gguf_models, broken_ones_are_refused) {
       EXPECT_EQ(w.reason().message().find('\n'), std::string_view::npos);
     }
   }
+}
+
+// Without fixtures: the two readers against each other, each by its own names, orders and defaults.
+TEST(families, are_the_same_from_both_kinds_of_files) {
+  const auto folder = std::filesystem::temp_directory_path() / "multistate-families";
+  for (const support::tiny_family& f : support::tiny_families()) {
+    SCOPED_TRACE(f.type);
+    const support::tiny_family_files files(f, folder / f.type);
+    auto one = load_model(files.folder()), other = load_model(files.gguf());
+    ASSERT_TRUE(one && other) << one.reason().message() << other.reason().message();
+    EXPECT_EQ(one->notes, std::vector<std::string>());
+    EXPECT_EQ(other->notes, std::vector<std::string>());
+    for (const int most : {32, 48}) {
+      std::vector<int> tokens;
+      for (int i = 0; i < most; ++i) tokens.push_back(i * i % 37);
+      const auto want = session(*one, most, most).logits(tokens), got = session(*other, most, 7).logits(tokens);
+      EXPECT_LE(furthest_logit(got, want), 2e-5) << most;
+      EXPECT_GT(*std::max_element(want.begin(), want.end()) - *std::min_element(want.begin(), want.end()), 0.1f);
+    }
+  }
+  std::filesystem::remove_all(folder);
 }
 
 TEST(gpt_oss, is_refused_by_name) {

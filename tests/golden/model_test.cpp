@@ -26,7 +26,7 @@ const std::filesystem::path bundled = std::filesystem::path(MULTISTATE_TEST_DATA
 const std::filesystem::path shared = std::filesystem::path(MULTISTATE_SHARED_DATA) / "golden";
 
 struct model_fixture {
-  model_weights weights;
+  loaded_model weights;
   safetensors expected;
   std::vector<int> tokens;
 

@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 fs::path fault(const char* name) { return fs::path(MULTISTATE_TEST_DATA) / "faults" / name; }
 
 /// Mean over all tokens but the first, in nats.
-double nll(const model_weights& w, const fs::path& ids) {
+double nll(const model_view& w, const fs::path& ids) {
   const auto tokens = read_tokens(ids, w.config.vocab).value();
   const int count = static_cast<int>(tokens.size());
   auto d = decoder<>::make(w, count).value();

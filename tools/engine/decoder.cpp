@@ -32,9 +32,9 @@ class decoder_of_target final : public tools::target_decoder {
 };
 
 // HWY_EXPORT needs a name of its own for each function.
-result<std::unique_ptr<tools::target_decoder>> make_decoder_of_target(const model_weights& weights, int most_tokens,
+result<std::unique_ptr<tools::target_decoder>> make_decoder_of_target(const model_view& model, int most_tokens,
                                                                       tools::tool_executor& exec) {
-  auto made = decoder<tools::tool_executor>::make(weights, most_tokens, exec);
+  auto made = decoder<tools::tool_executor>::make(model, most_tokens, exec);
   if (!made) return made.reason();
   return std::unique_ptr<tools::target_decoder>(std::make_unique<decoder_of_target>(std::move(*made)));
 }
@@ -53,8 +53,8 @@ HWY_EXPORT(name_of_target);
 
 namespace tools {
 
-result<any_decoder> any_decoder::make(const model_weights& weights, int most_tokens, tool_executor& exec) {
-  auto made = HWY_DYNAMIC_DISPATCH(make_decoder_of_target)(weights, most_tokens, exec);
+result<any_decoder> any_decoder::make(const model_view& model, int most_tokens, tool_executor& exec) {
+  auto made = HWY_DYNAMIC_DISPATCH(make_decoder_of_target)(model, most_tokens, exec);
   if (!made) return made.reason();
   return any_decoder(std::move(*made));
 }

@@ -11,7 +11,6 @@
 #include <multistate/memory/sequence_memory.hpp>
 #include <multistate/model/batch.hpp>
 #include <multistate/model/model_view.hpp>
-#include <multistate/model/weights.hpp>
 #include <tools/engine/executor.hpp>
 
 namespace multistate::tools {
@@ -37,9 +36,9 @@ class target_decoder {
 /// The reference decoder on the best SIMD target: the calls of decoder<E>.
 class any_decoder {
  public:
-  /// `weights` and `exec` must outlive it; `most_tokens` is the most that one forward() takes. Errors as
+  /// what `model` points to and `exec` must outlive it; `most_tokens` is the most that one forward() takes. Errors as
   /// decoder::make().
-  static result<any_decoder> make(const model_weights& weights, int most_tokens, tool_executor& exec);
+  static result<any_decoder> make(const model_view& model, int most_tokens, tool_executor& exec);
 
   const model_config& config() const noexcept { return of_->config(); }
   int max_tokens() const noexcept { return of_->max_tokens(); }

@@ -236,7 +236,7 @@ class compare_run {
 
   void open_files() {
     model_.emplace(open_model(r_.model, a_.tokenizer, a_.bos));
-    const model_config& config = model_->weights.config;
+    model_config& config = model_->weights.config;
     r_.notes = model_->weights.notes;
     r_.model_hash = model_->weights.hash;
     r_.trained_context = config.context;
@@ -247,6 +247,7 @@ class compare_run {
       throw usage_error(
           fmt::format("--chunk must be at most half of a window of {} tokens; got {}", window_, a_.chunk));
     r_.extrapolation = config.context > 0 && window_ > config.context;
+    config.state_session(window_);
     read_texts();
     if (items_.empty()) take_usual_items();
     if (asks_oracle()) r_.notes.emplace_back("the oracle knows the future: neither a policy nor a bound");

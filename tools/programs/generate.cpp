@@ -182,7 +182,13 @@ class generate_run {
     if (prompt.empty() && !chat_) throw usage_error("--prompt is needed: this model has no BOS to begin with");
     return prompt;
   }
-  sequence_memory make_memory_for_it() const {
+  /// The most tokens that are known of: those asked for, or the trained context where there is no end.
+  int session_tokens() const {
+    const std::size_t tokens = a_.tokens && !chat_ ? prompt_.size() + to_size(*a_.tokens) : to_size(config_.context);
+    return static_cast<int>(std::min(tokens, to_size(max_tokens)));
+  }
+  sequence_memory make_memory_for_it() {
+    model_.weights.config.state_session(session_tokens());
     policy_handle policy = choice_.policy;
     if (policy.unbounded()) {
       if (!a_.tokens || chat_)
@@ -332,7 +338,7 @@ class generate_run {
 
   const generate_arguments a_;
   const policy_choice choice_;
-  const opened_model model_;
+  opened_model model_;
   const tokenizer& words_;
   const model_config& config_;
   const bool streams_;  ///< the text, as it is made

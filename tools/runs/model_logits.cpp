@@ -45,7 +45,7 @@ bool is_gguf(const std::filesystem::path& path) {
 }  // namespace
 
 void write_logits(const logits_request& request) {
-  model_weights weights = value_or_usage(load_model(request.model));
+  loaded_model weights = value_or_usage(load_model(request.model));
   const std::vector<int> tokens = value_or_usage(read_tokens(request.tokens, weights.config.vocab));
   if (tokens.empty()) throw usage_error(request.tokens + ": has no tokens, must have at least one");
   constexpr int chunk = 64;

@@ -4,11 +4,19 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <filesystem>
 #include <string>
 #include <string_view>
+#include <system_error>
+#include <vector>
 
+#include <multistate/io/chat_template.hpp>
+#include <multistate/io/gguf.hpp>
 #include <multistate/io/printable.hpp>
+#include <multistate/tokenizer/chat.hpp>
 #include <tools/engine/engine.hpp>
+#include <tools/terminal/console.hpp>
+#include <tools/terminal/flags.hpp>
 
 namespace multistate::tools {
 
@@ -71,28 +79,98 @@ double state_bytes(const model_config& c, double tokens) {
   return sum;
 }
 
+/// "q4_1 (210 matrices, 66.4 MB), q8_0 (1 matrix, 30.1 MB)", in the order in which they come, the embedding first.
+std::string formats_of(const model_view& m) {
+  struct sums {
+    weight_format format;
+    int matrices = 0;
+    std::size_t bytes = 0;
+  };
+  std::vector<sums> all;
+  const auto add = [&](const matrix_view& matrix, std::size_t out, std::size_t in) {
+    auto at = std::find_if(all.begin(), all.end(), [&](const sums& s) { return s.format == matrix.format; });
+    if (at == all.end()) at = all.insert(all.end(), {matrix.format});
+    ++at->matrices;
+    at->bytes += out * row_bytes(matrix.format, in);
+  };
+  const std::size_t vocab = to_size(m.config.vocab), hidden = to_size(m.config.hidden);
+  add(m.embedding, vocab, hidden);
+  if (!m.config.tied) add(m.head, vocab, hidden);
+  for (const layer_view& layer : m.layers)
+    for (const auto& x : detail::layer_matrices(m.config)) add(layer.*x.view, x.out, x.in);
+  std::string text;
+  for (const sums& s : all)
+    text += fmt::format("{}{} ({} {}, {:.1f} MB)", text.empty() ? "" : ", ", name_of(s.format), s.matrices,
+                        s.matrices == 1 ? "matrix" : "matrices", 1e-6 * static_cast<double>(s.bytes));
+  return text;
+}
+
+/// What a GGUF file calls its tokenizer: ", gpt2 split as smollm"; "" for other files.
+std::string kind_of_tokenizer(const std::string& path) {
+  std::error_code code;
+  if (!std::filesystem::is_regular_file(path, code)) return {};
+  const auto bytes = file_bytes::open(path);
+  if (!bytes || !detail::is_gguf(bytes->bytes())) return {};
+  const gguf file = value_or_usage(gguf::open(path));
+  const auto model = file.text("tokenizer.ggml.model"), pre = file.text("tokenizer.ggml.pre");
+  std::string text;
+  if (model && *model) text += fmt::format(", {}", detail::printable(**model));
+  if (pre && *pre && **model != "llama") text += fmt::format(" split as {}", detail::printable(**pre));
+  return text;
+}
+
+/// How `generate --chat` marks messages, or why it can't.
+std::string chat_of(const std::string& path, const opened_model& model) {
+  const auto source = find_chat_template(path);
+  if (!source) return fmt::format("can't be read: {}", source.reason().message());
+  if (source->empty()) return "no template";
+  if (!model.words) return "needs a tokenizer";
+  const auto made = chat::make(*source, *model.words);
+  return made ? std::string(made->format().name) : detail::printable(made.reason().message());
+}
+
+/// Sizes of the network, weights and kinds of layers.
+std::string shape_of_model(const loaded_model& m) {
+  const model_config& c = m.config;
+  const double numbers =
+      static_cast<double>(layer_floats(c)) * c.layers + static_cast<double>(c.vocab) * c.hidden * (c.tied ? 1.0 : 2.0);
+  std::string lines = fmt::format("  family {}: {} layers, {} wide, feed-forward {}\n", detail::printable(m.family),
+                                  c.layers, c.hidden, c.ffn);
+  lines += fmt::format("  attention: {} query heads, {} KV head{}, each of {} numbers\n", c.heads, c.kv_heads,
+                       c.kv_heads == 1 ? "" : "s", c.head_dim);
+  lines += kinds_of_layers(c);
+  lines += fmt::format("  {:.1f} million weights: {}\n", numbers / 1e6, formats_of(m));
+  return lines + (c.tied ? "  the output matrix is the embedding\n" : "  an output matrix of its own\n");
+}
+
+/// States in so many bytes, for the trained context and under a budget.
+std::string memory_of_model(const model_config& c) {
+  const double all = c.context > 0 ? c.context : 4096;
+  std::string lines =
+      c.context > 0 ? fmt::format("  trained for {} tokens\n", c.context) : "  trained context unknown\n";
+  lines += fmt::format(
+      "  memory of a sequence: {:.0f} bytes a token with states in f32, half of that in f16\n"
+      "    everything kept, {:.0f} tokens: {:.1f} MB; under tova:512, however long: {:.1f} MB\n",
+      state_bytes(c, 1), all, state_bytes(c, all) / 1e6, state_bytes(c, 512) / 1e6);
+  if (std::any_of(c.own.begin(), c.own.end(), [](const auto& own) { return own.window > 0; }))
+    lines += "    policies act on the layers that see all tokens; the others keep what their window shows\n";
+  return lines;
+}
+
 }  // namespace
 
 std::string page_of_model(const std::string& path, const opened_model& model) {
-  const model_config& c = model.weights.config;
-  const double in_matrices =
-      static_cast<double>(layer_floats(c)) * c.layers + static_cast<double>(c.vocab) * c.hidden * (c.tied ? 1.0 : 2.0);
-  std::string lines = fmt::format("{}\n", detail::printable(path));
-  lines += fmt::format("  {} layers of {} numbers, {} query heads and {} KV heads of {}, {} tokens\n", c.layers,
-                       c.hidden, c.heads, c.kv_heads, c.head_dim, c.vocab);
-  lines += fmt::format("  {:.1f} million weights; {}\n", in_matrices / 1e6,
-                       c.tied ? "the output matrix is the embedding" : "an output matrix of its own");
-  lines += kinds_of_layers(c);
-  lines += c.context > 0 ? fmt::format("  trained for {} tokens\n", c.context) : "  trained context unknown\n";
-  lines += model.words ? fmt::format("  tokenizer of {} pieces\n", model.words->vocab())
+  const int bos = model.weights.config.bos;
+  std::string lines = fmt::format("{}\n", detail::printable(path)) + shape_of_model(model.weights);
+  lines += model.words ? fmt::format("  tokenizer: {} pieces{}\n", model.words->vocab(), kind_of_tokenizer(path))
                        : fmt::format("  no tokenizer: {}\n", model.no_words);
-  lines += c.bos >= 0 ? fmt::format("  every sequence begins with token {}\n", c.bos)
-                      : "  no token is put before a sequence\n";
-  const bool windows = std::any_of(c.own.begin(), c.own.end(), [](const auto& own) { return own.window > 0; });
-  const double all = c.context > 0 ? c.context : 4096;
-  lines += fmt::format("  memory in f32: {:.0f} bytes a token; {:.1f} MB for {:.0f} tokens, {:.1f} MB under tova:512\n",
-                       state_bytes(c, 1), state_bytes(c, all) / 1e6, all, state_bytes(c, 512) / 1e6);
-  if (windows) lines += "  policies act on the layers that see all tokens; the others keep what their window shows\n";
+  const std::string opens =
+      bos < 0 ? "nothing is put before a text"
+              : fmt::format("every text begins with token {}{}", bos,
+                            model.words ? " " + detail::printable(model.words->spell({&bos, 1})) : "");
+  lines += fmt::format("  BOS: {} ({})\n", opens, model.bos_rule);
+  lines += fmt::format("  chat: {}\n", chat_of(path, model));
+  lines += memory_of_model(model.weights.config);
   for (const std::string& note : model.weights.notes) lines += "  note: " + note + "\n";
   return lines;
 }

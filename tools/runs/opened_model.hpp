@@ -8,15 +8,15 @@
 #include <string_view>
 #include <vector>
 
+#include <multistate/io/loaded_model.hpp>
 #include <multistate/model/config.hpp>
 #include <multistate/tokenizer/tokenizer.hpp>
-#include <multistate/model/weights.hpp>
 
 namespace multistate::tools {
 
 /// A model and what turns text into its tokens; the tokenizer may be missing where text comes as .tokens.
 struct opened_model {
-  model_weights weights;
+  loaded_model weights;
   std::optional<tokenizer> words;
   std::string no_words;  ///< why there is no tokenizer
   std::string bos_rule;  ///< whether BOS opens a text, and who says so

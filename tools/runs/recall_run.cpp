@@ -30,7 +30,7 @@ class recall_run {
   static constexpr double applicable = 0.9;  ///< share that Full must answer
 
  public:
-  recall_run(const model_weights& weights, const tokenizer& words, std::span<const int> filler, tool_executor& exec,
+  recall_run(const model_view& weights, const tokenizer& words, std::span<const int> filler, tool_executor& exec,
              journal& done, recall_settings settings)
       : weights_(weights),
         exec_(exec),
@@ -255,7 +255,7 @@ class recall_run {
       }
   }
 
-  const model_weights& weights_;
+  const model_view& weights_;
   tool_executor& exec_;
   journal& journal_;
   recall_settings s_;
@@ -268,7 +268,7 @@ class recall_run {
 
 }  // namespace
 
-recall_report ask_for_facts(const model_weights& weights, const tokenizer& words, std::span<const int> filler,
+recall_report ask_for_facts(const model_view& weights, const tokenizer& words, std::span<const int> filler,
                             tool_executor& exec, journal& done, recall_settings settings) {
   return recall_run(weights, words, filler, exec, done, std::move(settings))();
 }

@@ -7,7 +7,7 @@
 #include <span>
 
 #include <multistate/tokenizer/tokenizer.hpp>
-#include <multistate/model/weights.hpp>
+#include <multistate/model/model_view.hpp>
 #include <tools/engine/executor.hpp>
 #include <tools/runs/journal.hpp>
 #include <tools/runs/policy_runs.hpp>
@@ -30,7 +30,7 @@ struct recall_report {
 
 /// Asks every run for facts, trials spread over the executor's workers. `filler` is the text that facts are told in.
 /// Parts that the journal holds are not asked again. Errors end the program.
-recall_report ask_for_facts(const model_weights& weights, const tokenizer& words, std::span<const int> filler,
+recall_report ask_for_facts(const model_view& weights, const tokenizer& words, std::span<const int> filler,
                             tool_executor& exec, journal& done, recall_settings settings);
 
 }  // namespace multistate::tools

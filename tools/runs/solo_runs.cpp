@@ -344,7 +344,7 @@ class solo_runs {
     to["rest_us"] = median([](const step_time& t) { return t.rest(); });
   }
 
-  const model_weights& weights_;
+  const model_view& weights_;
   const tokenizer* words_;
   const text_sample& sample_;
   tool_executor& exec_;

@@ -6,7 +6,7 @@
 
 #include <multistate/eval/sample.hpp>
 #include <multistate/tokenizer/tokenizer.hpp>
-#include <multistate/model/weights.hpp>
+#include <multistate/model/model_view.hpp>
 #include <tools/engine/executor.hpp>
 #include <tools/runs/journal.hpp>
 #include <tools/runs/policy_runs.hpp>
@@ -16,7 +16,7 @@
 namespace multistate::tools {
 
 struct solo_setup {
-  const model_weights& weights;
+  const model_view& weights;
   const tokenizer* words;  ///< null: none, and texts are shown as ids
   const text_sample& sample;
   tool_executor& exec;

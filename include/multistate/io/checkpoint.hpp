@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <multistate/io/json.hpp>
+#include <multistate/io/loaded_model.hpp>
 #include <multistate/io/safetensors.hpp>
 
 namespace multistate::detail {
@@ -93,19 +94,22 @@ class checkpoint {
 
   bool has(std::string_view name) const { return places_.find(name) != places_.end(); }
 
-  /// Each tensor can be taken once. Errors: missing, of another type or shape.
-  result<std::vector<float>> take(const std::string& name, const std::vector<std::size_t>& shape) {
-    const auto at = places_.find(name);
-    if (at == places_.end())
-      return file_error(path_, "tensor ", name, " is missing, must be F32, F16 or BF16 ", shown(shape),
-                        " by config.json");
-    const std::size_t file = at->second.file;
-    places_.erase(at);
-    auto values = files_[file].floats(name, &shape);
-    if (values) return values;
-    error e = values.reason();
-    e.append(" by config.json");
-    return e;
+  // Each tensor can be taken once. Errors: missing, of another type or shape.
+
+  result<std::vector<float>> floats(const std::string& name, const std::vector<std::size_t>& shape) {
+    const auto file = take(name, shape);
+    if (!file) return file.reason();
+    return (*file)->floats(name);
+  }
+  /// A matrix in one of the files' formats, where it lies.
+  result<matrix_view> matrix(loaded_model& model, const std::string& name, std::size_t out, std::size_t in) {
+    const auto file = take(name, {out, in});
+    if (!file) return file.reason();
+    const tensor_info& t = *(*file)->find(name);
+    const auto format = t.type == tensor_type::f32   ? weight_format::f32
+                        : t.type == tensor_type::f16 ? weight_format::f16
+                                                     : weight_format::bf16;
+    return model.keep((*file)->data(t), format);
   }
 
   /// Looks at the tensors that nobody took. Tables of angles, biases that are all zero, tensors of nothing, those of
@@ -136,6 +140,13 @@ class checkpoint {
   }
   std::uint64_t hash() const noexcept { return hash_; }
 
+  /// The open files, which matrices lie in.
+  std::vector<file_bytes> files() && {
+    std::vector<file_bytes> all;
+    for (safetensors& file : files_) all.push_back(std::move(file).opened());
+    return all;
+  }
+
   std::vector<std::string> notes;  ///< what the files say twice or for nothing
 
  private:
@@ -143,6 +154,21 @@ class checkpoint {
     std::size_t file;
     bool listed;  // by the index
   };
+
+  /// The file that has a tensor of this shape.
+  result<const safetensors*> take(const std::string& name, const std::vector<std::size_t>& shape) {
+    const auto at = places_.find(name);
+    if (at == places_.end())
+      return file_error(path_, "tensor ", name, " is missing, must be F32, F16 or BF16 ", shown(shape),
+                        " by config.json");
+    const safetensors& file = files_[at->second.file];
+    places_.erase(at);
+    const auto found = file.get(name, &shape, {tensor_type::f32, tensor_type::f16, tensor_type::bf16});
+    if (found) return &file;
+    error e = found.reason();
+    e.append(" by config.json");
+    return e;
+  }
 
   static bool is_whole(tensor_type t) noexcept {
     return t == tensor_type::boolean || t == tensor_type::i8 || t == tensor_type::u8 || t == tensor_type::i16 ||

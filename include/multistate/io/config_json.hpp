@@ -276,17 +276,20 @@ inline constexpr std::string_view read_members =
     "original_max_position_embeddings partial_rotary_factor quantization_config rms_norm_eps rope_parameters "
     "rope_scaling rope_theta sliding_window tie_word_embeddings use_sliding_window vocab_size";
 
-/// Members that change nothing: of training, generation and tokenizers, and what versions of transformers wrote.
+/// Members that change nothing: of training, generation and tokenizers, what versions of transformers wrote, and what
+/// its classes of these families never read.
 inline constexpr std::string_view harmless_members =
-    "attention_dropout bad_words_ids begin_suppress_tokens chunk_size_feed_forward classifier_dropout "
-    "cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample dtype early_stopping "
+    "attention_dropout attn_implementation auto_map bad_words_ids begin_suppress_tokens cache_implementation "
+    "chunk_size_feed_forward classifier_dropout cross_attention_hidden_size decoder_start_token_id diversity_penalty "
+    "do_sample dtype early_stopping "
     "embd_pdrop encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task "
     "forced_bos_token_id forced_eos_token_id hidden_dropout hidden_dropout_prob id2label "
     "ignore_keys_at_rope_validation initializer_range is_decoder is_llama_config label2id length_penalty "
     "max_length max_sequence_length max_window_layers min_length model_max_length name_or_path "
     "no_repeat_ngram_size num_beam_groups num_beams num_labels num_return_sequences output_attentions "
     "output_hidden_states output_scores pad_token_id prefix pretraining_tp problem_type remove_invalid_values "
-    "repetition_penalty resid_pdrop return_dict return_dict_in_generate sep_token_id suppress_tokens "
+    "neftune_noise_alpha repetition_penalty resid_pdrop return_dict return_dict_in_generate sep_token_id "
+    "suppress_tokens "
     "task_specific_params temperature tf_legacy_loss tokenizer_class top_k top_p torch_dtype torchscript "
     "transformers.js_config transformers_version typical_p unk_token_id unsloth_fixed unsloth_version "
     "use_bfloat16 use_cache";
@@ -294,29 +297,31 @@ inline constexpr std::string_view harmless_members =
 /// Members by which a model computes something else, unless they are null, false, empty, 0 or 1.
 inline constexpr std::string_view foreign_members =
     "add_cross_attention alibi attention_chunk_size attention_multiplier attn_logit_softcapping "
-    "attn_temperature_tuning clip_qkv embedding_multiplier final_logit_softcapping is_encoder_decoder "
-    "kv_lora_rank logit_scale logits_scaling no_rope_layers num_experts num_local_experts pruned_heads "
+    "attn_temperature_tuning clip_qkv embedding_multiplier final_logit_softcapping full_attn_mod interpolate_factor "
+    "is_encoder_decoder kv_lora_rank lm_head_bias logit_scale logits_scaling no_rope_layers num_experts "
+    "num_local_experts pruned_heads "
     "qk_layernorm qk_norm query_pre_attn_scalar residual_multiplier rope_interleaved rope_local_base_freq "
     "rotary_dim rotary_pct scale_emb text_config tie_encoder_decoder use_bidirectional_attention use_qk_norm "
     "vision_config";
 
 inline bool says_nothing(const nlohmann::json& v) {
   return v.is_null() || (v.is_boolean() && !v.get<bool>()) || (v.is_structured() && v.empty()) || is_text(v, "") ||
-         (v.is_number() && (v == 0 || v == 1));
+         (v.is_number() && v == 0);
 }
 
-/// Every member is read, known to be harmless, refused, or said not to be used.
+/// Every member is read, known to be harmless, or refused. Names that begin with _ are what transformers notes for
+/// itself.
 inline void check_members(config_reader& read, const nlohmann::json& json, const family& kind) {
-  std::string unused;
   for (const auto& [key, value] : json.items()) {
     if (is_one_of(key, read_members) || is_one_of(key, kind.members) || is_one_of(key, harmless_members)) continue;
     if (key.starts_with('_')) continue;
     if (says_nothing(value)) continue;
-    if (is_one_of(key, foreign_members))
-      return read.fail(errc::not_supported, key, " is ", shown(value), ", which is not built in this family");
-    if (unused.size() < 200) unused += (unused.empty() ? "" : ", ") + shown(std::string_view(key));
+    const bool foreign = is_one_of(key, foreign_members);
+    if (foreign && value.is_number() && value == 1) continue;
+    read.fail(
+        errc::not_supported, shown(std::string_view(key)), " is ", shown(value),
+        foreign ? ", which is not built in this family" : ", which is not known; remove it where it changes nothing");
   }
-  if (!unused.empty()) read.note("not known and not used, as in transformers: " + unused);
 }
 
 /// Which layers have a window, by layer_types or by the family's own rule; [layers].

@@ -161,7 +161,7 @@ inline constexpr std::array families = {
                       "num_experts_per_tok shared_intermediate_size position_embedding_type output_router_logits "
                       "router_aux_loss_coef normalization_function init_method mamba_chunk_size mamba_conv_bias "
                       "mamba_d_conv mamba_d_head mamba_d_state mamba_expand mamba_n_groups mamba_n_heads "
-                      "mamba_proj_bias rope_theta attention_dropout",
+                      "mamba_proj_bias time_step_floor time_step_limit time_step_max time_step_min",
            .biases = bias_rule::by_flag,
            .multipliers = true,
            .experts = true,

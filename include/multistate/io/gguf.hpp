@@ -71,8 +71,15 @@ class gguf {
   /// All numbers of a tensor as float32. Precondition: `t` is one of tensors().
   static std::vector<float> floats(const gguf_tensor& t);
 
-  /// Of all files' bytes.
-  std::uint64_t hash() const noexcept { return hash_; }
+  /// The open files, which the spans of keys and tensors point into.
+  std::vector<file_bytes> files() && noexcept { return std::move(files_); }
+
+  /// Of all files' bytes, which this reads.
+  std::uint64_t hash() const noexcept {
+    std::uint64_t all = hash_bytes(files_.front().bytes());
+    for (std::size_t i = 1; i < files_.size(); ++i) all = mix(all ^ hash_bytes(files_[i].bytes()));
+    return all;
+  }
 
  private:
   struct part_of_split {
@@ -90,7 +97,6 @@ class gguf {
   std::vector<file_bytes> files_;
   keys_type keys_;  ///< of the first file
   tensors_type tensors_;
-  std::uint64_t hash_ = 0;
 };
 
 namespace detail {
@@ -361,7 +367,6 @@ inline error gguf::add(const std::filesystem::path& path, bool first) {
   if (detail::is_lfs_pointer(opened->bytes())) return detail::lfs_pointer(path);
   detail::gguf_reader reader(*opened);
   if (error e = reader.read()) return e;
-  hash_ = first ? hash_bytes(opened->bytes()) : mix(hash_ ^ hash_bytes(opened->bytes()));
   for (auto& [name, tensor] : reader.tensors)
     if (!tensors_.try_emplace(name, std::move(tensor)).second)
       return detail::file_error(path, "has tensor ", detail::shown(std::string_view(name)),

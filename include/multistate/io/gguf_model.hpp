@@ -10,10 +10,10 @@
 
 #include <multistate/io/family.hpp>
 #include <multistate/io/gguf.hpp>
+#include <multistate/io/loaded_model.hpp>
 #include <multistate/io/printable.hpp>
 #include <multistate/tokenizer/gguf_splits.hpp>
 #include <multistate/tokenizer/tokenizer.hpp>
-#include <multistate/model/weights.hpp>
 
 namespace multistate {
 
@@ -31,6 +31,8 @@ class gguf_model_reader {
   void fail(errc code, const Part&... parts) {
     if (ok()) fault_ = error(code, file_.path().string(), ": ", parts...);
   }
+  void note(std::string text) { notes_.push_back(file_.path().filename().string() + ": " + std::move(text)); }
+  const std::vector<std::string>& notes() const noexcept { return notes_; }
   bool has_key(const std::string& key) const { return file_.find(prefix_ + key) != nullptr; }
 
   /// A number; `otherwise` where it is missing (below 0: it must be there).
@@ -89,34 +91,35 @@ class gguf_model_reader {
   bool has(const std::string& name) const { return file_.find_tensor(name) != nullptr; }
   /// All numbers of a tensor of this shape. False, and a fault, where it is missing or another.
   bool take(std::vector<float>& to, const std::string& name, std::vector<std::size_t> shape) {
-    const gguf_tensor* t = file_.find_tensor(name);
-    if (t == nullptr) {
-      fail(errc::bad_file, "tensor ", name, " is missing, must be ", shown(shape));
-      return false;
-    }
-    while (shape.size() < t->shape.size() && t->shape.front() == 1) shape.insert(shape.begin(), 1);
-    if (t->shape != shape) {
-      fail(errc::bad_file, "tensor ", name, " is ", shown(t->shape), ", must be ", shown(shape));
-      return false;
-    }
-    seen_tensors_.insert(name);
-    to = gguf::floats(*t);
-    return true;
+    const gguf_tensor* t = take(name, std::move(shape));
+    if (t != nullptr) to = gguf::floats(*t);
+    return t != nullptr;
   }
-  bool take_if_there(std::vector<float>& to, const std::string& name, std::vector<std::size_t> shape) {
-    return !has(name) || take(to, name, std::move(shape));
+  /// The same for a norm or bias, which the model keeps.
+  bool take(loaded_model& model, const float*& to, const std::string& name, std::size_t size) {
+    std::vector<float> floats;
+    const bool there = take(floats, name, {size});
+    if (there) to = model.keep(std::move(floats));
+    return there;
   }
-  /// One tensor that holds several, one below the other.
-  bool take_joined(const std::string& name, std::size_t in,
-                   std::initializer_list<std::pair<std::vector<float>*, std::size_t>> parts) {
+  bool take_if_there(loaded_model& model, const float*& to, const std::string& name, std::size_t size) {
+    return !has(name) || take(model, to, name, size);
+  }
+  /// A matrix [out][in], where it lies.
+  bool take(loaded_model& model, matrix_view& to, const std::string& name, std::size_t out, std::size_t in) {
+    const gguf_tensor* t = take(name, {out, in});
+    if (t != nullptr) to = model.keep(t->bytes, t->block->format);
+    return t != nullptr;
+  }
+  /// A matrix that holds several, one below the other.
+  bool take(loaded_model& model, const std::string& name, std::size_t in,
+            std::initializer_list<std::pair<matrix_view*, std::size_t>> parts) {
     std::size_t out = 0, at = 0;
     for (const auto& part : parts) out += part.second;
-    std::vector<float> all;
-    if (!take(all, name, in == 0 ? std::vector{out} : std::vector{out, in})) return false;
-    const std::size_t width = std::max<std::size_t>(in, 1);
+    matrix_view all;
+    if (!take(model, all, name, out, in)) return false;
     for (const auto& [to, rows] : parts) {
-      const auto from = all.begin() + static_cast<std::ptrdiff_t>(at * width);
-      to->assign(from, from + static_cast<std::ptrdiff_t>(rows * width));
+      *to = below(all, at, in);
       at += rows;
     }
     return true;
@@ -145,9 +148,26 @@ class gguf_model_reader {
   }
   static std::string shown(std::string_view name) { return detail::shown(name); }
 
+  /// Null, and a fault, where it is missing or of another shape.
+  const gguf_tensor* take(const std::string& name, std::vector<std::size_t> shape) {
+    const gguf_tensor* t = file_.find_tensor(name);
+    if (t == nullptr) {
+      fail(errc::bad_file, "tensor ", name, " is missing, must be ", shown(shape));
+      return nullptr;
+    }
+    while (shape.size() < t->shape.size() && t->shape.front() == 1) shape.insert(shape.begin(), 1);
+    if (t->shape != shape) {
+      fail(errc::bad_file, "tensor ", name, " is ", shown(t->shape), ", must be ", shown(shape));
+      return nullptr;
+    }
+    seen_tensors_.insert(name);
+    return t;
+  }
+
   const gguf& file_;
   std::string prefix_;
   error fault_;
+  std::vector<std::string> notes_;
   std::set<std::string, std::less<>> seen_keys_, seen_tensors_;
 };
 
@@ -226,7 +246,12 @@ inline void read_gguf_layers(gguf_model_reader& read, const family& kind, model_
         errc::not_supported, "attention.sliding_window is ", window,
         kind.model_type == "olmo2" ? ", which makes it an OLMo 3; not built" : ", which is not built in this family");
   }
-  if (window > 0 && c.context > 0 && window >= c.context && kind.local_theta <= 0) window = 0;
+  const bool any = std::find(sliding.begin(), sliding.end(), true) != sliding.end();
+  if (window > 0 && any && c.context > 0 && window >= c.context && kind.local_theta <= 0) {
+    read.note("attention.sliding_window " + std::to_string(window) + " is left out: the trained context is " +
+              std::to_string(c.context));
+    window = 0;
+  }
   rope_config local = c.rope;
   if (kind.local_theta > 0) {
     local.theta = read.positive("rope.freq_base_swa", kind.local_theta);
@@ -243,47 +268,61 @@ inline void read_gguf_layers(gguf_model_reader& read, const family& kind, model_
   if (!alike) c.own = std::move(own);
 }
 
-inline void read_gguf_layer(gguf_model_reader& read, const family& kind, const model_config& c, int number,
-                            layer_weights& l) {
+/// Queries, keys and values of a layer: matrices and biases, each fused or not.
+inline bool read_gguf_queries(gguf_model_reader& read, const family& kind, const std::string& at, loaded_model& m,
+                              layer_view& l) {
+  const model_config& c = m.config;
+  const std::size_t hidden = to_size(c.hidden), q = to_size(c.heads) * to_size(c.head_dim),
+                    kv = to_size(c.kv_heads) * to_size(c.head_dim);
+  bool ok = true;
+  if (read.has(at + "attn_qkv.weight")) {
+    ok = read.take(m, at + "attn_qkv.weight", hidden, {{&l.q, q}, {&l.k, kv}, {&l.v, kv}});
+    if (read.has(at + "attn_qkv.bias")) {
+      ok = ok && read.take(m, l.q_bias, at + "attn_qkv.bias", q + 2 * kv);
+      if (ok) l.v_bias = (l.k_bias = l.q_bias + q) + kv;
+    }
+  } else {
+    ok = read.take(m, l.q, at + "attn_q.weight", q, hidden) && read.take(m, l.k, at + "attn_k.weight", kv, hidden) &&
+         read.take(m, l.v, at + "attn_v.weight", kv, hidden) &&
+         read.take_if_there(m, l.q_bias, at + "attn_q.bias", q) &&
+         read.take_if_there(m, l.k_bias, at + "attn_k.bias", kv) &&
+         read.take_if_there(m, l.v_bias, at + "attn_v.bias", kv);
+  }
+  if (ok && kind.biases == bias_rule::queries && (l.q_bias == nullptr || l.k_bias == nullptr || l.v_bias == nullptr))
+    read.fail(errc::bad_file, "tensor ", at, "attn_q.bias is missing; queries, keys and values have biases in ",
+              kind.model_type);
+  return ok;
+}
+
+inline void read_gguf_layer(gguf_model_reader& read, const family& kind, int number, loaded_model& m, layer_view& l) {
+  const model_config& c = m.config;
   const std::string at = "blk." + std::to_string(number) + ".";
   const std::size_t hidden = to_size(c.hidden), ffn = to_size(c.ffn), d = to_size(c.head_dim);
   const std::size_t q = to_size(c.heads) * d, kv = to_size(c.kv_heads) * d;
   const bool behind = kind.norms == norm_rule::behind, both = kind.norms == norm_rule::both;
-  bool ok = behind || read.take(l.attention_norm, at + "attn_norm.weight", {hidden});
-  if (read.has(at + "attn_qkv.weight")) {
-    ok = ok && read.take_joined(at + "attn_qkv.weight", hidden, {{&l.q, q}, {&l.k, kv}, {&l.v, kv}});
-    if (read.has(at + "attn_qkv.bias"))
-      ok = ok && read.take_joined(at + "attn_qkv.bias", 0, {{&l.q_bias, q}, {&l.k_bias, kv}, {&l.v_bias, kv}});
-  } else {
-    ok = ok && read.take(l.q, at + "attn_q.weight", {q, hidden}) &&
-         read.take(l.k, at + "attn_k.weight", {kv, hidden}) && read.take(l.v, at + "attn_v.weight", {kv, hidden}) &&
-         read.take_if_there(l.q_bias, at + "attn_q.bias", {q}) &&
-         read.take_if_there(l.k_bias, at + "attn_k.bias", {kv}) &&
-         read.take_if_there(l.v_bias, at + "attn_v.bias", {kv});
-  }
-  if (ok && kind.biases == bias_rule::queries && (l.q_bias.empty() || l.k_bias.empty() || l.v_bias.empty()))
-    read.fail(errc::bad_file, "tensor ", at, "attn_q.bias is missing; queries, keys and values have biases in ",
-              kind.model_type);
-  ok = ok && read.take(l.o, at + "attn_output.weight", {hidden, q}) &&
-       read.take_if_there(l.o_bias, at + "attn_output.bias", {hidden});
+  bool ok = behind || read.take(m, l.attention_norm, at + "attn_norm.weight", hidden);
+  ok = ok && read_gguf_queries(read, kind, at, m, l);
+  ok = ok && read.take(m, l.o, at + "attn_output.weight", hidden, q) &&
+       read.take_if_there(m, l.o_bias, at + "attn_output.bias", hidden);
   if (ok && kind.qk_norm != query_norm::none) {
     const bool heads = kind.qk_norm == query_norm::head;
-    ok = read.take(l.q_norm, at + "attn_q_norm.weight", {heads ? d : q}) &&
-         read.take(l.k_norm, at + "attn_k_norm.weight", {heads ? d : kv});
+    ok = read.take(m, l.q_norm, at + "attn_q_norm.weight", heads ? d : q) &&
+         read.take(m, l.k_norm, at + "attn_k_norm.weight", heads ? d : kv);
   }
-  if (behind || both) ok = ok && read.take(l.attention_post_norm, at + "post_attention_norm.weight", {hidden});
-  if (behind || both) ok = ok && read.take(l.ffn_post_norm, at + "post_ffw_norm.weight", {hidden});
-  ok = ok && (behind || read.take(l.ffn_norm, at + "ffn_norm.weight", {hidden}));
+  if (behind || both) ok = ok && read.take(m, l.attention_post_norm, at + "post_attention_norm.weight", hidden);
+  if (behind || both) ok = ok && read.take(m, l.ffn_post_norm, at + "post_ffw_norm.weight", hidden);
+  ok = ok && (behind || read.take(m, l.ffn_norm, at + "ffn_norm.weight", hidden));
   // Without a gate of its own, `ffn_up` holds the gate, then up.
   if (!read.has(at + "ffn_gate.weight") && kind.fused)
-    ok = ok && read.take_joined(at + "ffn_up.weight", hidden, {{&l.gate, ffn}, {&l.up, ffn}});
+    ok = ok && read.take(m, at + "ffn_up.weight", hidden, {{&l.gate, ffn}, {&l.up, ffn}});
   else
-    ok = ok && read.take(l.gate, at + "ffn_gate.weight", {ffn, hidden}) &&
-         read.take(l.up, at + "ffn_up.weight", {ffn, hidden});
-  ok = ok && read.take_if_there(l.gate_bias, at + "ffn_gate.bias", {ffn}) &&
-       read.take_if_there(l.up_bias, at + "ffn_up.bias", {ffn}) &&
-       read.take(l.down, at + "ffn_down.weight", {hidden, ffn}) &&
-       read.take_if_there(l.down_bias, at + "ffn_down.bias", {hidden});
+    ok = ok && read.take(m, l.gate, at + "ffn_gate.weight", ffn, hidden) &&
+         read.take(m, l.up, at + "ffn_up.weight", ffn, hidden);
+  if (!ok || !read.take_if_there(m, l.gate_bias, at + "ffn_gate.bias", ffn) ||
+      !read.take_if_there(m, l.up_bias, at + "ffn_up.bias", ffn) ||
+      !read.take(m, l.down, at + "ffn_down.weight", hidden, ffn))
+    return;
+  read.take_if_there(m, l.down_bias, at + "ffn_down.bias", hidden);
 }
 
 /// The token that starts every sequence, as llama.cpp decides; -1: none.
@@ -307,8 +346,8 @@ inline result<int> gguf_bos(const gguf& file, int vocab) {
 
 /// A model from a GGUF file, or from the first of a split one. Errors: those of the file; an architecture, a key or a
 /// tensor that is not built; a key or tensor that is missing or can't be.
-inline result<model_weights> load_gguf(const std::filesystem::path& path) {
-  const auto file = gguf::open(path);
+inline result<loaded_model> load_gguf(const std::filesystem::path& path) {
+  auto file = gguf::open(path);
   if (!file) return file.reason();
   const auto architecture = file->text("general.architecture");
   if (!architecture) return architecture.reason();
@@ -319,7 +358,8 @@ inline result<model_weights> load_gguf(const std::filesystem::path& path) {
                  "' is not built, must be ", detail::families_named(&detail::family::architecture));
   const detail::family& kind = *found;
   detail::gguf_model_reader read(*file, std::string(**architecture));
-  model_weights w;
+  loaded_model w;
+  w.family = **architecture;
   w.hash = file->hash();
   model_config& c = w.config;
   c.layers = read.size("block_count");
@@ -377,16 +417,19 @@ inline result<model_weights> load_gguf(const std::filesystem::path& path) {
   c.bos = *bos;
 
   const std::size_t hidden = to_size(c.hidden), vocab = to_size(c.vocab);
-  bool ok = read.ok() && read.take(w.embedding, "token_embd.weight", {vocab, hidden}) &&
-            read.take(w.final_norm, "output_norm.weight", {hidden});
+  bool ok = read.ok() && read.take(w, w.embedding, "token_embd.weight", vocab, hidden) &&
+            read.take(w, w.final_norm, "output_norm.weight", hidden);
   for (int i = 0; ok && i < c.layers; ++i) {
-    detail::read_gguf_layer(read, kind, c, i, w.layers.emplace_back());
+    detail::read_gguf_layer(read, kind, i, w, w.layers.emplace_back());
     ok = read.ok();
   }
   c.tied = kind.model_type != "olmo2" && (kind.gelu || !read.has("output.weight"));
-  if (ok && !c.tied) read.take(w.head, "output.weight", {vocab, hidden});
+  w.head = w.embedding;
+  if (ok && !c.tied) read.take(w, w.head, "output.weight", vocab, hidden);
   if (read.ok()) read.left_over("a " + std::string(kind.architecture) + " model");
   if (!read.ok()) return read.fault();
+  w.notes = read.notes();
+  w.files = std::move(*file).files();
   return w;
 }
 

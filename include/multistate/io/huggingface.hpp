@@ -1,8 +1,14 @@
 #pragma once
 
+#include <cstring>
+#include <initializer_list>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include <multistate/io/checkpoint.hpp>
 #include <multistate/io/config_json.hpp>
-#include <multistate/model/weights.hpp>
+#include <multistate/io/loaded_model.hpp>
 #include <multistate/rope/rope.hpp>
 
 namespace multistate {
@@ -38,7 +44,7 @@ inline std::string found_instead(const std::filesystem::path& folder, bool confi
 
 /// Notes what generation_config.json says otherwise than config.json does. It is not read for anything else, so its own
 /// faults are none here.
-inline void compare_generation_config(const std::filesystem::path& folder, model_weights& w) {
+inline void compare_generation_config(const std::filesystem::path& folder, loaded_model& w) {
   std::error_code code;
   if (is_byte_vocabulary(w.config.vocab) || !std::filesystem::exists(folder / "generation_config.json", code)) return;
   auto json = read_json(folder / "generation_config.json");
@@ -51,18 +57,137 @@ inline void compare_generation_config(const std::filesystem::path& folder, model
 }
 
 /// Notes a stored table of angles that is not the one which the config describes.
-inline void compare_angles(checkpoint& source, model_weights& w) {
+inline void compare_angles(checkpoint& source, loaded_model& w) {
   const auto made = rope::make(w.config.rope);
   for (const char* name : {"model.layers.0.self_attn.rotary_emb.inv_freq", "model.rotary_emb.inv_freq"}) {
     if (!made || !source.has(name)) continue;
     const auto right = made->inv_freq();
-    const auto stored = source.take(name, {right.size()});
+    const auto stored = source.floats(name, {right.size()});
     const bool same = stored && std::equal(stored->begin(), stored->end(), right.begin(),
                                            [](float a, double b) { return std::abs(a - b) <= 0.01 * b + 1e-7; });
     if (!same)
       w.notes.push_back(std::string(name) + " differs from the angles by config.json, which are taken, as in " +
                         "transformers");
   }
+}
+
+/// Takes a model's tensors by their names; the first fault is kept, and what comes after is not taken.
+class huggingface_reader {
+ public:
+  huggingface_reader(checkpoint& source, const described_model& described, loaded_model& to)
+      : source_(source), described_(described), kind_(*described.kind), to_(to) {}
+
+  bool ok() const noexcept { return !fault_; }
+  const error& fault() const noexcept { return fault_; }
+  error& fault() noexcept { return fault_; }
+
+  void matrix(matrix_view& to, const std::string& name, std::size_t out, std::size_t in) {
+    if (!ok()) return;
+    const auto found = source_.matrix(to_, name, out, in);
+    if (found)
+      to = *found;
+    else
+      fault_ = found.reason();
+  }
+  void norm(const float*& to, const std::string& name, std::size_t size) {
+    auto values = floats(name, size);
+    if (kind_.norm_plus_one)
+      for (float& x : values) x += 1.0f;
+    if (ok()) to = to_.keep(std::move(values));
+  }
+  void bias(bool there, const float*& to, const std::string& name, std::size_t size) {
+    auto values = there ? floats(name, size) : std::vector<float>();
+    if (there && ok()) to = to_.keep(std::move(values));
+  }
+
+  /// `at`: what the names of the layer's tensors begin with.
+  void layer(layer_view& l, const std::string& at) {
+    const model_config& c = to_.config;
+    const std::size_t hidden = to_size(c.hidden);
+    const bool behind = kind_.norms == norm_rule::behind, both = kind_.norms == norm_rule::both;
+    if (!behind) norm(l.attention_norm, at + "input_layernorm.weight", hidden);
+    attention(l, at + "self_attn.");
+    norm(behind || both ? l.attention_post_norm : l.ffn_norm, at + "post_attention_layernorm.weight", hidden);
+    if (both) norm(l.ffn_norm, at + "pre_feedforward_layernorm.weight", hidden);
+    if (behind || both) norm(l.ffn_post_norm, at + "post_feedforward_layernorm.weight", hidden);
+    feed_forward(l, at + (kind_.experts ? "shared_mlp." : "mlp."));
+  }
+
+ private:
+  std::vector<float> floats(const std::string& name, std::size_t size) {
+    if (!ok()) return {};
+    auto found = source_.floats(name, {size});
+    if (found) return std::move(*found);
+    fault_ = found.reason();
+    return {};
+  }
+  /// One matrix that holds several, one below the other.
+  void joined(const std::string& name, std::size_t in,
+              std::initializer_list<std::pair<matrix_view*, std::size_t>> parts) {
+    std::size_t out = 0, at = 0;
+    for (const auto& part : parts) out += part.second;
+    matrix_view all;
+    matrix(all, name, out, in);
+    for (const auto& [to, rows] : parts) {
+      if (ok()) *to = below(all, at, in);
+      at += rows;
+    }
+  }
+
+  void attention(layer_view& l, const std::string& at) {
+    const model_config& c = to_.config;
+    const std::size_t hidden = to_size(c.hidden), d = to_size(c.head_dim), q = to_size(c.heads) * d,
+                      kv = to_size(c.kv_heads) * d;
+    if (kind_.fused) {
+      joined(at + "qkv_proj.weight", hidden, {{&l.q, q}, {&l.k, kv}, {&l.v, kv}});
+    } else {
+      matrix(l.q, at + "q_proj.weight", q, hidden);
+      matrix(l.k, at + "k_proj.weight", kv, hidden);
+      matrix(l.v, at + "v_proj.weight", kv, hidden);
+    }
+    bias(described_.attention_bias, l.q_bias, at + "q_proj.bias", q);
+    bias(described_.attention_bias, l.k_bias, at + "k_proj.bias", kv);
+    bias(described_.attention_bias, l.v_bias, at + "v_proj.bias", kv);
+    matrix(l.o, at + "o_proj.weight", hidden, q);
+    bias(described_.output_bias, l.o_bias, at + "o_proj.bias", hidden);
+    if (kind_.qk_norm == query_norm::none) return;
+    const bool heads = kind_.qk_norm == query_norm::head;
+    norm(l.q_norm, at + "q_norm.weight", heads ? d : q);
+    norm(l.k_norm, at + "k_norm.weight", heads ? d : kv);
+  }
+
+  void feed_forward(layer_view& l, const std::string& at) {
+    const std::size_t hidden = to_size(to_.config.hidden), ffn = to_size(to_.config.ffn);
+    const std::string down = at + (kind_.experts ? "output_linear" : "down_proj");
+    if (kind_.fused || kind_.experts) {
+      joined(at + (kind_.experts ? "input_linear.weight" : "gate_up_proj.weight"), hidden,
+             {{&l.gate, ffn}, {&l.up, ffn}});
+    } else {
+      matrix(l.gate, at + "gate_proj.weight", ffn, hidden);
+      matrix(l.up, at + "up_proj.weight", ffn, hidden);
+    }
+    bias(described_.mlp_bias, l.gate_bias, at + "gate_proj.bias", ffn);
+    bias(described_.mlp_bias, l.up_bias, at + "up_proj.bias", ffn);
+    matrix(l.down, down + ".weight", hidden, ffn);
+    bias(described_.mlp_bias, l.down_bias, down + ".bias", hidden);
+  }
+
+  checkpoint& source_;
+  const described_model& described_;
+  const family& kind_;
+  loaded_model& to_;
+  error fault_;
+};
+
+/// Whether two matrices [out][in] have the same bits as floats.
+inline bool same_numbers(const matrix_view& a, const matrix_view& b, std::size_t out, std::size_t in) {
+  std::vector<float> x(in), y(in);
+  for (std::size_t o = 0; o < out; ++o) {
+    load_row(a.format, x.data(), below(a, o, in).rows, in);
+    load_row(b.format, y.data(), below(b, o, in).rows, in);
+    if (std::memcmp(x.data(), y.data(), in * sizeof(float)) != 0) return false;
+  }
+  return true;
 }
 
 }  // namespace detail
@@ -72,104 +197,35 @@ inline void compare_angles(checkpoint& source, model_weights& w) {
 /// the config ties them and the file has one of them, or both alike; another head is taken, as transformers does, and
 /// noted. Errors: those of both files; a tensor that is missing, misshaped, or no part of such a model. `hash` is of
 /// the weights.
-inline result<model_weights> load_huggingface(const std::filesystem::path& config,
-                                              const std::filesystem::path& weights) {
-  model_weights w;
-  const auto read = describe_config_json(config, &w.notes);
-  if (!read) return read.reason();
+inline result<loaded_model> load_huggingface(const std::filesystem::path& config,
+                                             const std::filesystem::path& weights) {
+  loaded_model w;
+  const auto described = describe_config_json(config, &w.notes);
+  if (!described) return described.reason();
   auto source = detail::checkpoint::open(weights);
   if (!source) return source.reason();
-  w.config = read->config;
+  w.config = described->config;
+  w.family = described->kind->model_type;
   w.hash = source->hash();
 
-  const detail::family& kind = *read->kind;
-  const std::size_t hidden = to_size(w.config.hidden), ffn = to_size(w.config.ffn), vocab = to_size(w.config.vocab);
-  const std::size_t d = to_size(w.config.head_dim), q = to_size(w.config.heads) * d,
-                    kv = to_size(w.config.kv_heads) * d;
-  error fault;
-  const auto take = [&](std::vector<float>& to, const std::string& name, const std::vector<std::size_t>& shape) {
-    auto values = source->take(name, shape);
-    if (values)
-      to = std::move(*values);
-    else
-      fault = values.reason();
-    return static_cast<bool>(values);
-  };
-  const auto take_norm = [&](std::vector<float>& to, const std::string& name, std::size_t size) {
-    if (!take(to, name, {size})) return false;
-    if (kind.norm_plus_one)
-      for (float& x : to) x += 1.0f;
-    return true;
-  };
-  const auto take_bias = [&](bool there, std::vector<float>& to, const std::string& name, std::size_t size) {
-    return !there || take(to, name, {size});
-  };
-  /// One matrix that holds several, one below the other.
-  const auto take_joined = [&](const std::string& name, std::size_t in,
-                               std::initializer_list<std::pair<std::vector<float>*, std::size_t>> parts) {
-    std::size_t out = 0, at = 0;
-    for (const auto& part : parts) out += part.second;
-    std::vector<float> all;
-    if (!take(all, name, {out, in})) return false;
-    for (const auto& [to, rows] : parts) {
-      const auto from = all.begin() + static_cast<std::ptrdiff_t>(at * in);
-      to->assign(from, from + static_cast<std::ptrdiff_t>(rows * in));
-      at += rows;
-    }
-    return true;
-  };
+  const std::size_t hidden = to_size(w.config.hidden), vocab = to_size(w.config.vocab);
   const std::string model = !source->has("model.norm.weight") && source->has("norm.weight") ? "" : "model.";
   const std::string embedding = model + "embed_tokens.weight", head = "lm_head.weight";
   const bool head_only = w.config.tied && !source->has(embedding) && source->has(head);
-  bool ok = take(w.embedding, head_only ? head : embedding, {vocab, hidden});
+  detail::huggingface_reader read(*source, *described, w);
+  read.matrix(w.embedding, head_only ? head : embedding, vocab, hidden);
   // Layer by layer as they are found, for the config may ask for more than memory holds.
-  for (int i = 0; ok && i < w.config.layers; ++i) {
-    layer_weights& l = w.layers.emplace_back();
-    const std::string at = model + "layers." + std::to_string(i) + ".", attention = at + "self_attn.";
-    const std::string mlp = at + (kind.experts ? "shared_mlp." : "mlp.");
-    const std::string down = mlp + (kind.experts ? "output_linear" : "down_proj");
-    const bool behind = kind.norms == detail::norm_rule::behind, both = kind.norms == detail::norm_rule::both;
-    ok = (behind || take_norm(l.attention_norm, at + "input_layernorm.weight", hidden)) &&
-         (kind.fused ? take_joined(attention + "qkv_proj.weight", hidden, {{&l.q, q}, {&l.k, kv}, {&l.v, kv}})
-                     : take(l.q, attention + "q_proj.weight", {q, hidden}) &&
-                           take(l.k, attention + "k_proj.weight", {kv, hidden}) &&
-                           take(l.v, attention + "v_proj.weight", {kv, hidden})) &&
-         take_bias(read->attention_bias, l.q_bias, attention + "q_proj.bias", q) &&
-         take_bias(read->attention_bias, l.k_bias, attention + "k_proj.bias", kv) &&
-         take_bias(read->attention_bias, l.v_bias, attention + "v_proj.bias", kv) &&
-         take(l.o, attention + "o_proj.weight", {hidden, q}) &&
-         take_bias(read->output_bias, l.o_bias, attention + "o_proj.bias", hidden) &&
-         take_norm(behind || both ? l.attention_post_norm : l.ffn_norm, at + "post_attention_layernorm.weight",
-                   hidden) &&
-         (!both || take_norm(l.ffn_norm, at + "pre_feedforward_layernorm.weight", hidden)) &&
-         (!(behind || both) || take_norm(l.ffn_post_norm, at + "post_feedforward_layernorm.weight", hidden));
-    if (ok && kind.qk_norm != query_norm::none) {
-      const bool heads = kind.qk_norm == query_norm::head;
-      ok = take_norm(l.q_norm, attention + "q_norm.weight", heads ? d : q) &&
-           take_norm(l.k_norm, attention + "k_norm.weight", heads ? d : kv);
-    }
-    ok = ok &&
-         (kind.fused || kind.experts ? take_joined(mlp + (kind.experts ? "input_linear.weight" : "gate_up_proj.weight"),
-                                                   hidden, {{&l.gate, ffn}, {&l.up, ffn}})
-                                     : take(l.gate, mlp + "gate_proj.weight", {ffn, hidden}) &&
-                                           take(l.up, mlp + "up_proj.weight", {ffn, hidden})) &&
-         take_bias(read->mlp_bias, l.gate_bias, mlp + "gate_proj.bias", ffn) &&
-         take_bias(read->mlp_bias, l.up_bias, mlp + "up_proj.bias", ffn) &&
-         take(l.down, down + ".weight", {hidden, ffn}) &&
-         take_bias(read->mlp_bias, l.down_bias, down + ".bias", hidden);
-  }
-  ok = ok && take_norm(w.final_norm, model + "norm.weight", hidden);
-  const bool head_missing = !w.config.tied && !source->has(head);
-  if (ok && (source->has(head) || head_missing)) {
-    ok = take(w.head, head, {vocab, hidden});
-    if (head_missing) fault.append(", whose tie_word_embeddings is not true");
-  }
-  if (!ok) return fault;
-  if (w.config.tied && !w.head.empty()) {
-    if (std::equal(w.head.begin(), w.head.end(), w.embedding.begin(), w.embedding.end(), [](float a, float b) {
-          return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b);
-        })) {
-      w.head = {};
+  for (int i = 0; read.ok() && i < w.config.layers; ++i)
+    read.layer(w.layers.emplace_back(), model + "layers." + std::to_string(i) + ".");
+  read.norm(w.final_norm, model + "norm.weight", hidden);
+  w.head = w.embedding;
+  const bool head_missing = read.ok() && !w.config.tied && !source->has(head), own_head = source->has(head);
+  if (own_head || head_missing) read.matrix(w.head, head, vocab, hidden);
+  if (head_missing) read.fault().append(", whose tie_word_embeddings is not true");
+  if (!read.ok()) return read.fault();
+  if (w.config.tied && own_head) {
+    if (detail::same_numbers(w.head, w.embedding, vocab, hidden)) {
+      w.head = w.embedding;
     } else {
       w.config.tied = false;
       w.notes.push_back(
@@ -180,15 +236,16 @@ inline result<model_weights> load_huggingface(const std::filesystem::path& confi
   }
   detail::compare_angles(*source, w);
   const std::string called =
-      "a " + std::string(kind.model_type) + " model of " + std::to_string(w.config.layers) + " layers";
+      "a " + std::string(described->kind->model_type) + " model of " + std::to_string(w.config.layers) + " layers";
   if (const error e = source->left_over(called)) return e;
   w.notes.insert(w.notes.end(), source->notes.begin(), source->notes.end());
+  w.files = std::move(*source).files();
   return w;
 }
 
 /// From a folder with config.json and model.safetensors or model.safetensors.index.json, or from a .safetensors file or
 /// such an index that has config.json beside it.
-inline result<model_weights> load_huggingface(const std::filesystem::path& path) {
+inline result<loaded_model> load_huggingface(const std::filesystem::path& path) {
   std::error_code code;
   const bool folder = std::filesystem::is_directory(path, code);
   const auto config = (folder ? path : path.parent_path()) / "config.json";

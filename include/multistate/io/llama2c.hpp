@@ -1,8 +1,7 @@
 #pragma once
 
-#include <multistate/io/file.hpp>
+#include <multistate/io/loaded_model.hpp>
 #include <multistate/tokenizer/tokenizer.hpp>
-#include <multistate/model/weights.hpp>
 
 namespace multistate {
 
@@ -20,14 +19,20 @@ class llama2c_cursor {
     skip(count * 4);
     return values;
   }
-  /// `count` int8, then one float32 scale for each `group` of them.
-  std::vector<float> groups(std::size_t count, std::size_t group) {
+  /// A matrix of float32, where it lies.
+  matrix_view matrix(loaded_model& model, std::size_t count) {
+    const auto bytes = rest_.first(count * 4);
+    skip(count * 4);
+    return model.keep(bytes, weight_format::f32);
+  }
+  /// `count` int8, then one float32 scale for each `group` of them: as floats.
+  matrix_view groups(loaded_model& model, std::size_t count, std::size_t group) {
     const auto scales = rest_.subspan(count);
     std::vector<float> values(count);
     for (std::size_t i = 0; i < count; ++i)
       values[i] = static_cast<float>(static_cast<std::int8_t>(rest_[i])) * load_at<float>(scales, i / group * 4);
     skip(count + count / group * 4);
-    return values;
+    return {reinterpret_cast<const std::byte*>(model.keep(std::move(values))), weight_format::f32};
   }
 
  private:
@@ -38,8 +43,8 @@ class llama2c_cursor {
 
 /// A checkpoint of llama2.c: version 0 (seven int32 and float32 tensors), 1 (magic, 256-byte header, float32) or
 /// 2 (int8 in groups, widened here). Errors: sizes that are no model, a length that is not what they need.
-inline result<model_weights> load_llama2c(const std::filesystem::path& path) {
-  const auto file = file_bytes::open(path);
+inline result<loaded_model> load_llama2c(const std::filesystem::path& path) {
+  auto file = file_bytes::open(path);
   if (!file) return file.reason();
   const auto bytes = file->bytes();
   constexpr std::uint32_t magic = 0x616b3432;
@@ -83,58 +88,62 @@ inline result<model_weights> load_llama2c(const std::filesystem::path& path) {
   const auto at = [&](std::size_t i) { return static_cast<std::uint64_t>(n[i]); };
   const std::uint64_t dim = at(0), layers = at(2), kv = at(4) * static_cast<std::uint64_t>(c.head_dim);
   const std::uint64_t square = dim * dim, narrow = dim * kv, wide = dim * at(1), words = dim * at(5);  // below 2^62
-  const auto matrix = [&](std::uint64_t count) {
+  const auto matrix_bytes = [&](std::uint64_t count) {
     return version == 2 ? plus(count, times(count / static_cast<std::uint64_t>(group), 4)) : times(count, 4);
   };
   for (std::uint64_t count : {square, narrow, wide, words})
     if (count % static_cast<std::uint64_t>(group) != 0)
       return detail::file_error(path, "has groups of ", group, ", must divide each matrix; one has ", count);
-  const std::uint64_t layer = plus(plus(times(2, matrix(square)), times(2, matrix(narrow))), times(3, matrix(wide)));
+  const std::uint64_t layer =
+      plus(plus(times(2, matrix_bytes(square)), times(2, matrix_bytes(narrow))), times(3, matrix_bytes(wide)));
   std::uint64_t right = plus(header, times(times(plus(times(2, layers), 1), dim), 4));
-  right = plus(right, plus(times(layers, layer), times(c.tied ? 1 : 2, matrix(words))));
+  right = plus(right, plus(times(layers, layer), times(c.tied ? 1 : 2, matrix_bytes(words))));
   const std::uint64_t angles = version == 0 ? times(times(at(6), static_cast<std::uint64_t>(c.head_dim)), 4) : 0;
   right = plus(right, angles);
   if (right != bytes.size()) {
-    const std::uint64_t other = c.tied ? plus(right, matrix(words)) : right - matrix(words);
+    const std::uint64_t other = c.tied ? plus(right, matrix_bytes(words)) : right - matrix_bytes(words);
     return detail::file_error(path, "has ", bytes.size(), " bytes, a llama2.c checkpoint of version ", version,
                               " with dim ", n[0], ", ffn ", n[1], ", ", n[2], " layers, vocabulary ", n[5], ", ",
                               c.tied ? "a shared" : "its own", " head has ", right,
                               other == bytes.size() ? "; by its length the head is the other kind" : "");
   }
 
-  model_weights w;
+  loaded_model w;
+  w.family = "llama2.c";
   w.config = c;
   w.layers.resize(static_cast<std::size_t>(layers));
   detail::llama2c_cursor from(bytes.subspan(header));
-  const auto norms = [&](std::vector<float> layer_weights::*member) {
-    for (layer_weights& l : w.layers) l.*member = from.floats(static_cast<std::size_t>(dim));
+  const auto norm = [&] { return w.keep(from.floats(static_cast<std::size_t>(dim))); };
+  const auto norms = [&](const float* layer_view::*member) {
+    for (layer_view& l : w.layers) l.*member = norm();
   };
-  const auto read = [&](std::uint64_t count) {
-    return version == 2 ? from.groups(count, static_cast<std::size_t>(group)) : from.floats(count);
+  const auto matrix = [&](std::uint64_t count) {
+    return version == 2 ? from.groups(w, count, static_cast<std::size_t>(group)) : from.matrix(w, count);
   };
-  const auto matrices = [&](std::vector<float> layer_weights::*member, std::uint64_t count) {
-    for (layer_weights& l : w.layers) l.*member = read(count);
+  const auto matrices = [&](matrix_view layer_view::*member, std::uint64_t count) {
+    for (layer_view& l : w.layers) l.*member = matrix(count);
   };
   // Version 0 has the tensors in the order of use, the others all norms first.
-  if (version == 0) w.embedding = read(words);
-  norms(&layer_weights::attention_norm);
+  if (version == 0) w.embedding = matrix(words);
+  norms(&layer_view::attention_norm);
   if (version != 0) {
-    norms(&layer_weights::ffn_norm);
-    w.final_norm = from.floats(static_cast<std::size_t>(dim));
-    w.embedding = read(words);
+    norms(&layer_view::ffn_norm);
+    w.final_norm = norm();
+    w.embedding = matrix(words);
   }
-  matrices(&layer_weights::q, square);
-  matrices(&layer_weights::k, narrow);
-  matrices(&layer_weights::v, narrow);
-  matrices(&layer_weights::o, square);
-  if (version == 0) norms(&layer_weights::ffn_norm);
-  matrices(&layer_weights::gate, wide);
-  matrices(&layer_weights::down, wide);
-  matrices(&layer_weights::up, wide);
-  if (version == 0) w.final_norm = from.floats(static_cast<std::size_t>(dim));
+  matrices(&layer_view::q, square);
+  matrices(&layer_view::k, narrow);
+  matrices(&layer_view::v, narrow);
+  matrices(&layer_view::o, square);
+  if (version == 0) norms(&layer_view::ffn_norm);
+  matrices(&layer_view::gate, wide);
+  matrices(&layer_view::down, wide);
+  matrices(&layer_view::up, wide);
+  if (version == 0) w.final_norm = norm();
   from.skip(static_cast<std::size_t>(angles));  // a table of angles that rope computes itself
-  if (!c.tied) w.head = read(words);
+  w.head = c.tied ? w.embedding : matrix(words);
   w.hash = hash_bytes(bytes);
+  w.files.push_back(std::move(*file));
   return w;
 }
 

@@ -10,7 +10,7 @@ namespace multistate {
 
 namespace detail {
 
-inline result<model_weights> load_by_content(const std::filesystem::path& path) {
+inline result<loaded_model> load_by_content(const std::filesystem::path& path) {
   std::error_code code;
   if (std::filesystem::is_directory(path, code)) return load_huggingface(path);
   const std::string name = path.filename().string();
@@ -37,7 +37,7 @@ inline result<model_weights> load_by_content(const std::filesystem::path& path) 
 
 /// A model of any kind that can be read: a GGUF file, a Hugging Face folder, .safetensors file or index, or a llama2.c
 /// checkpoint; told apart by what the file begins with. Errors: those of the kind; out_of_memory.
-inline result<model_weights> load_model(const std::filesystem::path& path) {
+inline result<loaded_model> load_model(const std::filesystem::path& path) {
   std::string name;
   try {
     name = path.string();

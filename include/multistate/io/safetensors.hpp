@@ -102,15 +102,18 @@ class safetensors {
     return data_.subspan(t.begin, t.end - t.begin);
   }
 
+  /// The open file, which the spans of data() point into.
+  file_bytes opened() && noexcept { return std::move(file_); }
+
+  /// Where a tensor lies. Errors: not there, of no such type, another shape than `shape` where that is given.
+  result<const tensor_info*> get(std::string_view name, const std::vector<std::size_t>* shape,
+                                 std::initializer_list<tensor_type> types) const;
   /// F32, F16 or BF16 as float32. Errors: not there, another type, another shape than `shape` where that is given.
   result<std::vector<float>> floats(std::string_view name, const std::vector<std::size_t>* shape = nullptr) const;
   /// I32. Errors as floats().
   result<std::vector<std::int32_t>> ints(std::string_view name, const std::vector<std::size_t>* shape = nullptr) const;
 
  private:
-  result<const tensor_info*> get(std::string_view name, const std::vector<std::size_t>* shape,
-                                 std::initializer_list<tensor_type> types) const;
-
   file_bytes file_;
   std::span<const std::byte> data_;
   tensors_type tensors_;

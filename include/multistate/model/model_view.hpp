@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <string_view>
 #include <vector>
@@ -38,10 +39,62 @@ struct model_view {
   matrix_view head;
 };
 
-/// Errors: sizes that do not fit the config.
-inline error check(const model_weights& w) noexcept {
-  using namespace std::string_view_literals;
-  const model_config& c = w.config;
+namespace detail {
+
+/// A matrix of a layer: [out][in], and its members.
+struct layer_matrix {
+  std::string_view name;
+  std::vector<float> layer_weights::*floats;
+  matrix_view layer_view::*view;
+  std::size_t out, in;
+};
+constexpr std::array<layer_matrix, 7> layer_matrices(const model_config& c) noexcept {
+  using w = layer_weights;
+  using v = layer_view;
+  const std::size_t hidden = to_size(c.hidden), ffn = to_size(c.ffn), d = to_size(c.head_dim), q = to_size(c.heads) * d,
+                    kv = to_size(c.kv_heads) * d;
+  return {{{"q", &w::q, &v::q, q, hidden},
+           {"k", &w::k, &v::k, kv, hidden},
+           {"v", &w::v, &v::v, kv, hidden},
+           {"o", &w::o, &v::o, hidden, q},
+           {"gate", &w::gate, &v::gate, ffn, hidden},
+           {"up", &w::up, &v::up, ffn, hidden},
+           {"down", &w::down, &v::down, hidden, ffn}}};
+}
+
+/// A norm or bias of a layer: [size], and its members.
+struct layer_vector {
+  std::string_view name;
+  std::vector<float> layer_weights::*floats;
+  const float* layer_view::*view;
+  std::size_t size;
+  bool needed = false;  ///< by the config
+};
+constexpr std::array<layer_vector, 13> layer_vectors(const model_config& c) noexcept {
+  using w = layer_weights;
+  using v = layer_view;
+  const std::size_t hidden = to_size(c.hidden), ffn = to_size(c.ffn), d = to_size(c.head_dim), q = to_size(c.heads) * d,
+                    kv = to_size(c.kv_heads) * d;
+  const bool normed = c.qk_norm != query_norm::none, head = c.qk_norm == query_norm::head;
+  return {{{"attention norm", &w::attention_norm, &v::attention_norm, hidden},
+           {"attention post norm", &w::attention_post_norm, &v::attention_post_norm, hidden},
+           {"ffn norm", &w::ffn_norm, &v::ffn_norm, hidden},
+           {"ffn post norm", &w::ffn_post_norm, &v::ffn_post_norm, hidden},
+           {"q bias", &w::q_bias, &v::q_bias, q},
+           {"k bias", &w::k_bias, &v::k_bias, kv},
+           {"v bias", &w::v_bias, &v::v_bias, kv},
+           {"o bias", &w::o_bias, &v::o_bias, hidden},
+           {"gate bias", &w::gate_bias, &v::gate_bias, ffn},
+           {"up bias", &w::up_bias, &v::up_bias, ffn},
+           {"down bias", &w::down_bias, &v::down_bias, hidden},
+           {"q norm", &w::q_norm, &v::q_norm, head ? d : q, normed},
+           {"k norm", &w::k_norm, &v::k_norm, head ? d : kv, normed}}};
+}
+
+}  // namespace detail
+
+/// Errors: sizes that do not fit each other.
+inline error check(const model_config& c) noexcept {
   for (const int n : {c.layers, c.hidden, c.heads, c.kv_heads, c.head_dim, c.ffn, c.vocab})
     if (n < 1 || n > max_tokens) return error(errc::bad_shape, "model: every size must be 1 to 2^28; one is ", n);
   if (c.heads % c.kv_heads != 0 || c.rope.dim > c.head_dim)
@@ -53,6 +106,14 @@ inline error check(const model_weights& w) noexcept {
     if (own.rope.dim != c.rope.dim)
       return error(errc::bad_shape, "model: all layers must turn ", c.rope.dim, " elements of a head; one turns ",
                    own.rope.dim);
+  return {};
+}
+
+/// Errors: sizes that do not fit the config.
+inline error check(const model_weights& w) noexcept {
+  using namespace std::string_view_literals;
+  const model_config& c = w.config;
+  if (error e = check(c)) return e;
   if (w.layers.size() != to_size(c.layers))
     return error(errc::bad_shape, "model: needs ", c.layers, " layers; got ", w.layers.size());
   error bad;
@@ -60,81 +121,51 @@ inline error check(const model_weights& w) noexcept {
     if (x.size() != rows * columns && !bad)
       bad = error(errc::bad_shape, "model: ", name, " needs ", rows, " x ", columns, " floats; got ", x.size());
   };
-  const auto may_be = [&](const std::vector<float>& x, std::string_view name, std::size_t size) {
-    if (!x.empty()) sized(x, name, 1, size);
-  };
-  const std::size_t h = to_size(c.hidden), ffn = to_size(c.ffn), d = to_size(c.head_dim),
-                    q = to_size(c.heads) * to_size(c.head_dim), kv = to_size(c.kv_heads) * to_size(c.head_dim);
-  sized(w.embedding, "embedding"sv, to_size(c.vocab), h);
-  sized(w.final_norm, "final norm"sv, 1, h);
-  sized(w.output_matrix(), "head"sv, to_size(c.vocab), h);
+  sized(w.embedding, "embedding"sv, to_size(c.vocab), to_size(c.hidden));
+  sized(w.final_norm, "final norm"sv, 1, to_size(c.hidden));
+  sized(w.output_matrix(), "head"sv, to_size(c.vocab), to_size(c.hidden));
   for (const layer_weights& l : w.layers) {
-    may_be(l.attention_norm, "attention norm"sv, h);
-    may_be(l.attention_post_norm, "attention post norm"sv, h);
-    sized(l.q, "q"sv, q, h);
-    sized(l.k, "k"sv, kv, h);
-    sized(l.v, "v"sv, kv, h);
-    sized(l.o, "o"sv, h, q);
-    may_be(l.ffn_norm, "ffn norm"sv, h);
-    may_be(l.ffn_post_norm, "ffn post norm"sv, h);
-    sized(l.gate, "gate"sv, ffn, h);
-    sized(l.up, "up"sv, ffn, h);
-    sized(l.down, "down"sv, h, ffn);
-    may_be(l.q_bias, "q bias"sv, q);
-    may_be(l.k_bias, "k bias"sv, kv);
-    may_be(l.v_bias, "v bias"sv, kv);
-    may_be(l.o_bias, "o bias"sv, h);
-    may_be(l.gate_bias, "gate bias"sv, ffn);
-    may_be(l.up_bias, "up bias"sv, ffn);
-    may_be(l.down_bias, "down bias"sv, h);
-    if (c.qk_norm == query_norm::none) continue;
-    sized(l.q_norm, "q norm"sv, 1, c.qk_norm == query_norm::head ? d : q);
-    sized(l.k_norm, "k norm"sv, 1, c.qk_norm == query_norm::head ? d : kv);
+    for (const auto& m : detail::layer_matrices(c)) sized(l.*m.floats, m.name, m.out, m.in);
+    for (const auto& v : detail::layer_vectors(c))
+      if (v.needed || !(l.*v.floats).empty()) sized(l.*v.floats, v.name, 1, v.size);
   }
   return bad;
 }
 
-namespace detail {
-
-/// Norms and biases of a layer; its matrices are for others.
-inline layer_view vectors_of(const layer_weights& l) noexcept {
-  const auto floats = [](const std::vector<float>& x) { return x.empty() ? nullptr : x.data(); };
-  layer_view v;
-  v.attention_norm = floats(l.attention_norm);
-  v.ffn_norm = floats(l.ffn_norm);
-  v.q_bias = floats(l.q_bias);
-  v.k_bias = floats(l.k_bias);
-  v.v_bias = floats(l.v_bias);
-  v.o_bias = floats(l.o_bias);
-  v.gate_bias = floats(l.gate_bias);
-  v.up_bias = floats(l.up_bias);
-  v.down_bias = floats(l.down_bias);
-  v.q_norm = floats(l.q_norm);
-  v.k_norm = floats(l.k_norm);
-  v.attention_post_norm = floats(l.attention_post_norm);
-  v.ffn_post_norm = floats(l.ffn_post_norm);
-  return v;
-}
-
-}  // namespace detail
-
-/// Precondition: check(w).
+/// Precondition: check(w). The weights have to outlive it.
 inline model_view view_of(const model_weights& w) {
   const auto floats = [](const std::vector<float>& x) {
     return matrix_view{reinterpret_cast<const std::byte*>(x.data()), weight_format::f32};
   };
   model_view m{w.config, floats(w.embedding), {}, w.final_norm.data(), floats(w.output_matrix())};
-  for (const layer_weights& l : w.layers) {
-    layer_view& v = m.layers.emplace_back(detail::vectors_of(l));
-    v.q = floats(l.q);
-    v.k = floats(l.k);
-    v.v = floats(l.v);
-    v.o = floats(l.o);
-    v.gate = floats(l.gate);
-    v.up = floats(l.up);
-    v.down = floats(l.down);
+  for (const layer_weights& from : w.layers) {
+    layer_view& to = m.layers.emplace_back();
+    for (const auto& x : detail::layer_matrices(w.config)) to.*x.view = floats(from.*x.floats);
+    for (const auto& x : detail::layer_vectors(w.config))
+      if (!(from.*x.floats).empty()) to.*x.view = (from.*x.floats).data();
   }
   return m;
+}
+
+/// All weights of a model as floats, whatever their formats.
+inline model_weights floats_of(const model_view& m) {
+  const model_config& c = m.config;
+  const auto floats = [](const matrix_view& from, std::size_t out, std::size_t in) {
+    std::vector<float> all(out * in);
+    for (std::size_t o = 0; o < out; ++o)
+      load_row(from.format, all.data() + o * in, from.rows + o * row_bytes(from.format, in), in);
+    return all;
+  };
+  const std::size_t vocab = to_size(c.vocab), hidden = to_size(c.hidden);
+  model_weights w{c, floats(m.embedding, vocab, hidden), {}, {m.final_norm, m.final_norm + hidden}, {}};
+  if (!c.tied) w.head = floats(m.head, vocab, hidden);
+  for (const layer_view& from : m.layers) {
+    layer_weights& to = w.layers.emplace_back();
+    for (const auto& x : detail::layer_matrices(c)) to.*x.floats = floats(from.*x.view, x.out, x.in);
+    for (const auto& x : detail::layer_vectors(c))
+      if (from.*x.view != nullptr) (to.*x.floats).assign(from.*x.view, from.*x.view + x.size);
+  }
+  return w;
 }
 
 }  // namespace multistate

@@ -26,28 +26,19 @@ class packed_weights {
     packed_weights p;
     const model_config& c = from.config;
     bool enough = true;
-    const auto pack = [&](std::vector<float>& floats, int columns) {
+    const auto pack = [&](std::vector<float>& floats, std::size_t columns) {
       buffer<std::byte>& to = p.memory_.emplace_back();
       enough = enough && with_state_format(format, [&]<class F>(F) { return store<F>(floats, columns, to); });
       std::vector<float>().swap(floats);
       return matrix_view{to.data(), format};
     };
-    p.view_.config = c;
-    p.view_.embedding = pack(from.embedding, c.hidden);
-    p.view_.head = c.tied ? p.view_.embedding : pack(from.head, c.hidden);
-    for (layer_weights& l : from.layers) {
-      layer_view& to = p.view_.layers.emplace_back(detail::vectors_of(l));
-      to.q = pack(l.q, c.hidden);
-      to.k = pack(l.k, c.hidden);
-      to.v = pack(l.v, c.hidden);
-      to.o = pack(l.o, c.heads * c.head_dim);
-      to.gate = pack(l.gate, c.hidden);
-      to.up = pack(l.up, c.hidden);
-      to.down = pack(l.down, c.ffn);
-    }
+    p.view_ = view_of(from);
+    p.view_.embedding = pack(from.embedding, to_size(c.hidden));
+    p.view_.head = c.tied ? p.view_.embedding : pack(from.head, to_size(c.hidden));
+    for (std::size_t i = 0; i < from.layers.size(); ++i)
+      for (const auto& m : detail::layer_matrices(c)) p.view_.layers[i].*m.view = pack(from.layers[i].*m.floats, m.in);
     if (!enough) return error(errc::out_of_memory, "weights: no memory to pack them");
     p.norms_ = std::move(from);
-    p.view_.final_norm = p.norms_.final_norm.data();
     return p;
   }
 
@@ -61,8 +52,8 @@ class packed_weights {
 
  private:
   template <class Format>
-  static bool store(const std::vector<float>& floats, int columns, buffer<std::byte>& to) noexcept {
-    const auto width = static_cast<std::size_t>(columns);
+  static bool store(const std::vector<float>& floats, std::size_t width, buffer<std::byte>& to) noexcept {
+    const auto columns = static_cast<int>(width);
     const std::size_t rows = floats.size() / width, stride = row_bytes<Format>(columns);
     if (!to.allocate(rows * stride)) return false;
     for (std::size_t r = 0; r < rows; ++r)

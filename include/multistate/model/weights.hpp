@@ -1,14 +1,13 @@
 #pragma once
 
-#include <cstdint>
-#include <string>
 #include <vector>
 
 #include <multistate/model/config.hpp>
 
 namespace multistate {
 
-/// Weights in float32, matrices row-major as [out][in]. Norms and biases that a model has not are empty.
+/// Weights in float32, for models that are made in code; matrices are row-major as [out][in]. Norms and biases that a
+/// model has not are empty.
 struct layer_weights {
   std::vector<float> attention_norm;                                      ///< [hidden] before attention
   std::vector<float> q;                                                   ///< [H * d][hidden]
@@ -29,10 +28,8 @@ struct model_weights {
   model_config config;
   std::vector<float> embedding;  ///< [vocab][hidden]
   std::vector<layer_weights> layers;
-  std::vector<float> final_norm;   ///< [hidden]
-  std::vector<float> head;         ///< [vocab][hidden]; empty when tied
-  std::uint64_t hash = 0;          ///< of the file's bytes: names the model in every output
-  std::vector<std::string> notes;  ///< what the files say twice or for nothing, and what was taken; a line each
+  std::vector<float> final_norm;  ///< [hidden]
+  std::vector<float> head;        ///< [vocab][hidden]; empty when tied
 
   const std::vector<float>& output_matrix() const noexcept { return config.tied ? embedding : head; }
 };

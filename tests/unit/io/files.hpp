@@ -13,9 +13,9 @@
 #include <vector>
 
 #include <multistate/io/file.hpp>
+#include <multistate/io/loaded_model.hpp>
 #include <multistate/io/safetensors.hpp>
 #include <multistate/io/write_file.hpp>
-#include <multistate/model/weights.hpp>
 
 namespace io_test {
 
@@ -113,9 +113,13 @@ inline multistate::model_weights random_model(unsigned seed, bool tied, int voca
   return w;
 }
 
+inline const multistate::model_weights& as_floats(const multistate::model_weights& w) { return w; }
+inline multistate::model_weights as_floats(const multistate::loaded_model& m) { return floats_of(m); }
+
 /// Calls f(member of a, member of b) for every tensor of two models with equal configs.
-template <class F>
-void each_tensor(const multistate::model_weights& a, const multistate::model_weights& b, F f) {
+template <class A, class B, class F>
+void each_tensor(const A& one, const B& other, F f) {
+  const multistate::model_weights &a = as_floats(one), &b = as_floats(other);
   ASSERT_EQ(a.layers.size(), b.layers.size());
   f(a.embedding, b.embedding);
   using multistate::layer_weights;
@@ -126,7 +130,8 @@ void each_tensor(const multistate::model_weights& a, const multistate::model_wei
   f(a.final_norm, b.final_norm);
   f(a.head, b.head);
 }
-inline void expect_equal(const multistate::model_weights& a, const multistate::model_weights& b) {
+template <class A, class B>
+void expect_equal(const A& a, const B& b) {
   EXPECT_EQ(a.config, b.config);
   each_tensor(a, b, [](const auto& x, const auto& y) { EXPECT_EQ(x, y); });
 }

@@ -59,7 +59,8 @@ TEST(io_huggingface, loads_what_was_written) {
     ASSERT_TRUE(got) << got.reason().message();
     expect_equal(*got, w);
     EXPECT_EQ(got->hash, hash_bytes(file_bytes::open(folder / "model.safetensors")->bytes()));
-    EXPECT_EQ(&got->output_matrix() == &got->embedding, tied);
+    EXPECT_EQ(got->head.rows == got->embedding.rows, tied);
+    EXPECT_EQ(got->files.size(), 1u);
     const auto by_file = load_huggingface(folder / "model.safetensors");
     ASSERT_TRUE(by_file) << by_file.reason().message();
     expect_equal(*by_file, w);
@@ -111,7 +112,7 @@ TEST(io_huggingface, loads_shards) {
   expect_error(load_huggingface(folder.path()), errc::bad_file, index, {"at most 67108864"});
 }
 
-bool has_note(const model_weights& w, std::string_view word) {
+bool has_note(const loaded_model& w, std::string_view word) {
   return std::any_of(w.notes.begin(), w.notes.end(), [&](const auto& n) { return n.find(word) != n.npos; });
 }
 
@@ -237,7 +238,7 @@ TEST(io_huggingface, golden_checkpoints) {
   EXPECT_EQ(gqa->config.bos, -1) << "a vocabulary of 256 is bytes";
   EXPECT_EQ(gqa->config.context, 256);
   EXPECT_EQ(gqa->config.norm_eps, 1e-5f);
-  EXPECT_EQ(gqa->head.size(), 256u * 64u);
+  EXPECT_EQ(floats_of(*gqa).head.size(), 256u * 64u);
   const auto linear = load_huggingface(golden("rope_linear"));
   ASSERT_TRUE(linear) << linear.reason().message();
   rope_config rope{.dim = 8, .scaling = rope_scaling::linear, .factor = 4};
@@ -266,6 +267,7 @@ TEST(io_huggingface, shared_checkpoints) {
     ASSERT_TRUE(half) << half.reason().message();
     EXPECT_EQ(half->config, exact->config);
     EXPECT_NE(half->hash, exact->hash);
+    EXPECT_EQ(row_bytes(half->layers[0].q.format, 1), 2u) << "as it is stored";
     each_tensor(*half, *exact, [u = unit](const auto& a, const auto& b) {
       ASSERT_EQ(a.size(), b.size());
       for (std::size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], u * std::abs(b[i]) + 0x1p-24f);
@@ -273,7 +275,7 @@ TEST(io_huggingface, shared_checkpoints) {
   }
   const auto tied = load_huggingface(shared("golden/llama_mha_tied"));
   ASSERT_TRUE(tied) << tied.reason().message();
-  EXPECT_TRUE(tied->config.tied && tied->head.empty());
+  EXPECT_TRUE(tied->config.tied && tied->head.rows == tied->embedding.rows);
   EXPECT_EQ(tied->config.attention_shape(), (shape{3, 3, 16, 16}));
   const auto demo = load_huggingface(shared("demo_model/export"));
   ASSERT_TRUE(demo) << demo.reason().message();
@@ -450,8 +452,11 @@ TEST(io_huggingface, what_a_config_says_twice_is_compared) {
   EXPECT_TRUE(noted("model_type is taken"));
   ASSERT_TRUE(read({{"sliding_window", 10}}));
   EXPECT_TRUE(noted("sliding_window 10 is left out"));
-  ASSERT_TRUE(read({{"never_heard_of", 3}, {"nor_of_this", "x"}, {"off", false}, {"_private", 3}}));
-  EXPECT_TRUE(noted("not used, as in transformers: never_heard_of, nor_of_this"));
+  ASSERT_TRUE(
+      read({{"off", false}, {"none", nullptr}, {"_private", 3}, {"full_attn_mod", 1}, {"auto_map", {{"a", "b"}}}}));
+  EXPECT_TRUE(notes.empty());
+  for (const json& unknown : {json{{"never_heard_of", 1}}, json{{"nor_of_this", "x"}}, json{{"full_attn_mod", 2}}})
+    expect_error(read(unknown), errc::not_supported, folder / "config.json", {unknown.begin().key()});
   // Both layouts at once.
   for (const json& scaling : {json{{"type", "linear"}, {"factor", 4}}, json{{"rope_theta", 5e5}}}) {
     const auto both = read({{"rope_scaling", scaling}, {"rope_parameters", {{"rope_theta", 1e4}}}});

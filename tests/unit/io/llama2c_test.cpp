@@ -120,8 +120,9 @@ TEST(io_llama2c, stories260K) {
   want.rope = {.dim = 8, .pairing = rope_pairing::adjacent};
   EXPECT_EQ(got->config, want);
   // Read from the wrong place a norm would hold entries of a matrix, which have either sign.
-  for (const auto& l : got->layers)
-    for (const auto& norm : {l.attention_norm, l.ffn_norm, got->final_norm})
+  const model_weights floats = floats_of(*got);
+  for (const auto& l : floats.layers)
+    for (const auto& norm : {l.attention_norm, l.ffn_norm, floats.final_norm})
       for (float x : norm) EXPECT_TRUE(x > 0 && x < 100) << x;
 }
 
