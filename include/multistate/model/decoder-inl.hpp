@@ -214,25 +214,60 @@ class decoder {
     return {};
   }
 
+  /// What keeps item `at` from being the same as another one.
+  static error check_same(std::span<const batch_item> batch, std::size_t at) noexcept {
+    using namespace std::string_view_literals;
+    const batch_item& item = batch[at];
+    const auto bad = [&](std::string_view why) {
+      return error(errc::bad_input, "batch item "sv, at, ", the same as item "sv, item.same_as, ": "sv, why);
+    };
+    if (to_size(item.same_as) >= at || batch[to_size(item.same_as)].same_as >= 0)
+      return bad("needs an item before it that is the same as none"sv);
+    const batch_item& other = batch[to_size(item.same_as)];
+    if (!std::equal(item.tokens.begin(), item.tokens.end(), other.tokens.begin(), other.tokens.end()) ||
+        item.memory->next_position() != other.memory->next_position())
+      return bad("needs the same tokens at the same positions"sv);
+    if (item.memory->unrotated() != other.memory->unrotated()) return bad("needs the same angles of keys"sv);
+    if (item.mode != other.mode || item.mode == attend_mode::one_shot || item.want != logit_rows::none)
+      return bad("needs the same mode, token by token or in chunks, and wants no logits"sv);
+    return {};
+  }
+
+  /// Room for so many items, those that are the same as others too, and for outputs of those.
+  error reserve_items(std::size_t items, std::size_t discarded) noexcept {
+    const bool enough = (items <= first_.size() || first_.allocate(items)) &&
+                        (discarded <= discarded_floats_ || discarded_.allocate(discarded * to_size(exec_->workers())));
+    if (!enough) return error(errc::out_of_memory, "decoder: no memory for the items of a batch");
+    discarded_floats_ = (std::max)(discarded_floats_, discarded);
+    return {};
+  }
+
   /// Embeddings, angles, and where each item's tokens lie.
   error enter(std::span<const batch_item> batch) noexcept {
     using namespace std::string_view_literals;
-    std::size_t tokens = 0;
+    std::size_t tokens = 0, discarded = 0;
     for (std::size_t i = 0; i < batch.size(); ++i) {
       if (error e = check(batch[i], i)) return e;
-      tokens += batch[i].tokens.size();
+      if (batch[i].same_as < 0) {
+        tokens += batch[i].tokens.size();
+        continue;
+      }
+      if (error e = check_same(batch, i)) return e;
+      discarded = (std::max)(discarded, batch[i].tokens.size() * query_floats());
     }
     if (tokens == 0) return error(errc::bad_input, "batch: has no items"sv);
     if (tokens > to_size(max_tokens_))
       return error(errc::bad_input, "batch: has "sv, tokens, " tokens, the decoder was made for "sv, max_tokens_);
     for (const batch_item& item : batch)
       if (error e = reserve(*item.memory)) return e;
+    if (error e = reserve_items(batch.size(), discarded)) return e;
 
     const std::size_t hidden = to_size(config().hidden), width = all_angles();
     tokens_ = 0;
     position angles_at = -1;
     for (std::size_t i = 0; i < batch.size(); ++i) {
-      first_[i] = tokens_;
+      first_[i] = batch[i].same_as < 0 ? tokens_ : first_[to_size(batch[i].same_as)];
+      if (batch[i].same_as >= 0) continue;
       const position begin = batch[i].memory->next_position();
       for (std::size_t j = 0; j < batch[i].tokens.size(); ++j, ++tokens_) {
         place_[tokens_] = i;
@@ -370,7 +405,8 @@ class decoder {
       io.k_pre = k_.data() + t * key_floats();
       io.k = item.memory->unrotated() ? io.k_pre : rotated_.data() + t * key_floats();
       io.v = v_.data() + t * key_floats();
-      io.out = attended_.data() + t * query_floats();
+      io.out = item.same_as < 0 ? attended_.data() + t * query_floats()
+                                : discarded_.data() + to_size(worker) * discarded_floats_;
       io.c = static_cast<int>(item.tokens.size());
       io.when = item.when;
       item.memory->attend(layer, io, item.mode, scratch_.span(to_size(worker) * scratch_bytes_, scratch_bytes_));
@@ -432,6 +468,8 @@ class decoder {
   buffer<float> angles_;               ///< [tokens][ropes][2][pairs]
   buffer<std::size_t> place_;          ///< [tokens] whose item it is
   buffer<std::size_t> first_;          ///< [items] its first token
+  buffer<float> discarded_;            ///< [workers] outputs of items that are the same as others
+  std::size_t discarded_floats_ = 0;   ///< of one worker
   buffer<float*> logits_;              ///< [wanted]
   buffer<std::byte> scratch_;          ///< [worker]
   rounded_input rounded_;              ///< of a fast product
