@@ -18,7 +18,7 @@
 
 #include <bench/measure.hpp>
 #include <bench/memory.hpp>
-#include <multistate/attention/attention.hpp>
+#include <multistate/simd/exp-inl.hpp>
 
 HWY_BEFORE_NAMESPACE();
 namespace bench {
@@ -65,7 +65,7 @@ HWY_INLINE void with_chains(const F& f, V... v) {
 
 /// Sum of a block, which lies on a vector boundary: 8 accumulators, since one addition takes longer than one load.
 inline std::uint32_t read_all(std::span<const std::byte> block) {
-  using tag = hn::CappedTag<std::uint32_t, multistate::detail::attention_pad>;
+  using tag = hn::CappedTag<std::uint32_t, multistate::detail::widest_vector>;
   const tag d;
   const std::size_t step = hn::Lanes(d) * sizeof(std::uint32_t);
   const auto load = [d](const std::byte* at)

@@ -720,6 +720,89 @@ def going_on(compare, folder):
     check(kinds == {(1, v, "sequential") for v in ("last", "first_too", "removed")} | {(1, "last", m) for m in ("chunked", "one_shot")}, f"recall in full, as far as it fits into 128 tokens: {kinds}")
 
 
+def in_parts(compare, folder):
+    """Four parts, one of them killed on the way, are one run when they are joined; what does not belong together is refused by name."""
+    here = folder / "parts"
+    here.mkdir()
+    asked = ["--tokens", "640", "--window", "128", "--budgets", "8,16", "--policies", "tova,random,short,window@incache"]
+    whole, joined, again = here / "whole.json", here / "joined.json", here / "again.json"
+    works(compare, *asked, "--threads", 2, "--quiet", "--json", whole)
+    files = [here / f"{i}.json" for i in (1, 2, 3, 4)]
+    for i, path in enumerate(files, 1):
+        command = [compare, *asked, "--shard", f"{i}/4", "--threads", "1", "--quiet", "--json", str(path)]
+        if i == 2:
+            check(when_kept(command, here, 1, [signal.SIGKILL]).returncode in (0, -signal.SIGKILL), "killed on the way")
+        works(*command)
+    contents = [json.loads(path.read_text()) for path in files]
+    check([c["windows"]["count"] for c in contents] == [2, 2, 2, 3] and sum(c["windows"]["count"] for c in contents) == contents[0]["windows"]["of"], f"windows of the parts: {[c['windows'] for c in contents]}")
+    check(all(c["program"] == "multistate compare, a part" and c["simd_target"] and c["seed"] == 1 and c["version"] for c in contents), "what a part says of itself")
+    works(compare, "--merge", *files[::-1], "--threads", 2, "--quiet", "--json", joined)
+    check(numbers(joined) == numbers(whole), "joined: the JSON of one run")
+    works(compare, *asked, "--merge", *files, "--threads", 2, "--quiet", "--json", again)
+    check(numbers(again) == numbers(whole), "and with the arguments said again")
+    many = [here / f"many{i}.json" for i in (1, 2)]
+    for i, path in enumerate(many, 1):
+        works(compare, "--tokens", 90, "--window", 96, "--policies", "tova:8", "--shard", f"{i}/2", "--quiet", "--json", path)
+    check([json.loads(p.read_text())["windows"]["count"] for p in many] == [0, 1], "a part may be empty")
+    works(compare, "--merge", *many, "--quiet")
+
+    def changed(name, path, change):
+        content = json.loads(path.read_text())
+        change(content)
+        out = here / name
+        out.write_text(json.dumps(content))
+        return out
+
+    other = changed("other", files[1], lambda c: c["command"].update(budgets="8,17"))
+    target = changed("target", files[1], lambda c: c.update(simd_target="VAX"))
+    version = changed("version", files[1], lambda c: c.update(version="0.0.1"))
+    seed = changed("seed", files[1], lambda c: c.update(seed=2))
+    text = changed("text", files[1], lambda c: c.update(settings="0" * 16))
+    lacks = changed("lacks", files[1], lambda c: c["records"].pop("window/2"))
+    more = changed("more", files[1], lambda c: c["records"].update({"window/0": []}))
+    wrong = changed("wrong", files[1], lambda c: c["records"].update({"window/2": []}))
+    of = changed("of", files[1], lambda c: c.update(of=5))
+    rest = [files[0], *files[2:]]
+    for given, says in [
+        (rest, "--merge: part 2 of 4 is missing"),
+        ([*files, files[2]], "part 3 is there twice"),
+        ([*rest, other], "other: is of another command: --budgets 8,17 and not 8,16"),
+        ([*rest, target], "target: is of another SIMD target: VAX and not"),
+        ([*rest, version], "version: is of another version: 0.0.1 and not"),
+        ([*rest, seed], "seed: is of another seed: 2 and not 1"),
+        ([*rest, text], "text: is of another model or text"),
+        ([*rest, lacks], "lacks: lacks window 2"),
+        ([*rest, more], "more: has a record 'window/0' that is not its own"),
+        ([*rest, wrong], "wrong: record 'window/2' does not fit this run"),
+        ([*rest, of], "of: is one of 5 parts"),
+        ([whole], "whole.json: is not what compare --shard wrote"),
+        ([here / "none.json"], "no such file"),
+    ]:
+        refuses(compare, "--merge", *given, says=says)
+    refuses(compare, "--budgets", 9, "--merge", *files, says="--budgets is 8,16 in the parts, not 9")
+    refuses(compare, "--shard", "1/2", "--merge", *files, says="cannot stand together")
+    for text in ("0/4", "5/4", "1", "1/", "/2", "a/b", "1/4x"):
+        refuses(compare, "--shard", text, "--json", here / "no.json", says="--shard must be i/n")
+    refuses(compare, "--shard", "1/2", says="--shard needs --json")
+    refuses(compare, "--shard", "1/2", "--json", here / "no.json", "--html", here / "no.html", says="--html cannot stand with --shard")
+    check(not (here / "no.json").exists() and not journals(here), "nothing is left")
+
+
+def several_texts(compare, folder):
+    """Windows of each text; from five texts on intervals are over texts."""
+    story = (DATA / "story.txt").read_bytes()
+    texts = []
+    for i in range(5):
+        texts += ["--text", folder / f"text{i}.txt"]
+        texts[-1].write_bytes(story[3000 * i : 3000 * i + 220 + 10 * i])
+    ran = lambda n: json.loads(works(compare, *texts[: 2 * n], "--window", 64, "--policies", "tova,window", "--budgets", 8, "--json", "-").stdout)
+    five, four = ran(5), ran(4)
+    check([w["text"] for w in five["windows"]] == sorted(w["text"] for w in five["windows"]) and {w["text"] for w in five["windows"]} == set(range(5)), "windows of every text")
+    check(five["bootstrap"]["over"] == "texts and blocks" and not five["bootstrap"]["this_text_only"] and four["bootstrap"]["over"] == "blocks" and four["bootstrap"]["this_text_only"], "texts first from five on")
+    check(all(r["interval"] for r in five["rows"][1:]) and any("these texts only" in n for n in four["notes"]) and not any("these texts only" in n for n in five["notes"]), "and said")
+    check(five["rows"][1]["window_differences"][: len(four["windows"])] == four["rows"][1]["window_differences"], "a text more changes nothing of the others")
+
+
 def stories(compare, shared, folder):
     model = shared / "models" / "stories260K.bin"
     if not model.is_file():
@@ -755,6 +838,8 @@ def main():
         forged(compare, folder)
         killed(compare, folder)
         going_on(compare, folder)
+        in_parts(compare, folder)
+        several_texts(compare, folder)
         if shared:
             stories(compare, shared, folder)
     finish()

@@ -99,7 +99,7 @@ for k in BUDGETS:
 
 out = {"program": "multistate compare", "version": "0.1.0", "commit": "0000000", "synthetic": True, "command_line": ["compare", "--full", "--text", "it's <b>.txt", "--html", "report.html"],
        "model": {"path": "SYNTHETIC", "hash": "0123456789abcdef", "trained_context": T, "bytes_per_token": 3072.0}, "texts": [{"path": "it's <b>.txt", "hash": "fedcba9876543210", "tokens": 60000, "tokens_used": 60000}],
-       "bos": 256, "bos_rule": "BOS (token 256) opens every window", "window": T, "stride": T // 2, "score": "tail", "scored_tokens": WINDOWS * T // 2, "scored_bytes": WINDOWS * T // 2, "chunk": 1, "format": "f32",
+       "bos": 256, "bos_rule": "BOS (token 256) opens every window", "window": T, "stride": T // 2, "score": "tail", "scored_tokens": WINDOWS * T // 2, "scored_bytes": WINDOWS * T // 2, "chunk": 1, "format": "f32", "products": "exact",
        "simd_target": "AVX2", "threads": 2, "extrapolation": False, "interrupted": False, "notes": ["every number here is made up: a fixture of tests"],
        "windows": [{"text": 0, "first_token": i * T // 2, "queries": T, "scored_from": T // 2, "scored": T // 2} for i in range(WINDOWS)], "rows": rows,
        "bootstrap": {"resamples": 10000, "seed": 1, "block_windows": 8, "over": "blocks", "this_text_only": True}, "pairs": pairs,

@@ -33,13 +33,14 @@ class decoder_of_target final : public tools::target_decoder {
 
 // HWY_EXPORT needs a name of its own for each function.
 result<std::unique_ptr<tools::target_decoder>> make_decoder_of_target(const model_view& model, int most_tokens,
-                                                                      tools::tool_executor& exec) {
-  auto made = decoder<tools::tool_executor>::make(model, most_tokens, exec);
+                                                                      tools::tool_executor& exec,
+                                                                      product_mode products) {
+  auto made = decoder<tools::tool_executor>::make(model, most_tokens, exec, products);
   if (!made) return made.reason();
   return std::unique_ptr<tools::target_decoder>(std::make_unique<decoder_of_target>(std::move(*made)));
 }
 
-std::string_view name_of_target() { return attention_target(); }
+std::string_view name_of_target() { return hwy::TargetName(HWY_TARGET); }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace multistate
@@ -53,8 +54,9 @@ HWY_EXPORT(name_of_target);
 
 namespace tools {
 
-result<any_decoder> any_decoder::make(const model_view& model, int most_tokens, tool_executor& exec) {
-  auto made = HWY_DYNAMIC_DISPATCH(make_decoder_of_target)(model, most_tokens, exec);
+result<any_decoder> any_decoder::make(const model_view& model, int most_tokens, tool_executor& exec,
+                                      product_mode products) {
+  auto made = HWY_DYNAMIC_DISPATCH(make_decoder_of_target)(model, most_tokens, exec, products);
   if (!made) return made.reason();
   return any_decoder(std::move(*made));
 }

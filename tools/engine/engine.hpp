@@ -11,6 +11,7 @@
 #include <multistate/memory/sequence_memory.hpp>
 #include <multistate/model/batch.hpp>
 #include <multistate/model/model_view.hpp>
+#include <multistate/model/product_mode.hpp>
 #include <tools/engine/executor.hpp>
 
 namespace multistate::tools {
@@ -38,7 +39,7 @@ class any_decoder {
  public:
   /// what `model` points to and `exec` must outlive it; `most_tokens` is the most that one forward() takes. Errors as
   /// decoder::make().
-  static result<any_decoder> make(const model_view& model, int most_tokens, tool_executor& exec);
+  static result<any_decoder> make(const model_view& model, int most_tokens, tool_executor& exec, product_mode products);
 
   const model_config& config() const noexcept { return of_->config(); }
   int max_tokens() const noexcept { return of_->max_tokens(); }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -29,6 +30,7 @@
 #include <tools/report/text.hpp>
 #include <tools/runs/kept_windows.hpp>
 #include <tools/runs/opened_model.hpp>
+#include <tools/runs/parts.hpp>
 #include <tools/runs/policy_runs.hpp>
 #include <tools/runs/recall_run.hpp>
 #include <tools/runs/solo_runs.hpp>
@@ -44,13 +46,31 @@ namespace {
 using json = nlohmann::ordered_json;
 
 struct compare_arguments {
-  std::string model, tokenizer, bos = "auto", policies, budgets = "16,64,256", score = "tail", format = "f32", json,
-                                csv, html, against;
-  std::vector<std::string> texts;
+  std::string model, tokenizer, bos = "auto", policies, budgets = "16,64,256", score = "tail", format = "f32",
+                                products = "exact", json, csv, html, against, shard;
+  std::vector<std::string> texts, merge;
   std::optional<int> window, tokens, threads;
   int chunk = 1;
   bool full = false, time = false, quiet = false;
 };
+
+/// The arguments that the figures depend on, by their flags.
+template <class Arguments, class F>
+void each_argument_of_the_figures(Arguments& a, const F& f) {
+  f("model", a.model);
+  f("text", a.texts);
+  f("tokenizer", a.tokenizer);
+  f("bos", a.bos);
+  f("tokens", a.tokens);
+  f("policies", a.policies);
+  f("budgets", a.budgets);
+  f("format", a.format);
+  f("products", a.products);
+  f("window", a.window);
+  f("chunk", a.chunk);
+  f("score", a.score);
+  f("full", a.full);
+}
 
 /// The memories of one thread that runs windows.
 struct worker_memory {
@@ -113,6 +133,8 @@ class compare_run {
     need_forgetting(workers_[0]->runs, *sample_, a_.chunk);
     open_journal();
     exec_.emplace(threads_);
+    if (parts_) parts_->join(whole(), journal_);
+    if (shard_) return run_shard();
     if (!compare_runs()) {
       say("compare: interrupted before the first window was done" + how_to_go_on() + "\n");
       return status_interrupted;
@@ -132,20 +154,73 @@ class compare_run {
   }
 
  private:
-  static constexpr std::size_t long_step = std::size_t{1} << 24;  ///< multiplications of a layer that threads share
-  static constexpr int default_chunk = 16;                        ///< of prompts read in chunks
+  static constexpr std::size_t long_step = std::size_t{1} << 24;    ///< multiplications of a layer that threads share
+  static constexpr int default_chunk = 16;                          ///< of prompts read in chunks
+  static constexpr std::size_t small_model = std::size_t{1} << 25;  ///< multiplications of a token
 
   // -- what is to be done
 
   /// All that can be said before any file is read.
   void read_arguments() {
+    if (!a_.shard.empty()) {
+      shard_ = parse_shard(a_.shard);
+      if (!a_.merge.empty()) throw usage_error("--shard and --merge cannot stand together");
+      if (a_.json.empty()) throw usage_error("--shard needs --json FILE: it writes a part there, for --merge");
+      for (const auto& [flag, value] : {std::pair("--csv", a_.csv), std::pair("--html", a_.html)})
+        if (!value.empty()) throw usage_error(std::string(flag) + " cannot stand with --shard: give it to --merge");
+    }
+    if (!a_.merge.empty()) {
+      parts_ = parts::read(a_.merge);
+      take_command(parts_->command());
+    }
     format_ = value_or_usage(parse_state_format(a_.format));
+    products_ = value_or_usage(parse_product_mode(a_.products));
     threads_ = a_.threads.value_or(tool_executor::most_useful());
     if (threads_ > 1 && !tool_executor::has_threads())
       throw usage_error("--threads must be 1: this program was built without OpenMP");
     budgets_ = numbers_of(a_.budgets);
     for (const std::string& item : split_policies(a_.policies))
       items_.push_back(value_or_usage(known_.parse_run(item)));
+  }
+
+  /// With --merge all but outputs is what the parts were asked for; what is said all the same must not differ.
+  void take_command(const json& command) {
+    compare_arguments unsaid;
+    std::vector<std::string> said;
+    each_argument_of_the_figures(unsaid,
+                                 [&](const char*, const auto& value) { said.push_back(argument_json(value).dump()); });
+    std::size_t next = 0;
+    each_argument_of_the_figures(a_, [&](const char* flag, auto& value) {
+      const json& theirs = field(command, flag);
+      const json mine = argument_json(value);
+      if (mine.dump() != said[next++] && mine != theirs)
+        throw usage_error(fmt::format("--{} is {} in the parts, not {}", flag, text_of(theirs), text_of(mine)));
+      try {
+        take_argument(theirs, value);
+      } catch (const json::exception&) {
+        throw usage_error(fmt::format("{}: its command has no --{} that can be", a_.merge[0], flag));
+      }
+    });
+  }
+  template <class T>
+  static json argument_json(const T& value) {
+    return value;
+  }
+  static json argument_json(const std::optional<int>& value) { return value ? json(*value) : json(nullptr); }
+  template <class T>
+  static void take_argument(const json& from, T& value) {
+    value = from.get<T>();
+  }
+  static void take_argument(const json& from, std::optional<int>& value) {
+    if (from.is_null())
+      value.reset();
+    else
+      value = from.get<int>();
+  }
+  part_of_comparison whole() {
+    part_of_comparison w{.command = json::object(), .settings = settings(false), .windows = sample_->windows().size()};
+    each_argument_of_the_figures(a_, [&](const char* flag, auto& value) { w.command[flag] = argument_json(value); });
+    return w;
   }
 
   /// Refuses outputs that can't be written, or that lie where something is read, before anything is done.
@@ -156,6 +231,7 @@ class compare_run {
     auto inputs = files_of_model(r_.model, a_.tokenizer);
     for (const std::string& path : paths_) inputs.push_back({"--text", path});
     inputs.push_back({"--against", a_.against});
+    for (const std::string& path : a_.merge) inputs.push_back({"--merge", path});
     check_outputs(outputs(), inputs);
   }
   std::vector<named_file> outputs() const { return {{"--json", a_.json}, {"--csv", a_.csv}, {"--html", a_.html}}; }
@@ -176,8 +252,7 @@ class compare_run {
     config.state_session(window_);
     read_texts();
     if (items_.empty()) take_usual_items();
-    if (std::any_of(items_.begin(), items_.end(), [](const run_spec& i) { return i.kind == run_kind::oracle; }))
-      r_.notes.emplace_back("the oracle knows the future: neither a policy nor a bound");
+    if (asks_oracle()) r_.notes.emplace_back("the oracle knows the future: neither a policy nor a bound");
     if (!a_.against.empty()) open_other();
   }
   void read_texts() {
@@ -215,26 +290,41 @@ class compare_run {
     if (field(r_.other, "chunk") != json(a_.chunk)) refuse("read another number of tokens together (--chunk)");
   }
 
-  solo_request alone_request() const { return {items_, budgets_, format_, window_}; }
+  bool asks_oracle() const {
+    return std::any_of(items_.begin(), items_.end(), [](const run_spec& i) { return i.kind == run_kind::oracle; });
+  }
+  /// Multiplications of a token.
+  std::size_t token_floats() const {
+    const model_config& c = model_->weights.config;
+    return to_size(c.layers) * layer_floats(c) + head_floats();
+  }
+  std::size_t head_floats() const {
+    return to_size(model_->weights.config.vocab) * to_size(model_->weights.config.hidden);
+  }
+  solo_request alone_request() const { return {items_, budgets_, format_, window_, products_}; }
 
+  /// Full's rows: what the oracle ranks by, and the mass that falls on what a policy keeps.
+  void add_table(worker_memory& worker, const memory_setup& setup) const {
+    const model_config& config = model_->weights.config;
+    constexpr std::uint64_t most_apart = oracle_table::most_bytes / 8;  // room for many windows side by side
+    const bool apart = oracle_table::bytes_of(config.layers, config.kv_heads, longest_) <= most_apart;
+    auto made = oracle_table::make(config.layers, apart ? config.kv_heads : 1, longest_);
+    if (!made) {
+      worker.no_table = made.reason().message();
+      return;
+    }
+    worker.table = std::move(*made);
+    memory_setup reading = setup;
+    reading.room = {.chunk = std::min(64, longest_)};
+    const scope_kind scope = worker.table->heads() > 1 ? scope_kind::head : scope_kind::layer;
+    worker.recorder = value_or_usage(make_memory(
+        format_, policy_handle(oracle_recorder{.budget = longest_, .scope = scope, .table = &*worker.table}), reading));
+  }
   std::unique_ptr<worker_memory> make_worker() const {
     const model_config& config = model_->weights.config;
     auto worker = std::make_unique<worker_memory>();
     const memory_setup setup = setup_for(config, {.chunk = a_.chunk});
-    // Full's rows: what the oracle ranks by, and the mass that falls on what a policy keeps
-    constexpr std::uint64_t most_apart = oracle_table::most_bytes / 8;  // room for many windows side by side
-    const bool apart = oracle_table::bytes_of(config.layers, config.kv_heads, longest_) <= most_apart;
-    if (auto made = oracle_table::make(config.layers, apart ? config.kv_heads : 1, longest_)) {
-      worker->table = std::move(*made);
-      memory_setup reading = setup;
-      reading.room = {.chunk = std::min(64, longest_)};
-      const scope_kind scope = worker->table->heads() > 1 ? scope_kind::head : scope_kind::layer;
-      worker->recorder = value_or_usage(make_memory(
-          format_, policy_handle(oracle_recorder{.budget = longest_, .scope = scope, .table = &*worker->table}),
-          reading));
-    } else {
-      worker->no_table = made.reason().message();
-    }
+    if (asks_oracle()) add_table(*worker, setup);
     worker->runs = make_runs({.setup = setup,
                               .format = format_,
                               .budgets = budgets_,
@@ -246,17 +336,15 @@ class compare_run {
     return worker;
   }
 
-  /// All that the numbers depend on: this program, the model and its words, the text, what is asked of them. The number
-  /// of threads is not among it.
-  std::uint64_t settings() const {
+  /// All that the numbers depend on: the model and its words, the text, what is asked of them, and this program's file
+  /// where `this_file` says so. The number of threads is not among it.
+  std::uint64_t settings(bool this_file) const {
     const model_config& c = model_->weights.config;
-    json all = {MULTISTATE_VERSION, simd_target(), r_.model_hash, window_, a_.chunk, a_.score, a_.format, a_.full};
-    if (const auto program = file_bytes::open("/proc/self/exe")) all.push_back(hash_bytes(program->bytes()));
-    all.push_back({c.layers, c.hidden, c.heads, c.kv_heads, c.head_dim, c.ffn, c.vocab, c.context, c.norm_eps, c.tied,
-                   c.bos, c.rope.dim, c.rope.theta, static_cast<int>(c.rope.pairing), static_cast<int>(c.rope.scaling),
-                   c.rope.factor, c.rope.low_freq_factor, c.rope.high_freq_factor, c.rope.original_context});
-    // Families differ in more than that; the model's hash stands for what its files say.
-    all.push_back({static_cast<int>(c.gate), c.attention_scale, c.softcap, c.final_softcap, c.rope.session});
+    json all = {MULTISTATE_VERSION, simd_target(), r_.model_hash, window_, a_.chunk,
+                a_.score,           a_.format,     a_.products,   a_.full};
+    if (this_file)
+      if (const auto program = file_bytes::open("/proc/self/exe")) all.push_back(hash_bytes(program->bytes()));
+    all.push_back(config_json(c));
     std::string words;
     for (int token = 0; model_->words && token < c.vocab; ++token) words += model_->words->decode(token, c.bos) + '\0';
     all.push_back(hash_bytes(std::as_bytes(std::span(words))));
@@ -272,7 +360,7 @@ class compare_run {
   void open_journal() {
     for (const auto& out : outputs())
       if (!out.path.empty() && !is_stream(out.path)) {
-        journal_.open(out.path, settings());
+        journal_.open(out.path, settings(true));
         break;
       }
     if (journal_.parts() > 0)
@@ -289,19 +377,58 @@ class compare_run {
       return interrupted == 0;
     };
   }
+  /// The same of the windows; once it can be told, says how much memory and time they take.
+  std::function<bool(double)> progress_of_windows() {
+    using clock = std::chrono::steady_clock;
+    return [this, told = a_.quiet, begun = clock::now(), tell = progress("windows")](double done) mutable {
+      const double seconds = std::chrono::duration<double>(clock::now() - begun).count();
+      constexpr double soon = 3, worth_telling = 60;  // seconds
+      if (!told && done > 0 && seconds > soon) {
+        told = true;
+        if (const double all = seconds / done; all > worth_telling) {
+          bar_.clear();
+          say(fmt::format("compare: {} windows of {} tokens, {} runs of each: about {} with {} of memory\n",
+                          to_do().last - to_do().first, longest_, count_runs(), duration_text(all), memory_text()));
+        }
+      }
+      return tell(done);
+    };
+  }
+  std::size_t count_runs() const {
+    std::size_t runs = 0;
+    for (const policy_run& run : workers_[0]->runs) runs += run.fresh() ? 1 : run.memories.size();
+    return runs;
+  }
+  /// The windows that this program runs.
+  window_range to_do() const {
+    const std::size_t all = sample_->windows().size();
+    return shard_ ? windows_of(*shard_, all) : window_range{0, all};
+  }
+
+  /// A part of the windows, into a file for --merge. All that is not of windows is left to that.
+  int run_shard() {
+    const window_range range = to_do();
+    journal_.retain();
+    if (range.first < range.last) run_windows(range.last - range.first);
+    bar_.clear();
+    if (r_.outcome.interrupted) {
+      say(fmt::format("compare: interrupted: {} of {} windows of the part are whole{}\n", r_.outcome.windows,
+                      range.last - range.first, how_to_go_on()));
+      return status_interrupted;
+    }
+    write_output(
+        a_.json,
+        part_json(*shard_, whole(), r_.command_line, journal_).dump(-1, ' ', true, json::error_handler_t::replace) +
+            "\n");
+    journal_.remove();
+    return 0;
+  }
 
   /// All runs over all windows; false when it ended before the first one was done. Windows run side by side, each on a
   /// thread of its own. Only where they are few and steps long do all threads share the steps of one window: they wait
   /// for each other many times a step.
   bool compare_runs() {
-    constexpr std::size_t most_bytes = std::size_t{2} << 30;
-    const auto threads = to_size(threads_);
-    const std::size_t side_by_side =
-        std::min({threads, sample_->windows().size(), std::max<std::size_t>(1, most_bytes / workers_[0]->bytes())});
-    const auto step_tokens = static_cast<std::size_t>(comparison_tokens(workers_[0]->runs, nullptr, a_.chunk));
-    const bool share_steps = side_by_side < threads && step_tokens * layer_floats(model_->weights.config) >= long_step;
-    while (!share_steps && workers_.size() < side_by_side) workers_.push_back(make_worker());
-    compare_with(share_steps ? *exec_ : alone_);
+    run_windows(sample_->windows().size());
     bar_.clear();
     runs_ = std::move(workers_[0]->runs);
     workers_.resize(1);
@@ -311,9 +438,25 @@ class compare_run {
     for (const policy_run& run : runs_) r_.results.push_back(result_of(run));
     return true;
   }
+  void run_windows(std::size_t windows) {
+    constexpr std::size_t most_bytes = std::size_t{2} << 30;
+    const auto threads = to_size(threads_);
+    const std::size_t side_by_side =
+        std::min({threads, windows, std::max<std::size_t>(1, most_bytes / workers_[0]->bytes())});
+    const auto step_tokens = static_cast<std::size_t>(comparison_tokens(workers_[0]->runs, nullptr, a_.chunk));
+    const bool large = token_floats() > small_model;
+    const bool share_steps =
+        large || (side_by_side < threads && step_tokens * layer_floats(model_->weights.config) >= long_step);
+    while (!share_steps && workers_.size() < side_by_side) workers_.push_back(make_worker());
+    compare_with(share_steps ? *exec_ : alone_);
+  }
   void compare_with(tool_executor& within) {
-    comparison_setup how{.chunk = a_.chunk, .extrapolation = r_.extrapolation, .progress = progress("windows")};
-    kept_windows kept(journal_, workers_[0]->runs, *sample_, a_.chunk);
+    comparison_setup how{.chunk = a_.chunk, .extrapolation = r_.extrapolation, .progress = progress_of_windows()};
+    // Logits of a small vocabulary cost next to nothing.
+    how.every_position = a_.full || head_floats() * 16 < token_floats();
+    how.first = to_do().first;
+    how.last = to_do().last;
+    kept_windows kept(journal_, workers_[0]->runs, *sample_, how);
     how.store = &kept;
     std::vector<any_decoder> decoders;
     std::vector<comparison_worker<any_decoder>> ready;
@@ -321,7 +464,7 @@ class compare_run {
     for (const auto& worker : workers_) {
       sequence_memory* recorder = worker->recorder ? &*worker->recorder : nullptr;
       decoders.push_back(value_or_usage(
-          any_decoder::make(model_->weights, comparison_tokens(worker->runs, recorder, a_.chunk), within)));
+          any_decoder::make(model_->weights, comparison_tokens(worker->runs, recorder, a_.chunk), within, products_)));
       ready.push_back({&decoders.back(), worker->runs, worker->table ? &*worker->table : nullptr, recorder});
     }
     r_.outcome = value_or_usage(
@@ -331,6 +474,10 @@ class compare_run {
   /// Recall: a text of bytes or pieces that the tokenizer knows is both filler and language of the facts.
   void ask() {
     if (!model_->words || r_.extrapolation || r_.interrupted) return;
+    if (!a_.full && token_floats() > small_model) {
+      r_.notes.emplace_back("recall is asked of a model of this size with --full only: it takes long");
+      return;
+    }
     constexpr int default_questions = 40, full_questions = 400;
     recall_settings asking{.runs = alone_request(), .full = a_.full, .progress = progress("recall")};
     asking.chunk = prompt_chunk();
@@ -404,7 +551,7 @@ class compare_run {
     warn_of_an_unknown_text();
     if (!workers_[0]->no_table.empty())
       r_.notes.push_back(workers_[0]->no_table);
-    else if (workers_[0]->table->heads() < model_->weights.config.kv_heads)
+    else if (workers_[0]->table && workers_[0]->table->heads() < model_->weights.config.kv_heads)
       r_.notes.emplace_back("mass kept is of a layer's heads together: the weights of each head would be too large");
     r_.sample = &*sample_;
     r_.chunk = a_.chunk;
@@ -441,6 +588,7 @@ class compare_run {
 
   void write() {
     r_.format = a_.format;
+    r_.products = a_.products;
     r_.threads = threads_;
     r_.simd_target = std::string(simd_target());
     const model_config& config = model_->weights.config;
@@ -474,15 +622,18 @@ class compare_run {
           report_text(r_, out, {.width = static_cast<int>(terminal_width()), .colour = shows_colours()}, written));
   }
 
-  const compare_arguments a_;
+  compare_arguments a_;
   policy_list known_;
   std::vector<std::string> own_names_;
   weight_format format_ = weight_format::f32;
+  product_mode products_ = product_mode::exact;
   int threads_ = 1, window_ = 0;
   int longest_ = 0;  ///< window; a text shorter than T needs no more room
   std::vector<int> budgets_;
   std::vector<std::string> paths_;  ///< of the texts
   std::vector<run_spec> items_;     ///< of --policies
+  std::optional<shard> shard_;      ///< --shard
+  std::optional<parts> parts_;      ///< --merge
 
   report r_;
   std::vector<policy_run> runs_;
@@ -535,6 +686,10 @@ void add_flags(CLI::App& app, compare_arguments& a) {
       ->check(whole_number(1))
       ->type_name("C")
       ->capture_default_str();
+  reading
+      .add_option("--products", a.products, "How weights in blocks are multiplied: exact, or fast, by rounded numbers.")
+      ->check(one_of({"exact", "fast"}))
+      ->capture_default_str();
   reading.add_option("--score", a.score, "Which tokens are scored: tail, the second half of each window, or all.")
       ->check(one_of({"tail", "all"}))
       ->capture_default_str();
@@ -546,6 +701,18 @@ void add_flags(CLI::App& app, compare_arguments& a) {
   reading.add_option("--threads", a.threads, "Threads; one for each core unless given.")
       ->check(whole_number(1, tool_executor::most))
       ->type_name("N");
+
+  CLI::Option_group& spread = *app.add_option_group("In parts", "A comparison on several machines.");
+  spread
+      .add_option(
+          "--shard", a.shard,
+          "Only the i-th of n parts of the windows; --json gets a part, and --merge makes one comparison of all.")
+      ->type_name("i/n");
+  spread
+      .add_option("--merge", a.merge,
+                  "The comparison whose parts these files are; model, texts and policies are theirs.")
+      ->expected(1, shard::most)
+      ->type_name("PART...");
 
   CLI::Option_group& output = *app.add_option_group("Output", "What is written; - is standard output.");
   output.add_option("--json", a.json, "Everything, as JSON.");

@@ -37,7 +37,7 @@ namespace {
 using json = nlohmann::ordered_json;
 
 struct generate_arguments {
-  std::string model, tokenizer, bos = "auto", policy = "tova:256@incache", prompt, json;
+  std::string model, tokenizer, bos = "auto", policy = "tova:256@incache", prompt, products = "fast", json;
   std::optional<int> tokens, threads;
   int seed = 0;
   double temperature = 0.8, top_p = 0.95;
@@ -126,7 +126,8 @@ class generate_run {
         prompt_(tokens_of_prompt()),
         memory_(make_memory_for_it()),
         exec_(threads()),
-        decoder_(value_or_usage(any_decoder::make(model_.weights, prompt_chunk, exec_))),
+        decoder_(value_or_usage(
+            any_decoder::make(model_.weights, prompt_chunk, exec_, value_or_usage(parse_product_mode(a_.products))))),
         logits_(to_size(config_.vocab)) {}
 
   /// Returns the exit status: 0 done, 3 interrupted before all tokens were made.
@@ -305,6 +306,7 @@ class generate_run {
     out["version"] = MULTISTATE_VERSION;
     out["model_hash"] = hash_text(model_.weights.hash);
     out["policy"] = policy_text();
+    out["products"] = a_.products;
     out["bos"] = config_.bos >= 0 ? json(config_.bos) : json(nullptr);
     out["bos_rule"] = model_.bos_rule;
     out["prompt"] = a_.prompt;
@@ -392,6 +394,10 @@ void add_flags(CLI::App& app, generate_arguments& a) {
   writing.add_option("--top-p", a.top_p, "Draws among the likeliest tokens that together have this share.")
       ->check(real_number(0.001, 1))
       ->type_name("P")
+      ->capture_default_str();
+  writing
+      .add_option("--products", a.products, "How weights in blocks are multiplied: exact, or fast, by rounded numbers.")
+      ->check(one_of({"exact", "fast"}))
       ->capture_default_str();
   writing.add_option("--threads", a.threads, "Threads; one for each core unless given, or one for a small model.")
       ->check(whole_number(1, tool_executor::most))

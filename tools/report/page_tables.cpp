@@ -332,6 +332,7 @@ markup how_to_repeat(const report_json& report) {
   line("BOS", word_at(report, "bos_rule"));
   line("chunk", word_at(report, "chunk"));
   line("format of states", word_at(report, "format"));
+  line("products", word_at(report, "products"));
   line("SIMD target", word_at(report, "simd_target"));
   line("threads", word_at(report, "threads"));
   const report_json& boot = field(report, "bootstrap");

@@ -174,6 +174,7 @@ json to_json(const report& r) {
   out["scored_bytes"] = s.bytes(r.outcome.windows) > 0 ? json(s.bytes(r.outcome.windows)) : json(nullptr);
   out["chunk"] = r.chunk;
   out["format"] = r.format;
+  out["products"] = r.products;
   out["simd_target"] = r.simd_target;
   out["threads"] = r.threads;
   out["extrapolation"] = r.extrapolation;

@@ -30,6 +30,7 @@ struct report {
   int bos = -1;            ///< token; -1: none
   std::string bos_reason;  ///< who says so
   std::string format;      ///< of stored states
+  std::string products;    ///< exact or fast
   int chunk = 1;           ///< tokens read together
   int threads = 1;
   std::string simd_target;

@@ -174,16 +174,32 @@ class journal {
     } catch (const std::bad_alloc&) {
       throw;
     } catch (const std::exception& e) {
-      refuse("record '" + part + "' does not fit this run: " + e.what());
+      const std::string why = "record '" + part + "' does not fit this run: " + e.what();
+      if (const auto from = taken_from_.find(part); from != taken_from_.end())
+        throw usage_error(from->second + ": " + why);
+      refuse(why);
     }
     return true;
   }
   /// From any thread.
   void keep(const std::string& part, const json& value) {
+    if (retains_) {
+      const std::lock_guard<std::mutex> one_at_a_time(mutex_);
+      parts_[part] = value;
+    }
     if (!file_) return;
     const std::string body = json::array({part, value}).dump(-1, ' ', true, json::error_handler_t::replace);
     const std::lock_guard<std::mutex> one_at_a_time(mutex_);
     append(hash_text(hash_bytes(std::as_bytes(std::span(body)))) + " " + body + "\n");
+  }
+  /// From now on holds what is kept, for records().
+  void retain() noexcept { retains_ = true; }
+  /// Those that were done before and, where they are retained, those of this run.
+  const std::map<std::string, json>& records() const noexcept { return parts_; }
+  /// A part that another run did, as its file says.
+  void take_over(const std::string& part, json&& record, const std::string& file) {
+    parts_[part] = std::move(record);
+    taken_from_[part] = file;
   }
   /// Takes the file away: nothing is left to do.
   void remove() noexcept {
@@ -253,6 +269,8 @@ class journal {
   detail::descriptor file_;
   std::size_t size_ = 0, head_size_ = 0;  ///< bytes; no head: the file is not known to be this run's
   std::map<std::string, json> parts_;
+  std::map<std::string, std::string> taken_from_;  ///< files of parts that other runs did
+  bool retains_ = false;
   std::mutex mutex_;
 };
 

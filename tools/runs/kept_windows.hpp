@@ -19,9 +19,10 @@ class kept_windows final : public window_store {
   using json = nlohmann::ordered_json;
 
  public:
-  /// Of a comparison of these rows, which read `chunk` tokens a step.
-  kept_windows(journal& into, std::span<const policy_run> rows, const text_sample& sample, int chunk)
-      : journal_(into), rows_(rows), sample_(sample), chunk_(chunk) {}
+  /// Of a comparison of these rows.
+  kept_windows(journal& into, std::span<const policy_run> rows, const text_sample& sample,
+               const comparison_setup& setup)
+      : journal_(into), rows_(rows), sample_(sample), setup_(setup) {}
 
   result<bool> restore(std::size_t window, std::vector<std::vector<totals>>& rows) override {
     bool found = false;
@@ -103,11 +104,13 @@ class kept_windows final : public window_store {
     const text_window& w = sample_.windows()[window];
     const policy_run& e = rows_[row];
     const sequence_memory& memory = e.memories[run];
-    window_shape s{.queries = w.queries,
+    const int first = setup_.every_position ? 0 : w.scored_from;
+    window_shape s{.first = first,
+                   .queries = w.queries,
                    .scored = w.scored(),
-                   .steps = (w.queries + chunk_ - 1) / chunk_,
+                   .steps = (w.queries + setup_.chunk - 1) / setup_.chunk,
                    .ages = detail::ages_of(e, sample_).size(),
-                   .without = targets_of_bos(w, 0, w.queries)};
+                   .without = targets_of_bos(w, first, w.queries)};
     for (int layer = 0; layer < memory.layers(); ++layer) s.states += std::int64_t{memory.lanes(layer)} * w.queries;
     const auto traced = traced_budget(rows_);
     if (window == 0 && run == 0 && traced && e.budget == traced) s.deaths = static_cast<std::size_t>(s.states);
@@ -117,7 +120,7 @@ class kept_windows final : public window_store {
   journal& journal_;
   std::span<const policy_run> rows_;
   const text_sample& sample_;
-  int chunk_;
+  const comparison_setup& setup_;
 };
 
 }  // namespace multistate::tools

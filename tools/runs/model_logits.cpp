@@ -58,7 +58,7 @@ void write_logits(const logits_request& request) {
   weights.config.state_session(request.context != 0 ? request.context : most);
 
   tool_executor exec(tool_executor::most_useful());
-  any_decoder decoder = value_or_usage(any_decoder::make(weights, chunk, exec));
+  any_decoder decoder = value_or_usage(any_decoder::make(weights, chunk, exec, product_mode::exact));
   sequence_memory memory = value_or_usage(make_memory(weight_format::f32, policy_handle(full{.budget = most}),
                                                       setup_for(weights.config, {.chunk = chunk})));
   const std::size_t vocab = to_size(weights.config.vocab);

@@ -10,6 +10,7 @@
 #include <multistate/eval/compare.hpp>
 #include <multistate/memory/memory_setup.hpp>
 #include <multistate/model/model_view.hpp>
+#include <multistate/model/product_mode.hpp>
 #include <multistate/rope/angle_table.hpp>
 #include <tools/runs/policy_list.hpp>
 
@@ -62,6 +63,7 @@ struct solo_request {
   std::vector<int> budgets;
   weight_format format = weight_format::f32;
   int window = 0;  ///< most tokens of a sequence
+  product_mode products = product_mode::exact;
 };
 
 std::vector<policy_run> solo_runs_of(const model_config& config, const solo_request& request, const limits& room);

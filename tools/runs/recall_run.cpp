@@ -88,7 +88,7 @@ class recall_run {
       s.rows = take_rows(mode);
       s.forks = take_rows(mode);
       const int together = std::max(static_cast<int>(s.rows.size()) * rows_together, s_.runs.window);
-      s.model = value_or_usage(any_decoder::make(weights_, together, s.alone));
+      s.model = value_or_usage(any_decoder::make(weights_, together, s.alone, s_.runs.products));
     }
   }
 

@@ -201,7 +201,7 @@ class solo_runs {
     tool_executor& within = share_steps ? exec_ : alone_;
     const std::vector<int> tokens = sample_.inputs(sample_.windows()[0]);
     auto rows = solo_runs_of(weights_.config, request_, {});
-    auto model = value_or_usage(any_decoder::make(weights_, 1, within));
+    auto model = value_or_usage(any_decoder::make(weights_, 1, within, request_.products));
     const std::size_t from = tokens.size() / 2, bin = std::max<std::size_t>(1, tokens.size() / time_bins);
     std::vector<std::vector<timed>> all(rows.size());
     std::vector<step_time> steps(tokens.size());
@@ -288,7 +288,7 @@ class solo_runs {
   void take_models(int most_tokens) {
     models_.clear();
     for (int i = 0; i < exec_.workers(); ++i)
-      models_.push_back(value_or_usage(any_decoder::make(weights_, most_tokens, alone_)));
+      models_.push_back(value_or_usage(any_decoder::make(weights_, most_tokens, alone_, request_.products)));
   }
 
   // f(row, worker) of each row that has memories, as many at a time as there are workers; null where it was not run.

@@ -5,6 +5,11 @@
 
 namespace multistate::tools {
 
+/// "45 s", "12 min" or "2.5 h".
+std::string duration_text(double seconds);
+/// What the program has taken so far at most: "0.9 GB".
+std::string memory_text();
+
 /// One line on the terminal that is written over and taken away at the end; nothing where standard error is no
 /// terminal.
 class progress_bar {

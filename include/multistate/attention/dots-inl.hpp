@@ -19,6 +19,7 @@
 
 #include <multistate/attention/elements-inl.hpp>
 #include <multistate/attention/options.hpp>
+#include <multistate/simd/sums-inl.hpp>
 #include <multistate/util/finite.hpp>
 #include <multistate/format/element.hpp>
 
@@ -51,8 +52,6 @@ struct products<i8> {
   using query = std::int16_t;
   using sum_tag = whole_tag;
   static constexpr std::size_t float_vectors = 2;
-  using shorts = hn::Vec<short_tag>;
-  using wholes = hn::Vec<whole_tag>;
 
   static HWY_INLINE std::size_t step() { return hn::Lanes(short_tag()); }
   static HWY_INLINE shorts key(const std::byte* row, std::size_t i) {
@@ -73,44 +72,6 @@ struct products<i8> {
     return hn::Add(sum, odd);
   }
 };
-
-#if HWY_TARGET != HWY_SCALAR
-/// Adds up the 128-bit blocks of a vector: to [4], the bits of sums.
-template <class D, class V>
-HWY_INLINE void store_block_sums([[maybe_unused]] D d, V blocks, float* to) {
-#if HWY_HAVE_SCALABLE
-  HWY_ALIGN hn::TFromD<D> buffer[attention_pad];
-  hn::Store(blocks, d, buffer);
-  for (std::size_t i = 4; i < hn::Lanes(d); ++i) buffer[i % 4] += buffer[i];
-  std::memcpy(to, buffer, 4 * sizeof(float));
-#else
-  if constexpr (hn::MaxLanes(D()) <= 4) {
-    const hn::RebindToFloat<D> floats;
-    hn::StoreU(hn::BitCast(floats, blocks), floats, to);
-  } else {
-    const hn::Half<D> half;
-    store_block_sums(half, hn::Add(hn::LowerHalf(half, blocks), hn::UpperHalf(half, blocks)), to);
-  }
-#endif
-}
-#endif
-
-/// The sums of the lanes of a, b, c, e ..., in order, to[sizeof...], as bits: every one is added up in the same way,
-/// whatever its place.
-template <class D, class V, class... More>
-HWY_INLINE void store_sums(D d, float* to, V a, V b, V c, V e, More... more) {
-#if HWY_TARGET == HWY_SCALAR
-  to[0] = hn::GetLane(hn::BitCast(lanes_tag(), a));
-  to[1] = hn::GetLane(hn::BitCast(lanes_tag(), b));
-  to[2] = hn::GetLane(hn::BitCast(lanes_tag(), c));
-  to[3] = hn::GetLane(hn::BitCast(lanes_tag(), e));
-#else
-  const V ac = hn::Add(hn::InterleaveLower(d, a, c), hn::InterleaveUpper(d, a, c));
-  const V be = hn::Add(hn::InterleaveLower(d, b, e), hn::InterleaveUpper(d, b, e));
-  store_block_sums(d, hn::Add(hn::InterleaveLower(d, ac, be), hn::InterleaveUpper(d, ac, be)), to);
-#endif
-  if constexpr (sizeof...(More) > 0) store_sums(d, to + 4, more...);
-}
 
 /// Keys that one tile takes with Q queries.
 template <int Q>
@@ -233,9 +194,9 @@ HWY_INLINE float round_query(const float* q, std::size_t dk, float scale, std::i
   }
   const float highest = (std::min)(32767.0f, 16777215.0f / static_cast<float>(dk));  // dk * highest * 127 < 2^31
   const lanes inverse = hn::Set(d, magnitude > 1e-30f ? highest / magnitude : 0.0f);
-  const hn::Rebind<std::int16_t, lanes_tag> shorts;
+  const hn::Rebind<std::int16_t, lanes_tag> narrow;
   for (std::size_t i = 0; i < dk; i += N)
-    hn::StoreU(hn::DemoteTo(shorts, hn::NearestInt(hn::Mul(hn::Load(d, q + i), inverse))), shorts, to + i);
+    hn::StoreU(hn::DemoteTo(narrow, hn::NearestInt(hn::Mul(hn::Load(d, q + i), inverse))), narrow, to + i);
   const std::size_t step = products<i8>::step();
   if (const std::size_t rest = dk % step; rest != 0) {
     std::int16_t* last = to + (dk - rest);

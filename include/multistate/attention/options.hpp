@@ -6,6 +6,7 @@
 #include <span>
 
 #include <multistate/rope/angle_table.hpp>
+#include <multistate/simd/width.hpp>
 #include <multistate/types/ids.hpp>
 #include <multistate/types/task.hpp>
 #include <multistate/types/shape.hpp>
@@ -44,7 +45,7 @@ constexpr int row_queries(needs rows, const attention_task& task) noexcept {
 
 namespace detail {
 
-inline constexpr std::size_t attention_pad = 16;        ///< floats of the widest vector used
+inline constexpr std::size_t attention_pad = widest_vector;  ///< floats
 inline constexpr std::size_t attention_row_block = 32;  ///< most states whose keys or values are worked on together
 inline constexpr std::size_t attention_part = 256;      ///< states whose softmax is taken together
 inline constexpr std::size_t attention_columns = 16;    ///< (token, query head) pairs of a chunk that share one pass

@@ -3,13 +3,13 @@
 #include <cmath>
 #include <cstddef>
 #include <cstring>
-#include <limits>
 #include <numeric>
 #include <span>
 #include <vector>
 
 #include <multistate/attention/options.hpp>
 #include <multistate/rope/log_positions.hpp>
+#include <multistate/scan/element.hpp>
 #include <multistate/util/assert.hpp>
 #include <multistate/format/element.hpp>
 #include <multistate/types/ids.hpp>
@@ -90,8 +90,11 @@ struct scalar_attention {
 
         std::vector<std::size_t> seen;
         std::vector<double> logits;
-        double max = -std::numeric_limits<double>::infinity();
-        if (!options.sink_logits.empty()) max = static_cast<double>(options.sink_logits[head]);
+        std::vector<double> out(dv);
+        std::vector<double> value(dv);
+        scan_element<double> all{.value = out};
+        scan_clear(all);
+        if (!options.sink_logits.empty()) scan_add<double>(all, options.sink_logits[head], {});
         for (std::size_t s = 0; s < causal; ++s) {
           if (options.window > 0 && task.kv.positions[s] <= own - options.window) continue;
           std::vector<double> k(dk);
@@ -104,16 +107,12 @@ struct scalar_attention {
           if (!options.alibi.empty()) logit -= double(options.alibi[head]) * double(own - task.kv.positions[s]);
           seen.push_back(s);
           logits.push_back(logit);
-          if (max < logit) max = logit;
+          for (std::size_t c = 0; c < dv; ++c) value[c] = element<ValueFormat>(values[s], c, dv);
+          scan_add<double>(all, logit, value);
         }
-        double sum = options.sink_logits.empty() ? 0.0 : std::exp(static_cast<double>(options.sink_logits[head]) - max);
-        for (double& x : logits) sum += (x = std::exp(x - max));
-        std::vector<double> out(dv, 0.0);
-        for (std::size_t i = 0; i < seen.size(); ++i) {
-          const double weight = logits[i] / sum;
-          row[(planes > 1 ? g * n : 0) + seen[i]] += weight;
-          for (std::size_t c = 0; c < dv; ++c) out[c] += weight * element<ValueFormat>(values[seen[i]], c, dv);
-        }
+        for (std::size_t i = 0; i < seen.size(); ++i)
+          row[(planes > 1 ? g * n : 0) + seen[i]] += std::exp(logits[i] - all.max) / all.sum;
+        scan_normalise<double>(all, out);
         for (std::size_t c = 0; c < dv; ++c) task.out[j * task.out_stride + g * dv + c] = static_cast<float>(out[c]);
       }
       for (double& s : summed) s *= task.decay;

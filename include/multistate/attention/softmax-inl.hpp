@@ -16,6 +16,8 @@
 #include <limits>
 
 #include <multistate/attention/elements-inl.hpp>
+#include <multistate/scan/element.hpp>
+#include <multistate/simd/exp-inl.hpp>
 
 HWY_BEFORE_NAMESPACE();
 namespace multistate {
@@ -34,32 +36,6 @@ HWY_INLINE void cap_logits(float* HWY_RESTRICT logits, std::size_t n, float soft
   }
 }
 
-/// exp(x) for x <= 0, within 1.5e-7 of it; 0 below the smallest normal float. NaN stays NaN.
-HWY_INLINE lanes exp_down(lanes x) {
-  const lanes_tag d;
-  const hn::RebindToSigned<lanes_tag> bits;
-  // The sum leaves n = round(x / ln 2), with the bias of an exponent, in the low bits. It is taken off again as a whole
-  // number: of two floats that cancel -ffast-math leaves neither, and n would not be rounded.
-  const lanes magic = hn::Set(d, 12582912.0f + 127.0f);
-  const auto shifted = hn::BitCast(bits, hn::MulAdd(x, hn::Set(d, 1.44269504f), magic));
-  const lanes n = hn::ConvertTo(d, hn::Sub(shifted, hn::BitCast(bits, magic)));
-  const lanes power = hn::BitCast(d, hn::ShiftLeft<23>(shifted));
-  const lanes r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x));
-  lanes p = hn::Set(d, 1.3814466074109077e-3f);  // minimax on [-ln 2 / 2, ln 2 / 2]
-  p = hn::MulAdd(p, r, hn::Set(d, 8.368780836462975e-3f));
-  p = hn::MulAdd(p, r, hn::Set(d, 4.166839271783829e-2f));
-  p = hn::MulAdd(p, r, hn::Set(d, 0.1666651964187622f));
-  p = hn::MulAdd(p, r, hn::Set(d, 0.4999999403953552f));
-  p = hn::MulAdd(hn::MulAdd(p, r, hn::Set(d, 1.0f)), r, hn::Set(d, 1.0f));
-  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.0f)), hn::Mul(p, power));
-}
-
-/// The largest logit of some states and the sum of exp(logit - max); no states: sum 0.
-struct softmax_part {
-  float max;
-  float sum;
-};
-
 /// Fills a column's last vector with -inf.
 HWY_INLINE void end_column(float* x, std::size_t n) {
   const lanes_tag d;
@@ -72,7 +48,7 @@ HWY_INLINE void end_column(float* x, std::size_t n) {
 
 /// x [n] (room for whole vectors) to exp(x - max). With NaN or +inf the sum is NaN; states at -inf are none: the
 /// largest is a finite number, so that all of them are below it.
-HWY_INLINE softmax_part soften(float* HWY_RESTRICT x, std::size_t n) {
+HWY_INLINE scan_part<float> soften(float* HWY_RESTRICT x, std::size_t n) {
   const lanes_tag d;
   const std::size_t N = hn::Lanes(d);
   end_column(x, n);
@@ -90,7 +66,7 @@ HWY_INLINE softmax_part soften(float* HWY_RESTRICT x, std::size_t n) {
 }
 
 /// The same for four columns, `stride` apart, with the same bits: none waits for another's sums.
-HWY_INLINE void soften_four(float* x0, std::size_t stride, std::size_t n, softmax_part* parts) {
+HWY_INLINE void soften_four(float* x0, std::size_t stride, std::size_t n, scan_part<float>* parts) {
   const lanes_tag d;
   const std::size_t N = hn::Lanes(d);
   for (std::size_t c = 0; c < 4; ++c) end_column(x0 + c * stride, n);

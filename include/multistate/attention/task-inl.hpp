@@ -24,6 +24,7 @@
 #include <multistate/attention/softmax-inl.hpp>
 #include <multistate/attention/values-inl.hpp>
 #include <multistate/rope/log_positions.hpp>
+#include <multistate/scan/element.hpp>
 #include <multistate/format/element.hpp>
 #include <multistate/types/ids.hpp>
 #include <multistate/types/shape.hpp>
@@ -113,7 +114,7 @@ class task_attender {
         partials_(shared + call.layout.partials),
         maxima_(shared + call.layout.maxima),
         totals_(shared + call.layout.totals),
-        running_(reinterpret_cast<softmax_part*>(mine + call.layout.running)),
+        running_(reinterpret_cast<scan_part<float>*>(mine + call.layout.running)),
         index_(reinterpret_cast<std::uint32_t*>(mine + call.layout.index)),
         sums_(reinterpret_cast<double*>(mine + call.layout.sums)),
         places_(reinterpret_cast<double*>(mine + call.layout.places)),
@@ -368,7 +369,7 @@ class task_attender {
       const std::size_t token = c / group_;
       const std::size_t count = (std::min)(length(token), end) - begin;
       const bool four = c % group_ + 4 <= group_;
-      softmax_part made[4];
+      scan_part<float> made[4];
       if (bends)
         for (std::size_t i = 0; i < (four ? 4 : 1); ++i) bend(c + i, begin, count);
       float* x = weights(c, begin);
@@ -402,24 +403,19 @@ class task_attender {
   void open_outs() noexcept {
     for (std::size_t c = 0; c < columns_; ++c) {
       std::fill_n(out(c), dv_, 0.0f);
-      running_[c] = options_.sink_logits.empty() ? softmax_part{0.0f, 0.0f} : softmax_part{sink(c), 1.0f};
+      running_[c] = options_.sink_logits.empty() ? scan_part<float>{0.0f, 0.0f} : scan_part<float>{sink(c), 1.0f};
     }
   }
 
   /// scan_merge of a part into the outs.
   void merge(std::size_t part, const float* partial) noexcept {
     for (std::size_t c = 0; c < columns_; ++c) {
-      softmax_part& all = running_[c];
-      const softmax_part more = {maxima_[part * columns_ + c], totals_[part * columns_ + c]};
+      scan_part<float>& all = running_[c];
+      const scan_part<float> more = {maxima_[part * columns_ + c], totals_[part * columns_ + c]};
       if (more.sum <= 0.0f) continue;
-      const bool alone = all.sum <= 0.0f;
-      const bool rises = alone || all.max < more.max;
-      const float max = rises ? more.max : all.max;
-      const float lower = alone ? 0.0f : std::exp((rises ? all.max : more.max) - max);
-      const float ours = rises ? lower : 1.0f;
-      const float theirs = rises ? 1.0f : lower;
-      blend(out(c), ours, partial + c * dv_stride_, theirs, dv_);
-      all = {max, all.sum * ours + more.sum * theirs};
+      const scan_factors<float> by = scan_rule(all, more);
+      blend(out(c), by.into, partial + c * dv_stride_, by.from, dv_);
+      all = {by.max, all.sum * by.into + more.sum * by.from};
     }
   }
 
@@ -502,7 +498,7 @@ class task_attender {
   float* partials_;
   float* maxima_;
   float* totals_;
-  softmax_part* running_;
+  scan_part<float>* running_;
   std::uint32_t* index_;
   double* sums_;
   double* places_;

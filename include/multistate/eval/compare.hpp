@@ -18,6 +18,7 @@
 #include <multistate/eval/figures.hpp>
 #include <multistate/eval/lives.hpp>
 #include <multistate/eval/oracle.hpp>
+#include <multistate/eval/pass_plan.hpp>
 #include <multistate/eval/sample.hpp>
 #include <multistate/model/batch.hpp>
 #include <multistate/model/sampling.hpp>
@@ -87,6 +88,9 @@ struct comparison_setup {
   /// Told how much is done, of 1; false ends the comparison after the windows that are whole.
   std::function<bool(double)> progress = {};
   window_store* store = nullptr;
+  /// Whether queries that are not scored have logits too, for differences by position.
+  bool every_position = true;
+  std::size_t first = 0, last = static_cast<std::size_t>(-1);  ///< windows [first, last) of the sample
 };
 
 struct comparison {
@@ -126,7 +130,7 @@ inline std::vector<int> ages_of(const policy_run& row, const text_sample& sample
 /// What the workers of a comparison share.
 struct comparison_clock {
   const comparison_setup& setup;
-  double tokens = 0;  ///< to compute in all
+  double tokens = 0;  ///< to compute in all; one with logits counts more
   std::atomic<std::int64_t> done = 0;
   std::atomic<bool> stopped = false;
 };
@@ -156,11 +160,16 @@ class window_runner {
         lives_.emplace_back(memory, most_queries(sample));
         memory.watch(&lives_.back());
       }
-    const std::size_t chunk = to_size(setup_.chunk);
-    logits_.resize(std::max(runs_.size() * chunk, fresh_logits()) * vocab_);
-    full_.resize(chunk * vocab_);
-    work_.resize(to_size(exec.workers()) * vocab_);
-    full_nll_.resize(chunk);
+    const auto wide = std::max<std::size_t>(1, most_logit_bytes / sizeof(float) / vocab_);
+    const pass_plan::room room{.columns = to_size(worker.model->max_tokens()),
+                               .logits = std::max(wide, runs_.size() * to_size(setup_.chunk))};
+    std::vector<pass_plan::run> planned;
+    for (const run& r : runs_) planned.push_back({r.memory, worker.rows[r.row].positions});
+    plan_.emplace(planned, setup_.chunk, room);
+    logits_.resize(std::max(std::min(room.columns, room.logits), fresh_logits()) * vocab_);
+    full_.resize(vocab_);
+    full_share_.resize(vocab_);
+    work_.resize(fresh_logits() > 0 ? vocab_ : 0);
     items_.reserve(std::max(runs_.size(), fresh_logits()));
   }
   window_runner(const window_runner&) = delete;
@@ -180,10 +189,11 @@ class window_runner {
     bool before = false;
     error e = restore(index, before);
     if (before) {
-      advance((runs_.size() + (worker_.recorder == nullptr ? 0 : 1)) * inputs_.size());
+      advance(lockstep_cost(w));
     } else {
       if (going(e)) e = look_ahead();
       if (going(e)) e = lockstep(w, index, runs_);
+      if (going(e)) count_states(w);
       if (going(e)) sum_lives(w, index);
       if (going(e) && setup_.store != nullptr) e = setup_.store->keep(index, totals_);
     }
@@ -195,9 +205,9 @@ class window_runner {
   }
   const std::vector<std::vector<totals>>& all_totals() const noexcept { return totals_; }
 
-  /// Tokens computed for a window.
-  double cost(const text_window& w) const noexcept {
-    double tokens = static_cast<double>(runs_.size() + (worker_.recorder == nullptr ? 0 : 1)) * w.queries;
+  /// Tokens computed for a window; one with logits counts more.
+  double cost(const text_window& w) noexcept {
+    double tokens = lockstep_cost(w);
     for (const policy_run& row : worker_.rows)
       if (row.fresh() && !row.memories.empty())
         tokens += static_cast<double>(row.fresh_tokens()) * (w.queries - w.scored_from);
@@ -205,12 +215,15 @@ class window_runner {
   }
 
  private:
+  static constexpr std::size_t most_logit_bytes = std::size_t{64} << 20;
+
   struct run {
     sequence_memory* memory;
     totals* scores;
     std::size_t row;
     bool traced = false;
-    int bad = -1;  ///< token of the chunk whose logits are not finite
+    bool bad = false;        ///< its logits are not finite
+    std::size_t logits = 0;  ///< first of its vectors in this pass
   };
 
   bool stopped() const noexcept { return clock_.stopped.load(std::memory_order_relaxed); }
@@ -221,7 +234,24 @@ class window_runner {
       if (row.fresh()) most = std::max(most, row.memories.size());
     return most;
   }
-  void advance(std::size_t tokens) {
+  /// A token's products with logits, of those without.
+  double with_logits() const noexcept {
+    const auto& c = worker_.model->config();
+    const double attention = 2.0 * c.head_dim * (c.heads + c.kv_heads), mlp = 3.0 * c.ffn;
+    return 1 + static_cast<double>(c.vocab) / (c.layers * (attention + mlp));
+  }
+  bool wants_logits(const text_window& w, int at, int tokens) const noexcept {
+    return setup_.every_position || at + tokens > w.scored_from;
+  }
+  double lockstep_cost(const text_window& w) noexcept {
+    double tokens = worker_.recorder == nullptr ? 0 : w.queries;
+    for (int at = 0, c = 0; at < w.queries; at += c) {
+      c = plan_->next(w, at, runs_.size(), setup_.every_position);
+      tokens += static_cast<double>(plan_->columns(runs_.size())) * c * (wants_logits(w, at, c) ? with_logits() : 1);
+    }
+    return tokens;
+  }
+  void advance(double tokens) {
     const auto done = clock_.done.fetch_add(static_cast<std::int64_t>(tokens), std::memory_order_relaxed);
     if (reports_ && setup_.progress && !setup_.progress(std::min(1.0, static_cast<double>(done) / clock_.tokens)))
       clock_.stopped = true;
@@ -280,7 +310,7 @@ class window_runner {
       const batch_item item{.memory = &memory,
                             .tokens = std::span(inputs_).subspan(at, std::min(chunk, inputs_.size() - at))};
       if (const error e = forward({&item, 1}, [](std::size_t) { return std::size_t{0}; })) return e;
-      advance(item.tokens.size());
+      advance(static_cast<double>(item.tokens.size()));
     }
     worker_.table->finish(static_cast<int>(inputs_.size()));
     return {};
@@ -291,82 +321,99 @@ class window_runner {
     for (const run& r : runs) r.memory->reset();
     for (lives& l : lives_) l.begin(w.queries);
     for (int at = 0, c = 0; at < w.queries && !stopped(); at += c) {
-      c = std::min(setup_.chunk, w.queries - at);
-      items_.clear();
-      for (std::size_t i = 0; i < runs.size(); ++i) {
-        count_attended(runs[i], w, at, c);
-        items_.push_back({.memory = runs[i].memory,
-                          .tokens = std::span(inputs_).subspan(to_size(at), to_size(c)),
-                          .want = logit_rows::all,
-                          .logits = &logits_[i * to_size(setup_.chunk) * vocab_]});
-      }
-      if (const error e = forward(items_, [&](std::size_t i) { return runs[i].row; })) return e;
-      for (const run& r : runs) r.scores->rest(static_cast<double>(r.memory->live_bytes()));
-      // Queries before scored_from tell how the difference grows with position; their NLL is all that is asked.
-      const int first = std::clamp(w.scored_from - at, 0, c);
-      for (int j = 0; j < c; ++j) {
-        const std::size_t target = to_size(sample_.target(w, at + j));
-        const bool fine = j < first ? log_probability(logits(0, j), target, full_nll_[to_size(j)])
-                                    : log_softmax(logits(0, j), full_at(j));
-        if (!fine) return not_finite(worker_.rows[0], window, at + j);
-        if (j >= first) full_nll_[to_size(j)] = full_at(j)[target];
-        full_nll_[to_size(j)] = -full_nll_[to_size(j)];
-      }
-      exec_(static_cast<int>(runs.size()),
-            [&](int i, int worker) { score(runs[to_size(i)], to_size(i), worker, w, at, first, c); });
-      for (const run& r : runs)
-        if (r.bad >= 0) return not_finite(worker_.rows[r.row], window, at + r.bad);
-      advance(runs.size() * to_size(c));
+      c = plan_->next(w, at, runs.size(), setup_.every_position);
+      const bool logits = wants_logits(w, at, c);
+      if (const error e = pass(runs, at, c, logits)) return e;
+      for (int j = 0; j < c && logits; ++j)
+        if (setup_.every_position || at + j >= w.scored_from)
+          if (const error e = score(runs, w, window, at, j)) return e;
+      advance(static_cast<double>(plan_->columns(runs.size())) * c * (logits ? with_logits() : 1));
     }
     full_is_known_ = true;
     return {};
   }
-
-  std::span<const float> logits(std::size_t which, int j) const noexcept {
-    return {&logits_[(which * to_size(setup_.chunk) + to_size(j)) * vocab_], vocab_};
-  }
-  std::span<double> full_at(int j) noexcept { return {&full_[to_size(j) * vocab_], vocab_}; }
-
-  /// Query j of a chunk attends what its lane held before, and j + 1 more.
-  void count_attended(run& r, const text_window& w, int at, int c) noexcept {
-    std::int64_t sum = 0, lanes = 0;
-    int most = 0;
-    for (int layer = 0; layer < r.memory->layers(); ++layer)
-      for (int lane = 0; lane < r.memory->lanes(layer); ++lane, ++lanes) {
-        sum += r.memory->live(layer, lane);
-        most = std::max(most, r.memory->live(layer, lane));
-      }
-    const double mean = static_cast<double>(sum) / static_cast<double>(lanes);
-    for (int j = 0; j < c; ++j) r.scores->attend(mean + j + 1, most + j + 1, sample_.scores(w, at + j));
-  }
-
-  void score(run& r, std::size_t i, int worker, const text_window& w, int at, int first, int c) {
-    const std::span<double> mine(&work_[to_size(worker) * vocab_], vocab_);
-    for (int j = 0; j < c && r.bad < 0; ++j) {
-      const auto x = logits(i, j), full_logits = logits(0, j);
-      const std::size_t target = to_size(sample_.target(w, at + j));
-      double log_p = 0;
-      if (!(j < first ? log_probability(x, target, log_p) : log_softmax(x, mine))) {
-        r.bad = j;
-        return;
-      }
-      if (sample_.is_bos(sample_.target(w, at + j))) continue;
-      if (j >= first) log_p = mine[target];
-      r.scores->place(at + j, -log_p - full_nll_[to_size(j)]);
-      if (j < first) continue;
-      const auto full = full_at(j);
-      r.scores->score(-log_p, full_nll_[to_size(j)], divergence(full, mine), greedy(x) == greedy(full_logits));
-      if (i == 0) keep_full(at + j, w, full, greedy(full_logits));
+  /// Queries [at, at + c) of all runs, which share the way through the weights.
+  error pass(std::span<run> runs, int at, int c, bool logits) {
+    items_.clear();
+    std::size_t vectors = 0;
+    for (std::size_t i = 0; i < runs.size(); ++i) {
+      const int same_as = plan_->same_as()[i];
+      const bool own = same_as < 0;
+      runs[i].logits = own ? vectors : runs[to_size(same_as)].logits;
+      items_.push_back({.memory = runs[i].memory,
+                        .tokens = std::span(inputs_).subspan(to_size(at), to_size(c)),
+                        .mode = setup_.chunk > 1 ? attend_mode::together : attend_mode::one_by_one,
+                        .want = own && logits ? logit_rows::all : logit_rows::none,
+                        .logits = own && logits ? &logits_[vectors * vocab_] : nullptr,
+                        .same_as = same_as});
+      if (own) vectors += to_size(c);
     }
+    return forward(items_, [&](std::size_t i) { return runs[i].row; });
+  }
+
+  std::span<const float> logits_of(const run& r, int j) const noexcept {
+    return {&logits_[(r.logits + to_size(j)) * vocab_], vocab_};
+  }
+
+  /// Query `at` + j, the pass's j-th. Of queries that are not scored the NLL is all that is asked: it tells how the
+  /// difference grows with position.
+  error score(std::span<run> runs, const text_window& w, std::size_t window, int at, int j) {
+    const int query = at + j, target = sample_.target(w, query);
+    const std::span<const float> full = logits_of(runs[0], j);
+    softmax_scale scale;
+    if (!find_scale(full, scale)) return not_finite(worker_.rows[0], window, query);
+    full_nll_ = -scale.log_of(full[to_size(target)]);
+    if (query >= w.scored_from) {
+      full_best_ = greedy(full);
+      for (std::size_t i = 0; i < vocab_; ++i) full_[i] = scale.log_of(full[i]);
+      if (!setup_.extrapolation)
+        for (std::size_t i = 0; i < vocab_; ++i) full_share_[i] = std::exp(full_[i]);
+      if (!sample_.is_bos(target)) keep_full(query, w);
+    }
+    exec_(static_cast<int>(runs.size()), [&](int i, int /*worker*/) { score_run(runs[to_size(i)], w, query, j); });
+    for (const run& r : runs)
+      if (r.bad) return not_finite(worker_.rows[r.row], window, query);
+    return {};
+  }
+  void score_run(run& r, const text_window& w, int query, int j) {
+    const int target = sample_.target(w, query);
+    const bool scored = query >= w.scored_from, is_full = r.logits == 0;
+    const std::span<const float> x = logits_of(r, j);
+    softmax_scale scale;
+    if (!is_full && !find_scale(x, scale)) r.bad = true;
+    if (r.bad || sample_.is_bos(target)) return;
+    const double nll = is_full ? full_nll_ : -scale.log_of(x[to_size(target)]);
+    r.scores->place(query, nll - full_nll_);
+    if (!scored) return;
+    double kl = 0;  // of log softmaxes, as divergence() has it
+    if (!is_full && !setup_.extrapolation) {
+      for (std::size_t i = 0; i < vocab_; ++i) kl += full_share_[i] * (full_[i] - scale.log_of(x[i]));
+      kl = std::max(kl, 0.0);
+    }
+    r.scores->score(nll, full_nll_, kl, is_full || greedy(x) == full_best_);
+  }
+
+  /// From the drops: the states that each scored query attended, and the bytes that each step left.
+  void count_states(const text_window& w) {
+    exec_(static_cast<int>(runs_.size()), [&](int i, int) {
+      const run& r = runs_[to_size(i)];
+      const attended_states n = attended_states::of(lives_[to_size(i)], *r.memory);
+      for (int j = 0; j < w.queries; ++j)
+        r.scores->attend(static_cast<double>(n.sum[to_size(j)]) / static_cast<double>(n.lanes), n.most[to_size(j)],
+                         sample_.scores(w, j));
+      for (int end = std::min(setup_.chunk, w.queries); end < w.queries; end = std::min(end + setup_.chunk, w.queries))
+        r.scores->rest(static_cast<double>(n.bytes[to_size(end)] - n.token_bytes));
+      r.scores->rest(static_cast<double>(r.memory->live_bytes()));
+    });
   }
   /// Full's answers of the window, for rows that are not in lockstep.
-  void keep_full(int query, const text_window& w, std::span<const double> full, int best) {
+  void keep_full(int query, const text_window& w) {
     if (fresh_logits() == 0) return;
     kept_full_.resize(to_size(w.queries - w.scored_from) * vocab_);
     kept_best_.resize(to_size(w.queries - w.scored_from));
     const std::size_t at = to_size(query - w.scored_from);
-    std::copy(full.begin(), full.end(), kept_full_.begin() + static_cast<std::ptrdiff_t>(at * vocab_));
-    kept_best_[at] = best;
+    std::copy(full_.begin(), full_.end(), kept_full_.begin() + static_cast<std::ptrdiff_t>(at * vocab_));
+    kept_best_[at] = full_best_;
   }
 
   /// Full's answers alone, where the rows in lockstep were restored.
@@ -387,7 +434,7 @@ class window_runner {
       const auto next = setup_.store->restore_fresh(window, row, scores);
       if (!next) return next.reason();
       if (*next > at) {
-        advance(to_size(*next - at) * to_size(worker_.rows[row].fresh_tokens()));
+        advance(static_cast<double>(*next - at) * worker_.rows[row].fresh_tokens());
         at = *next;
       }
     }
@@ -432,12 +479,13 @@ class window_runner {
         const std::size_t target = to_size(sample_.target(w, at + i)), kept = to_size(at + i - w.scored_from);
         const std::span<const double> full(&kept_full_[kept * vocab_], vocab_);
         scores.place(at + i, -mine[target] + full[target]);
-        scores.score(-mine[target], -full[target], divergence(full, mine), greedy(x) == kept_best_[kept]);
+        const double kl = setup_.extrapolation ? 0.0 : divergence(full, mine);
+        scores.score(-mine[target], -full[target], kl, greedy(x) == kept_best_[kept]);
       }
       at += count;
       if (clock::now() - last > between_keeps)
         if (const error e = keep()) return e;
-      advance(tokens.size());
+      advance(static_cast<double>(tokens.size()));
     }
     return keep();
   }
@@ -457,20 +505,24 @@ class window_runner {
   std::vector<int> kinds_;              ///< [query]
   std::vector<batch_item> items_;
   std::vector<int> inputs_;
-  std::vector<float> logits_;      ///< [run][chunk][vocab]
-  std::vector<double> full_nll_;   ///< [chunk]
-  std::vector<double> full_;       ///< [chunk][vocab] Full's log softmax
-  std::vector<double> work_;       ///< [worker][vocab]
-  std::vector<double> kept_full_;  ///< [scored][vocab]
-  std::vector<int> kept_best_;     ///< [scored]
+  std::vector<float> logits_;  ///< [run][tokens of the pass][vocab], of those that are computed for themselves
+  std::optional<pass_plan> plan_;
+  double full_nll_ = 0;             ///< of one query, as what follows
+  int full_best_ = 0;               ///< Full's likeliest token
+  std::vector<double> full_;        ///< [vocab] Full's log softmax
+  std::vector<double> full_share_;  ///< [vocab] and softmax
+  std::vector<double> work_;        ///< [vocab]
+  std::vector<double> kept_full_;   ///< [scored][vocab]
+  std::vector<int> kept_best_;      ///< [scored]
 };
 
 }  // namespace detail
 
-/// Tokens that a worker's decoder must take at once.
+/// Tokens that a worker's decoder should take at once, so many that the products of a pass are as fast as they get.
 inline int comparison_tokens(std::span<const policy_run> rows, const sequence_memory* recorder, int chunk) noexcept {
+  constexpr int enough = 256;
   std::size_t runs = 0;
-  int most = recorder == nullptr ? 1 : recorder->room().chunk;
+  int most = std::max(enough, recorder == nullptr ? 1 : recorder->room().chunk);
   for (const policy_run& row : rows) {
     if (row.fresh() && !row.memories.empty())
       most = std::max(most, static_cast<int>(row.memories.size()) * row.fresh_tokens());
@@ -481,8 +533,10 @@ inline int comparison_tokens(std::span<const policy_run> rows, const sequence_me
 }
 
 /// Runs all rows over the windows of a sample, those of a window in lockstep as one batch, and fills in what was
-/// measured in the rows of the first worker: the same bits for any number of workers, workers and threads. `across`
-/// shares out windows, one a worker, `within` the work on one. Errors: a model that gives logits which are not finite,
+/// measured in the rows of the first worker: the same bits for any number of workers and threads, and of tokens that
+/// their decoders take at once. What rows have in common, all before a budget first binds, is computed once. Of windows
+/// that do not begin with the first one nothing is filled in: `store` has them. `across` shares out windows, one a
+/// worker, `within` the work on one. Errors: a model that gives logits which are not finite,
 /// states that overflow in their format, and those of the decoder.
 template <class Decoder, executor Across, executor Within>
 result<comparison> compare(std::span<const comparison_worker<Decoder>> workers, Across& across, Within& within,
@@ -490,15 +544,17 @@ result<comparison> compare(std::span<const comparison_worker<Decoder>> workers, 
   detail::comparison_clock clock{.setup = setup};
   std::deque<detail::window_runner<Decoder, Within>> runners;
   for (std::size_t i = 0; i < workers.size(); ++i) runners.emplace_back(workers[i], within, sample, clock, i == 0);
-  for (const text_window& w : sample.windows()) clock.tokens += runners[0].cost(w);
+  const std::size_t last = std::min(setup.last, sample.windows().size()), first = std::min(setup.first, last);
+  const auto windows = sample.windows().subspan(first, last - first);
+  for (const text_window& w : windows) clock.tokens += runners[0].cost(w);
   auto all_totals = runners[0].all_totals();  // empty ones
   comparison done;
   std::vector<error> errors(workers.size());
-  while (done.windows < sample.windows().size() && !done.interrupted) {
-    const std::size_t round = std::min(workers.size(), sample.windows().size() - done.windows);
+  while (done.windows < windows.size() && !done.interrupted) {
+    const std::size_t round = std::min(workers.size(), windows.size() - done.windows);
     const auto one = [&](int task, int) {
       errors[static_cast<std::size_t>(task)] =
-          runners[static_cast<std::size_t>(task)](done.windows + static_cast<std::size_t>(task));
+          runners[static_cast<std::size_t>(task)](first + done.windows + static_cast<std::size_t>(task));
     };
     if (round == 1)
       one(0, 0);
@@ -513,6 +569,7 @@ result<comparison> compare(std::span<const comparison_worker<Decoder>> workers, 
         for (std::size_t n = 0; n < all_totals[r].size(); ++n) all_totals[r][n].append(runners[i].all_totals()[r][n]);
     done.windows += round;
   }
+  if (first > 0) return done;
   const std::int64_t bytes = sample.bytes(done.windows);
   for (std::size_t r = 0; r < all_totals.size() && done.windows > 0; ++r) {
     policy_run& row = workers[0].rows[r];

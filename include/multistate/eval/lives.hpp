@@ -64,6 +64,40 @@ class lives final : public memory_observer {
   int queries_ = 0;
 };
 
+/// How many states the queries of one sequence attended, from the drops.
+struct attended_states {
+  int lanes = 0;
+  std::vector<std::int64_t> sum;    ///< [queries] over lanes
+  std::vector<int> most;            ///< [queries] of one lane
+  std::vector<std::int64_t> bytes;  ///< [queries] keys and values of them, of all layers
+  std::int64_t token_bytes = 0;     ///< keys and values of one token
+
+  static attended_states of(const lives& from, const sequence_memory& memory) {
+    const auto queries = static_cast<std::size_t>(from.queries());
+    attended_states n;
+    n.sum.resize(queries);
+    n.most.resize(queries);
+    n.bytes.resize(queries);
+    std::vector<int> fewer(queries + 1);
+    for (int layer = 0; layer < from.layers(); ++layer) {
+      const auto state = static_cast<std::int64_t>(memory.state_bytes(layer));
+      n.token_bytes += state * memory.dims().kv_heads;
+      for (int lane = 0; lane < from.lanes(layer); ++lane, ++n.lanes) {
+        std::fill(fewer.begin(), fewer.end(), 0);
+        for (const int death : from.deaths(layer, lane)) ++fewer[static_cast<std::size_t>(death)];
+        int live = 0;
+        for (std::size_t j = 0; j < queries; ++j) {
+          live += 1 - fewer[j];
+          n.sum[j] += live;
+          n.most[j] = (std::max)(n.most[j], live);
+          n.bytes[j] += live * state * (memory.dims().kv_heads / from.lanes(layer));
+        }
+      }
+    }
+    return n;
+  }
+};
+
 /// Of the states that queries [from, queries) see in `a`, the share that they see in `b` too. Precondition: sequences
 /// of one text and of one shape, from <= queries; 1 where nothing is seen.
 inline double seen_in_both(const lives& a, const lives& b, int from) noexcept {

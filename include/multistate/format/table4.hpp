@@ -22,6 +22,11 @@ inline constexpr std::array<std::int8_t, 16> iq4_table{-127, -104, -83, -65, -49
                                                        1,    13,   25,  38,  53,  69,  89,  113};
 /// Twice the numbers of one sign, two exponent and one mantissa bit.
 inline constexpr std::array<std::int8_t, 16> e2m1_table{0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+/// Half of 2^(e - 127), as that table holds twice the numbers; the two smallest are subnormal.
+inline float mxfp4_scale(std::byte exponent) noexcept {
+  const auto e = std::to_integer<std::uint32_t>(exponent);
+  return std::bit_cast<float>(e < 2 ? 0x00200000u << e : (e - 1) << 23);
+}
 
 }  // namespace detail
 
@@ -61,10 +66,7 @@ struct mxfp4 {
   static constexpr std::size_t elements = 32;
   static constexpr std::size_t bytes = 17;
   static void load(float* to, const std::byte* from) noexcept {
-    // Half of 2^(e - 127), as the table holds twice the numbers; the two smallest are subnormal.
-    const auto e = std::to_integer<std::uint32_t>(from[0]);
-    const float scale = std::bit_cast<float>(e < 2 ? 0x00200000u << e : (e - 1) << 23);
-    detail::load_from_table(to, from + 1, detail::e2m1_table, scale);
+    detail::load_from_table(to, from + 1, detail::e2m1_table, detail::mxfp4_scale(from[0]));
   }
 };
 

@@ -84,6 +84,8 @@ class sequence_memory {
   }
   /// Scratch that one thread needs to work on it; shared by all layers and, one after another, all sequences.
   std::size_t scratch_bytes() const noexcept { return scratch_bytes_; }
+  /// Key and value of one state in one KV head.
+  std::size_t state_bytes(int layer) const noexcept { return part(layer).properties().state_bytes; }
   /// Keys and values of the live states of all layers.
   std::size_t live_bytes() const noexcept {
     std::size_t sum = 0;

@@ -18,6 +18,9 @@ struct batch_item {
   phase when = phase::decode;
   logit_rows want = logit_rows::none;
   float* logits = nullptr;  ///< [vocab] for last, [tokens][vocab] for all
+  /// Item before this one in the batch, whose memory holds the same and whose tokens are the same: what is computed for
+  /// that one is this one's too, and only this memory's policy does anything. No logits. -1: none.
+  int same_as = -1;
 };
 
 /// How a prompt of any length is read (Oren et al. 2024; policies that look at rows decide differently in each).

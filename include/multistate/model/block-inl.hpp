@@ -10,7 +10,7 @@
 #include <cmath>
 #include <cstddef>
 
-#include <multistate/attention/attend-inl.hpp>
+#include <multistate/simd/exp-inl.hpp>
 #include <multistate/model/config.hpp>
 
 HWY_BEFORE_NAMESPACE();

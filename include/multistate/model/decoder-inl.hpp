@@ -22,6 +22,7 @@
 #include <multistate/model/block-inl.hpp>
 #include <multistate/model/linear-inl.hpp>
 #include <multistate/model/model_view.hpp>
+#include <multistate/model/product_mode.hpp>
 #include <multistate/model/weights.hpp>
 #include <multistate/rope/rope.hpp>
 #include <multistate/util/buffer.hpp>
@@ -37,13 +38,14 @@ template <executor E = serial>
 class decoder {
  public:
   /// `weights` and `exec` must outlive it; `max_tokens` is the most that one forward() takes, all sequences together.
-  /// Errors: sizes that do not fit the config.
-  static result<decoder> make(const model_weights& weights, int max_tokens, E& exec) {
+  /// `products`: how blocks of whole numbers are multiplied. Errors: sizes that do not fit the config.
+  static result<decoder> make(const model_weights& weights, int max_tokens, E& exec,
+                              product_mode products = product_mode::exact) {
     if (error e = multistate::check(weights)) return e;
-    return make(view_of(weights), max_tokens, exec);
+    return make(view_of(weights), max_tokens, exec, products);
   }
   /// The same over matrices of any format. Precondition: their sizes fit the config.
-  static result<decoder> make(model_view model, int max_tokens, E& exec) {
+  static result<decoder> make(model_view model, int max_tokens, E& exec, product_mode products = product_mode::exact) {
     if (max_tokens < 1 || max_tokens > multistate::max_tokens)
       return error(errc::bad_limits, "decoder: max_tokens must be 1 to 2^28; got ", max_tokens);
     decoder d(std::move(model), exec);
@@ -57,17 +59,19 @@ class decoder {
                         d.v_.allocate(n * d.key_floats()) && d.attended_.allocate(n * d.query_floats()) &&
                         d.gate_.allocate(n * to_size(c.ffn)) && d.up_.allocate(n * to_size(c.ffn)) &&
                         d.angles_.allocate(n * d.all_angles()) && d.place_.allocate(n) && d.first_.allocate(n) &&
-                        d.logits_.allocate(n);
+                        d.logits_.allocate(n) &&
+                        (products == product_mode::exact || d.rounded_.allocate(n, d.widest()));
     if (!enough) return error(errc::out_of_memory, "decoder: no memory for ", max_tokens, " tokens at once");
     d.max_tokens_ = max_tokens;
+    d.products_ = products;
     return d;
   }
   template <class Model>
-  static result<decoder> make(const Model& model, int max_tokens)
+  static result<decoder> make(const Model& model, int max_tokens, product_mode products = product_mode::exact)
     requires std::is_same_v<E, serial>
   {
     static serial one_after_another;
-    return make(model, max_tokens, one_after_another);
+    return make(model, max_tokens, one_after_another, products);
   }
 
   const model_config& config() const noexcept { return model_.config; }
@@ -162,6 +166,11 @@ class decoder {
   std::size_t query_floats() const noexcept { return to_size(config().heads) * to_size(config().head_dim); }
   std::size_t key_floats() const noexcept { return to_size(config().kv_heads) * to_size(config().head_dim); }
 
+  /// The longest vector that a matrix is multiplied with.
+  std::size_t widest() const noexcept {
+    return std::max({to_size(config().hidden), query_floats(), to_size(config().ffn)});
+  }
+
   static error check_overflow(const batch_item& item, std::size_t at) noexcept {
     using namespace std::string_view_literals;
     const auto overflow = item.memory->overflowed();
@@ -205,25 +214,60 @@ class decoder {
     return {};
   }
 
+  /// What keeps item `at` from being the same as another one.
+  static error check_same(std::span<const batch_item> batch, std::size_t at) noexcept {
+    using namespace std::string_view_literals;
+    const batch_item& item = batch[at];
+    const auto bad = [&](std::string_view why) {
+      return error(errc::bad_input, "batch item "sv, at, ", the same as item "sv, item.same_as, ": "sv, why);
+    };
+    if (to_size(item.same_as) >= at || batch[to_size(item.same_as)].same_as >= 0)
+      return bad("needs an item before it that is the same as none"sv);
+    const batch_item& other = batch[to_size(item.same_as)];
+    if (!std::equal(item.tokens.begin(), item.tokens.end(), other.tokens.begin(), other.tokens.end()) ||
+        item.memory->next_position() != other.memory->next_position())
+      return bad("needs the same tokens at the same positions"sv);
+    if (item.memory->unrotated() != other.memory->unrotated()) return bad("needs the same angles of keys"sv);
+    if (item.mode != other.mode || item.mode == attend_mode::one_shot || item.want != logit_rows::none)
+      return bad("needs the same mode, token by token or in chunks, and wants no logits"sv);
+    return {};
+  }
+
+  /// Room for so many items, those that are the same as others too, and for outputs of those.
+  error reserve_items(std::size_t items, std::size_t discarded) noexcept {
+    const bool enough = (items <= first_.size() || first_.allocate(items)) &&
+                        (discarded <= discarded_floats_ || discarded_.allocate(discarded * to_size(exec_->workers())));
+    if (!enough) return error(errc::out_of_memory, "decoder: no memory for the items of a batch");
+    discarded_floats_ = (std::max)(discarded_floats_, discarded);
+    return {};
+  }
+
   /// Embeddings, angles, and where each item's tokens lie.
   error enter(std::span<const batch_item> batch) noexcept {
     using namespace std::string_view_literals;
-    std::size_t tokens = 0;
+    std::size_t tokens = 0, discarded = 0;
     for (std::size_t i = 0; i < batch.size(); ++i) {
       if (error e = check(batch[i], i)) return e;
-      tokens += batch[i].tokens.size();
+      if (batch[i].same_as < 0) {
+        tokens += batch[i].tokens.size();
+        continue;
+      }
+      if (error e = check_same(batch, i)) return e;
+      discarded = (std::max)(discarded, batch[i].tokens.size() * query_floats());
     }
     if (tokens == 0) return error(errc::bad_input, "batch: has no items"sv);
     if (tokens > to_size(max_tokens_))
       return error(errc::bad_input, "batch: has "sv, tokens, " tokens, the decoder was made for "sv, max_tokens_);
     for (const batch_item& item : batch)
       if (error e = reserve(*item.memory)) return e;
+    if (error e = reserve_items(batch.size(), discarded)) return e;
 
     const std::size_t hidden = to_size(config().hidden), width = all_angles();
     tokens_ = 0;
     position angles_at = -1;
     for (std::size_t i = 0; i < batch.size(); ++i) {
-      first_[i] = tokens_;
+      first_[i] = batch[i].same_as < 0 ? tokens_ : first_[to_size(batch[i].same_as)];
+      if (batch[i].same_as >= 0) continue;
       const position begin = batch[i].memory->next_position();
       for (std::size_t j = 0; j < batch[i].tokens.size(); ++j, ++tokens_) {
         place_[tokens_] = i;
@@ -330,7 +374,7 @@ class decoder {
     p.in = to_size(in);
     p.columns = tokens_;
     p.add = add;
-    linear(*exec_, p);
+    multiply(p);
   }
 
   /// Rotates a token's queries and keys to its original position; memories with other positions do it themselves. The
@@ -361,7 +405,8 @@ class decoder {
       io.k_pre = k_.data() + t * key_floats();
       io.k = item.memory->unrotated() ? io.k_pre : rotated_.data() + t * key_floats();
       io.v = v_.data() + t * key_floats();
-      io.out = attended_.data() + t * query_floats();
+      io.out = item.same_as < 0 ? attended_.data() + t * query_floats()
+                                : discarded_.data() + to_size(worker) * discarded_floats_;
       io.c = static_cast<int>(item.tokens.size());
       io.when = item.when;
       item.memory->attend(layer, io, item.mode, scratch_.span(to_size(worker) * scratch_bytes_, scratch_bytes_));
@@ -392,7 +437,7 @@ class decoder {
     p.out = vocab;
     p.in = hidden;
     p.columns = wanted;
-    linear(*exec_, p);
+    multiply(p);
     const float divisor = config().logit_divisor, cap = config().final_softcap;
     if (!(divisor < 1.0f) && !(divisor > 1.0f) && !(cap > 0.0f)) return;
     for (std::size_t r = 0; r < wanted; ++r)
@@ -403,11 +448,17 @@ class decoder {
       }
   }
 
+  void multiply(product& p) noexcept {
+    if (products_ == product_mode::fast) p.rounded = &rounded_;
+    linear(*exec_, p);
+  }
+
   model_view model_;
   E* exec_;
   std::vector<rope> ropes_;           ///< that differ
   std::vector<std::size_t> rope_of_;  ///< [layers]
   int max_tokens_ = 0;
+  product_mode products_ = product_mode::exact;
   std::size_t tokens_ = 0;             ///< of this call
   std::size_t scratch_bytes_ = 0;      ///< of one worker
   buffer<float> x_, normed_, branch_;  ///< [tokens][hidden]
@@ -417,8 +468,11 @@ class decoder {
   buffer<float> angles_;               ///< [tokens][ropes][2][pairs]
   buffer<std::size_t> place_;          ///< [tokens] whose item it is
   buffer<std::size_t> first_;          ///< [items] its first token
+  buffer<float> discarded_;            ///< [workers] outputs of items that are the same as others
+  std::size_t discarded_floats_ = 0;   ///< of one worker
   buffer<float*> logits_;              ///< [wanted]
   buffer<std::byte> scratch_;          ///< [worker]
+  rounded_input rounded_;              ///< of a fast product
 };
 
 }  // namespace HWY_NAMESPACE

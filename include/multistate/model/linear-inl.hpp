@@ -14,9 +14,11 @@
 #include <type_traits>
 #include <utility>
 
-#include <multistate/attention/attend-inl.hpp>
+#include <multistate/simd/sums-inl.hpp>
 #include <multistate/util/executor.hpp>
 #include <multistate/model/model_view.hpp>
+#include <multistate/model/rounded-inl.hpp>
+#include <multistate/model/whole_numbers-inl.hpp>
 #include <multistate/format/formats.hpp>
 
 HWY_BEFORE_NAMESPACE();
@@ -33,43 +35,47 @@ struct product {
   std::size_t in = 0;
   std::size_t columns = 0;
   bool add = false;  ///< adds to y
+  /// Scratch for columns and in of a fast product; null: exact.
+  rounded_input* rounded = nullptr;
 };
 
 namespace detail {
 
-// Sums that stay in registers: 4 outputs x as many columns as there is room for beside the operands.
+// Sums that stay in registers beside a vector of each output's weights and one of a column: of 32 registers, or of 16.
 #if HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM_A64
+constexpr std::size_t tile_outputs = 4;
 constexpr std::size_t tile_columns = 6;
 #else
-constexpr std::size_t tile_columns = 3;
+constexpr std::size_t tile_outputs = 3;
+constexpr std::size_t tile_columns = 4;
 #endif
 
 constexpr std::size_t longest_part = 1024;  ///< of the input: its rows then stay in the first-level cache
 
-/// Sums of R weight rows and C columns, accumulator c * R + r. Element i is added in lane i % N: the order within one
-/// sum depends on `in` alone.
+/// Sums of R weight rows and C columns, accumulator c * R + r; those beyond stay zero. Element i is added in lane i %
+/// N: the order within one sum depends on `in` alone.
 template <class Format, std::size_t R, std::size_t C>
 struct product_tile {
   const std::byte* const* w;  ///< [R]
   const float* const* x;      ///< [C]
   std::size_t in;
-  float* sums;  ///< [C][R]
+  float* sums;  ///< [C][R], and one for each accumulator beyond
 
   template <class... V>
   HWY_INLINE void operator()(V&... a) const {
     const lanes_tag d;
     const std::size_t N = hn::Lanes(d);
     std::size_t i = 0;
-    for (; i + N <= in; i += N) {
-      if constexpr (fetched > 0)
+    if constexpr (fetched > 0)
+      for (; i + steps * N <= in; i += steps * N) {
         for (std::size_t r = 0; r < R; ++r)
           fetch_at(reinterpret_cast<std::uintptr_t>(w[r]) + i * sizeof(element) + fetched);
-      add([this, i](std::size_t r) HWY_ATTR { return load(Format(), w[r] + i * sizeof(element)); },
-          [this, i, d](std::size_t c) HWY_ATTR { return hn::LoadU(d, x[c] + i); }, a...);
-    }
+        for (std::size_t s = 0; s < steps; ++s) step(i + s * N, a...);
+      }
+    for (; i + N <= in; i += N) step(i, a...);
     if (i < in) {
       const std::size_t rest = in - i;
-      HWY_ALIGN float part[C][attention_pad];
+      HWY_ALIGN float part[C][widest_vector];
       for (std::size_t c = 0; c < C; ++c) hn::Store(load_rest<f32>(bytes(x[c]), in, rest), d, part[c]);
       add([this, rest](std::size_t r) HWY_ATTR { return load_rest<Format>(w[r], in, rest); },
           [&part, d](std::size_t c) HWY_ATTR { return hn::Load(d, part[c]); }, a...);
@@ -81,19 +87,32 @@ struct product_tile {
   using element = typename Format::element;
   /// Bytes ahead that are fetched: of narrow rows the next part. Few columns of floats are only read, which the
   /// hardware's prefetchers do best alone.
-  static constexpr std::size_t fetched = !std::is_same_v<Format, f32> ? longest_part * sizeof(element)
-                                         : C > 4                      ? 1024
-                                                                      : 0;
+  static constexpr std::size_t fetched = !std::is_same_v<Format, f32> ? longest_part * sizeof(element) : 0;
+  /// Vectors whose weights fill a cache line.
+  static constexpr std::size_t steps =
+      std::max<std::size_t>(1, cache_line / (hn::MaxLanes(lanes_tag()) * sizeof(element)));
   static const std::byte* bytes(const float* x) noexcept { return reinterpret_cast<const std::byte*>(x); }
 
+  template <class... V>
+  HWY_INLINE void step(std::size_t at, V&... a) const {
+    add([this, at](std::size_t r) HWY_ATTR { return load(Format(), w[r] + at * sizeof(element)); },
+        [this, at](std::size_t c) HWY_ATTR { return hn::LoadU(lanes_tag(), x[c] + at); }, a...);
+  }
   /// One vector of every row with one of every column. Rows are held; a column only as long as it is multiplied, for
   /// there are too many of them.
   template <class W, class X, class... V>
   HWY_INLINE void add(const W& weight, const X& column, V&... a) const {
-    lanes w0 = weight(0), w1 = weight(1), w2 = weight(2), w3 = weight(3);
-    hold(w0), hold(w1), hold(w2), hold(w3);
-    add_columns(
-        std::make_index_sequence<C>(), column, [&](auto r) HWY_ATTR { return pick<r()>(w0, w1, w2, w3); }, a...);
+    lanes w0 = weight(0), w1 = weight(1), w2 = weight(2);
+    hold(w0), hold(w1), hold(w2);
+    if constexpr (R == 4) {
+      lanes w3 = weight(3);
+      hold(w3);
+      add_columns(
+          std::make_index_sequence<C>(), column, [&](auto r) HWY_ATTR { return pick<r()>(w0, w1, w2, w3); }, a...);
+    } else {
+      add_columns(
+          std::make_index_sequence<C>(), column, [&](auto r) HWY_ATTR { return pick<r()>(w0, w1, w2); }, a...);
+    }
   }
   template <std::size_t... Column, class X, class W, class... V>
   HWY_INLINE void add_columns(std::index_sequence<Column...> /*columns*/, const X& column, const W& row,
@@ -118,18 +137,18 @@ struct input_part {
   bool add = false;
 };
 
-/// Where the weights of consecutive outputs lie: each `stride` bytes after the one before.
+/// The weights of consecutive outputs: each `stride` bytes after the one before, at the part's first element.
 struct weight_rows {
   const std::byte* first;
   std::size_t stride;
+  const float* scales = nullptr;  ///< of each output where its format has one
 };
 
-/// Outputs [begin, end) of C columns from `column` on; `weights` begins with output `begin`, at the part's first
-/// element.
+/// Outputs [begin, end) of C columns from `column` on.
 template <class Format, std::size_t C>
 HWY_NOINLINE void multiply_columns(const product& p, const weight_rows& weights, const input_part& part,
                                    std::size_t begin, std::size_t end, std::size_t column) {
-  constexpr std::size_t R = 4;
+  constexpr std::size_t R = tile_outputs;
   const float* x[C];
   float* y[C];
   for (std::size_t c = 0; c < C; ++c) {
@@ -137,18 +156,15 @@ HWY_NOINLINE void multiply_columns(const product& p, const weight_rows& weights,
     y[c] = p.rows != nullptr ? p.rows[column + c] : p.y + (column + c) * p.out;
   }
   for (std::size_t o = begin; o < end; o += R) {
-    const std::size_t valid = std::min(R, end - o);
+    const std::size_t valid = (std::min)(R, end - o);
     const std::byte* w[R];
-    for (std::size_t r = 0; r < R; ++r) w[r] = weights.first + (o - begin + std::min(r, valid - 1)) * weights.stride;
-    HWY_ALIGN float scales[R];
-    if constexpr (is_scaled<Format>)
-      for (std::size_t r = 0; r < R; ++r)
-        scales[r] = row_scale<Format>(w[r] - part.begin * sizeof(typename Format::element), p.in);
-    HWY_ALIGN float sums[R * C];
-    with_zeros<static_cast<int>(R * C)>(product_tile<Format, R, C>{w, x, part.size, sums});
+    for (std::size_t r = 0; r < R; ++r) w[r] = weights.first + (o - begin + (std::min)(r, valid - 1)) * weights.stride;
+    constexpr std::size_t vectors = (R * C + 3) / 4 * 4;  // store_sums takes four at a time
+    HWY_ALIGN float sums[vectors];
+    with_zeros<static_cast<int>(vectors)>(product_tile<Format, R, C>{w, x, part.size, sums});
     for (std::size_t c = 0; c < C; ++c)
       for (std::size_t r = 0; r < valid; ++r) {
-        const float sum = is_scaled<Format> ? sums[c * R + r] * scales[r] : sums[c * R + r];
+        const float sum = weights.scales != nullptr ? sums[c * R + r] * weights.scales[o - begin + r] : sums[c * R + r];
         y[c][o + r] = part.add ? y[c][o + r] + sum : sum;
       }
   }
@@ -178,42 +194,162 @@ void multiply_tiles(const product& p, const weight_rows& weights, const input_pa
 template <class F>
 void for_input_parts(const product& p, const F& f) {
   for (std::size_t i = 0; i < p.in; i += longest_part)
-    f(input_part{i, std::min(longest_part, p.in - i), p.add || i > 0});
+    f(input_part{i, (std::min)(longest_part, p.in - i), p.add || i > 0});
 }
 
-/// Outputs [begin, end) of all columns: weights that stay in the second-level cache while all columns pass by.
+/// Outputs that pass by all columns together: their weights of a part then stay in the second-level cache.
+constexpr std::size_t panel_outputs = 8 * tile_outputs;
+
+/// One row's part as floats, without the row's scale.
 template <class Format>
-void multiply(const product& p, std::size_t begin, std::size_t end) {
-  constexpr std::size_t block_floats = 1 << 16;
-  const std::size_t stride = row_bytes(p.weights.format, p.in);
-  // Where they are read once, in the order of memory.
-  const std::size_t rows =
-      p.columns <= tile_columns
-          ? 4
-          : std::max<std::size_t>(8, block_floats / std::clamp<std::size_t>(p.in, 1, longest_part) / 8 * 8);
-  for (std::size_t o = begin; o < end; o += rows)
-    for_input_parts(p, [&](const input_part& part) {
-      const std::size_t offset = part.begin * sizeof(typename Format::element);
-      multiply_tiles<Format>(p, {p.weights.rows + o * stride + offset, stride}, part, o, std::min(end, o + rows));
-    });
+HWY_INLINE void unpack_part(float* to, const std::byte* row, const input_part& part) {
+  if constexpr (whole_format<Format>) {
+    load_floats<Format>(to, row + part.begin / Format::elements * Format::bytes, part.size);
+  } else if constexpr (block_format<Format>) {
+    load_part<Format>(to, row, part.begin, part.size);
+  } else {
+    unpack<Format>(row + part.begin * sizeof(typename Format::element), part.size, to);
+  }
 }
 
-/// The same over blocks: a few outputs' weights are made floats once for all columns.
-template <block_format Format>
-void multiply(const product& p, std::size_t begin, std::size_t end) {
-  static_assert(longest_part % Format::elements == 0);
-  constexpr std::size_t rows = 16;
-  const std::size_t stride = row_bytes(p.weights.format, p.in);
-  HWY_ALIGN float floats[rows * longest_part];
+/// Fetches what is unpacked next: the same outputs' next part, or the next outputs' first one.
+HWY_INLINE void fetch_next(const std::byte* from, std::size_t bytes) {
+  for (std::size_t i = 0; i < bytes; i += cache_line) fetch_at(reinterpret_cast<std::uintptr_t>(from) + i);
+}
+
+/// Outputs [begin, end) of all columns. Weights that are not floats are made floats once for all columns, or as they
+/// are multiplied where the columns fit one tile.
+template <class Format>
+HWY_NOINLINE void multiply(const product& p, std::size_t begin, std::size_t end) {
+  static_assert(longest_part % 256 == 0, "parts hold whole blocks");
+  constexpr bool is_f32 = std::is_same_v<Format, f32>;
+  const std::size_t stride = row_bytes(p.weights.format, p.in), part_bytes = row_bytes(p.weights.format, longest_part);
+  const bool few = p.columns <= tile_columns;
+  const std::size_t rows = few && block_format<Format> ? tile_outputs : panel_outputs;
+  HWY_ALIGN float floats[is_f32 ? 1 : panel_outputs * longest_part];
+  float scales[panel_outputs];
   for (std::size_t o = begin; o < end; o += rows) {
-    const std::size_t last = std::min(end, o + rows);
-    for_input_parts(p, [&](const input_part& part) {
-      for (std::size_t r = o; r < last; ++r)
-        load_part<Format>(floats + (r - o) * longest_part, p.weights.rows + r * stride, part.begin, part.size);
-      multiply_tiles<f32>(p, {reinterpret_cast<const std::byte*>(floats), longest_part * sizeof(float)}, part, o, last);
+    const std::size_t last = (std::min)(end, o + rows);
+    const std::byte* first = p.weights.rows + o * stride;
+    if constexpr (is_scaled<Format>)
+      for (std::size_t r = 0; r < last - o; ++r) scales[r] = row_scale<Format>(first + r * stride, p.in);
+    const float* scaled = is_scaled<Format> ? scales : nullptr;
+    for_input_parts(p, [&](const input_part& part) HWY_ATTR {
+      if constexpr (!block_format<Format>)
+        if (is_f32 || few)
+          return multiply_tiles<Format>(p, {first + part.begin * sizeof(typename Format::element), stride, scaled},
+                                        part, o, last);
+      if constexpr (!is_f32) {
+        const bool ends = part.begin + part.size == p.in;
+        const std::byte* next = first + (ends ? rows * stride : (part.begin / longest_part + 1) * part_bytes);
+        for (std::size_t r = 0; r < last - o; ++r) {
+          fetch_next(next + r * stride, part_bytes);
+          unpack_part<Format>(floats + r * longest_part, first + r * stride, part);
+        }
+        multiply_tiles<f32>(p, {reinterpret_cast<const std::byte*>(floats), longest_part * sizeof(float), scaled}, part,
+                            o, last);
+      }
     });
   }
 }
+
+#if HWY_TARGET != HWY_SCALAR
+/// The numbers of some outputs, of a part of the input that lies `stride` places apart.
+struct whole_weights {
+  static constexpr std::size_t capacity = 1 << 14;
+  whole_rows<capacity> rows;
+  std::size_t stride;
+
+  template <class Format>
+  HWY_INLINE void load(std::size_t row, const std::byte* from, std::size_t size) {
+    rows.template load<Format>(from, size, row * stride);
+    if constexpr (has_multipliers<Format>)
+      multiply_parts<Format>(rows.numbers + row * stride, rows.multipliers + row * stride / 16, size);
+  }
+};
+
+/// Where a tile begins: its outputs among those that were loaded, and its columns.
+struct whole_place {
+  std::size_t output;
+  std::size_t outputs;  ///< that are loaded
+  std::size_t column;
+};
+
+/// Outputs of C columns of a part of the input, which begins `loaded` places into what was loaded.
+template <class Format, std::size_t C>
+HWY_NOINLINE void multiply_whole(const product& p, const whole_weights& weights, const input_part& part,
+                                 std::size_t loaded, const whole_place& at, float* const* y) {
+  constexpr std::size_t R = whole_outputs;
+  const std::int16_t *w[R], *x[C];
+  const float *w_scales[R], *w_minima[R], *x_scales[C], *x_sums[C];
+  for (std::size_t r = 0; r < R; ++r) {
+    const std::size_t place = (std::min)(at.output + r, at.outputs - 1) * weights.stride + loaded;
+    w[r] = weights.rows.numbers + place;
+    // Blocks of several parts have one scale for 256 numbers.
+    w_scales[r] = weights.rows.scales + (place - loaded) / 32 + loaded / Format::elements;
+    w_minima[r] = weights.rows.minima + place / 32;
+  }
+  for (std::size_t c = 0; c < C; ++c) {
+    const std::size_t column = at.column + c;
+    x[c] = p.rounded->numbers.data() + column * p.in + part.begin;
+    x_scales[c] = p.rounded->scales.data() + column * rounded_input::scales_of(p.in) + part.begin / rounded_input::part;
+    x_sums[c] = p.rounded->sums.data() + column * rounded_input::sums_of(p.in) + part.begin / 32;
+  }
+  float sums[R * C];
+  whole_tile<Format, R, C>{w, w_scales, w_minima, x, x_scales, x_sums, part.size, sums}();
+  const std::size_t valid = (std::min)(R, at.outputs - at.output);
+  for (std::size_t c = 0; c < C; ++c)
+    for (std::size_t r = 0; r < valid; ++r) {
+      float& to = y[c][at.output + r];
+      to = part.add ? to + sums[c * R + r] : sums[c * R + r];
+    }
+}
+
+/// All loaded outputs of at most C columns.
+template <class Format, std::size_t C>
+HWY_INLINE void multiply_whole_columns(std::size_t count, const product& p, const whole_weights& weights,
+                                       const input_part& loaded, std::size_t o, std::size_t outputs,
+                                       std::size_t column) {
+  if constexpr (C > 1)
+    if (count < C)
+      return multiply_whole_columns<Format, C - 1>(count, p, weights, loaded, o, outputs, column);
+  float* y[C];
+  for (std::size_t c = 0; c < C; ++c) y[c] = (p.rows != nullptr ? p.rows[column + c] : p.y + (column + c) * p.out) + o;
+  for (std::size_t r = 0; r < outputs; r += whole_outputs)
+    for (std::size_t i = 0; i < loaded.size; i += longest_part)
+      multiply_whole<Format, C>(
+          p, weights, {loaded.begin + i, (std::min)(longest_part, loaded.size - i), loaded.add || i > 0}, i,
+          {r, outputs, column}, y);
+}
+
+/// The same with rounded columns: some outputs' weights become whole numbers once for all columns.
+template <class Format>
+HWY_NOINLINE void multiply_rounded(const product& p, std::size_t begin, std::size_t end) {
+  const std::size_t stride = row_bytes(p.weights.format, p.in);
+  const std::size_t tiles = (p.columns + whole_columns - 1) / whole_columns;
+  whole_weights weights;
+  // Few columns are little work: then memory is read in its order.
+  const bool few = p.columns <= 16;
+  weights.stride = few ? weights.capacity / whole_outputs : longest_part;
+  const std::size_t rows = weights.capacity / weights.stride, part_bytes = row_bytes(p.weights.format, weights.stride);
+  for (std::size_t o = begin; o < end; o += rows) {
+    const std::size_t outputs = (std::min)(rows, end - o);
+    for (std::size_t i = 0; i < p.in; i += weights.stride) {
+      const input_part part{i, (std::min)(weights.stride, p.in - i), p.add || i > 0};
+      const std::byte* from = p.weights.rows + o * stride + i / Format::elements * Format::bytes;
+      const std::byte* next = i + weights.stride < p.in ? from + part_bytes : p.weights.rows + (o + rows) * stride;
+      for (std::size_t r = 0; r < outputs; ++r) {
+        if (!few) fetch_next(next + r * stride, part_bytes);
+        weights.load<Format>(r, from + r * stride, part.size);
+      }
+      for (std::size_t t = 0; t < tiles; ++t) {
+        const std::size_t column = p.columns * t / tiles, count = p.columns * (t + 1) / tiles - column;
+        multiply_whole_columns<Format, whole_columns>(count, p, weights, part, o, outputs, column);
+      }
+    }
+  }
+}
+#endif
 
 /// What an executor runs: a share of the outputs.
 struct multiply_share {
@@ -222,10 +358,20 @@ struct multiply_share {
 
   void operator()(int task, int /*worker*/) const noexcept {
     const std::size_t begin = static_cast<std::size_t>(task) * rows;
-    const std::size_t end = std::min(p.out, begin + rows);
-    with_format(p.weights.format, [&]<class F>(F /*format*/) { multiply<F>(p, begin, end); });
+    const std::size_t end = (std::min)(p.out, begin + rows);
+    with_format(p.weights.format, [&]<class F>(F /*format*/) {
+#if HWY_TARGET != HWY_SCALAR
+      if constexpr (whole_format<F>)
+        if (p.rounded != nullptr) return multiply_rounded<F>(p, begin, end);
+#endif
+      multiply<F>(p, begin, end);
+    });
   }
 };
+
+inline bool is_fast(const product& p) noexcept {
+  return p.rounded != nullptr && with_format(p.weights.format, []<class F>(F) { return whole_format<F>; });
+}
 
 }  // namespace detail
 
@@ -234,8 +380,19 @@ template <executor E>
 void linear(E& exec, const product& p) noexcept {
   constexpr std::size_t worth_sharing = 1 << 16;  // multiplications
   const auto workers = static_cast<std::size_t>(exec.workers());
-  if (workers == 1 || p.in * p.out * p.columns < worth_sharing) return detail::multiply_share{p, p.out}(0, 0);
-  const std::size_t rows = (p.out + 16 * workers - 1) / (16 * workers) * 8;
+  const bool alone = workers == 1 || p.in * p.out * p.columns < worth_sharing;
+  if (detail::is_fast(p)) {
+    const auto round = [&p](int column, int /*worker*/) HWY_ATTR {
+      p.rounded->round(p.x + static_cast<std::size_t>(column) * p.in, p.in, static_cast<std::size_t>(column));
+    };
+    if (alone || p.columns < workers)
+      for (std::size_t c = 0; c < p.columns; ++c) round(static_cast<int>(c), 0);
+    else
+      exec(static_cast<int>(p.columns), round);
+  }
+  if (alone) return detail::multiply_share{p, p.out}(0, 0);
+  const std::size_t panels = (p.out + detail::panel_outputs - 1) / detail::panel_outputs;
+  const std::size_t rows = (panels + 4 * workers - 1) / (4 * workers) * detail::panel_outputs;
   exec(static_cast<int>((p.out + rows - 1) / rows), detail::multiply_share{p, rows});
 }
 

@@ -11,6 +11,30 @@
 
 namespace multistate {
 
+/// The weights of some states: the largest logit m and the sum of exp(logit - m); no states: sum 0.
+template <std::floating_point T>
+struct scan_part {
+  T max;
+  T sum;
+};
+
+/// What joins two parts: their largest logit, and by what the sums and the values of either are multiplied.
+template <std::floating_point T>
+struct scan_factors {
+  T max;
+  T into;
+  T from;
+};
+
+/// The rule of every merge, in kernels too. Precondition: `from` has states (its sum is not 0). NaN goes into a factor.
+template <std::floating_point T>
+scan_factors<T> scan_rule(const scan_part<T>& into, const scan_part<T>& from) noexcept {
+  const auto power = [](T below) { return below >= T(0) ? T(1) : std::exp(below); };
+  if (into.sum <= T(0)) return {from.max, T(0), power(from.max - from.max)};  // exp(-inf - -inf) would be NaN
+  const T max = into.max < from.max ? from.max : into.max;
+  return {max, power(into.max - max), power(from.max - max)};
+}
+
 /// Attention over some of the states, so that it can be merged with attention over others ("Attention as an RNN",
 /// Feng et al. 2024). The memory of `value` is the caller's.
 template <std::floating_point T>
@@ -40,12 +64,12 @@ void scan_merge(scan_element<T>& into, const scan_element<T>& from) noexcept {
     for (std::size_t i = 0; i < into.value.size(); ++i) into.value[i] = from.value[i];
     return;
   }
-  const T max = into.max < from.max ? from.max : into.max;
-  const T ours = std::exp(into.max - max);
-  const T theirs = std::exp(from.max - max);
-  into.max = max;
-  into.sum = into.sum * ours + from.sum * theirs;
-  for (std::size_t i = 0; i < into.value.size(); ++i) into.value[i] = into.value[i] * ours + from.value[i] * theirs;
+  const bool first = into.sum <= T(0);
+  const scan_factors<T> by = scan_rule<T>({into.max, into.sum}, {from.max, from.sum});
+  into.max = by.max;
+  into.sum = into.sum * by.into + from.sum * by.from;
+  for (std::size_t i = 0; i < into.value.size(); ++i)
+    into.value[i] = (first ? T(0) : into.value[i] * by.into) + from.value[i] * by.from;
 }
 
 /// One more state, value [dv]; an empty `value` is a zero vector (a learned sink). A logit of -inf is no state.
@@ -54,14 +78,12 @@ void scan_add(scan_element<T>& e, T logit, std::span<const T> value) noexcept {
   MULTISTATE_ASSERT(value.empty() || value.size() == e.value.size());
   if (is_minus_infinity(logit)) return;
   const bool first = e.sum <= T(0);
-  const T max = e.max < logit ? logit : e.max;
-  const T old = first ? T(0) : std::exp(e.max - max);
-  const T weight = std::exp(logit - max);
-  e.max = max;
-  e.sum = e.sum * old + weight;
+  const scan_factors<T> by = scan_rule<T>({e.max, e.sum}, {logit, T(1)});
+  e.max = by.max;
+  e.sum = e.sum * by.into + by.from;
   for (std::size_t i = 0; i < e.value.size(); ++i) {
-    const T kept = first ? T(0) : e.value[i] * old;
-    e.value[i] = value.empty() ? kept : kept + weight * value[i];
+    const T kept = first ? T(0) : e.value[i] * by.into;
+    e.value[i] = value.empty() ? kept : kept + by.from * value[i];
   }
 }
 

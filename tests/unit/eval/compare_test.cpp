@@ -101,14 +101,16 @@ struct pair_of_threads {
   int workers() const noexcept { return 2; }
 };
 
+/// `columns`: tokens that a decoder takes at once; 0: as many as comparison_tokens says.
 template <executor E = serial>
 result<comparison> run_all(std::deque<bench>& benches, const text_sample& sample, comparison_setup how = {},
-                           E exec = {}) {
+                           E exec = {}, int columns = 0) {
   std::vector<decoder<E>> decoders;
   std::vector<comparison_worker<decoder<E>>> workers;
   decoders.reserve(benches.size());
   for (bench& b : benches) {
-    decoders.push_back(decoder<E>::make(b.weights, comparison_tokens(b.rows, &*b.recorder, how.chunk), exec).value());
+    const int most = columns > 0 ? columns : comparison_tokens(b.rows, &*b.recorder, how.chunk);
+    decoders.push_back(decoder<E>::make(b.weights, most, exec).value());
     workers.push_back({&decoders.back(), b.rows, &b.table, &*b.recorder});
   }
   return compare(std::span<const comparison_worker<decoder<E>>>(workers), exec, exec, sample, how);
@@ -326,6 +328,146 @@ TEST(Compare, NothingForgottenIsFullBitForBit) {
   }
 }
 
+/// Keeps parts of windows in memory.
+class kept_in_memory final : public window_store {
+ public:
+  result<bool> restore(std::size_t window, std::vector<std::vector<totals>>& rows) override {
+    const std::lock_guard<std::mutex> one(mutex_);
+    if (windows.count(window) == 0) return false;
+    rows = windows[window];
+    return true;
+  }
+  error keep(std::size_t window, const std::vector<std::vector<totals>>& rows) override {
+    const std::lock_guard<std::mutex> one(mutex_);
+    EXPECT_EQ(windows.count(window), 0u) << "run again";
+    windows[window] = rows;
+    return {};
+  }
+  result<int> restore_fresh(std::size_t window, std::size_t row, totals& so_far) override {
+    const std::lock_guard<std::mutex> one(mutex_);
+    const auto found = fresh.find({window, row});
+    if (found == fresh.end()) return 0;
+    so_far = found->second.second;
+    return found->second.first;
+  }
+  error keep_fresh(std::size_t window, std::size_t row, const totals& so_far, int next) override {
+    const std::lock_guard<std::mutex> one(mutex_);
+    fresh[{window, row}] = {next, so_far};
+    return full ? error(errc::bad_file, "the disk is full") : error();
+  }
+
+  std::map<std::size_t, std::vector<std::vector<totals>>> windows;
+  std::map<std::pair<std::size_t, std::size_t>, std::pair<int, totals>> fresh;
+  bool full = false;
+
+ private:
+  std::mutex mutex_;
+};
+
+void expect_same(const figures& a, const figures& b, const std::string& policy) {
+  EXPECT_EQ(a.nll, b.nll) << policy;
+  EXPECT_EQ(a.kl_mean, b.kl_mean) << policy;
+  EXPECT_EQ(a.kl_p99, b.kl_p99) << policy;
+  EXPECT_EQ(a.top1_agreement, b.top1_agreement) << policy;
+  EXPECT_EQ(a.window_differences, b.window_differences) << policy;
+  EXPECT_EQ(a.states_attended_mean, b.states_attended_mean) << policy;
+  EXPECT_EQ(a.states_attended_max, b.states_attended_max) << policy;
+  EXPECT_EQ(a.mean_life, b.mean_life) << policy;
+  EXPECT_EQ(a.kept_mass, b.kept_mass) << policy;
+  EXPECT_EQ(a.bytes_live, b.bytes_live) << policy;
+  EXPECT_EQ(a.deaths, b.deaths) << policy;
+}
+
+TEST(Compare, PassesOfManyTokensAreTokenByToken) {
+  // Few columns: a token a pass. With a policy whose layers share lanes every pass has one token.
+  const auto weights = tiny_model();
+  const auto texts = tiny_texts();
+  for (const scoring rule : {scoring::tail, scoring::all}) {
+    const auto sample = text_sample::make(texts, window_tokens, bos, rule).value();
+    std::deque<bench> few, some, many, shared;
+    for (std::deque<bench>* benches : {&few, &some, &many, &shared}) benches->emplace_back(weights);
+    policy_run& model_wide = shared[0].rows.emplace_back();
+    model_wide.policy = "tova,scope=model";
+    model_wide.budget = 4;
+    model_wide.memories.push_back(
+        make_memory(tova{.budget = 4, .scope = scope_kind::model}, setup_for(weights.config)).value());
+    ASSERT_TRUE(run_all(few, sample, {}, serial(), 24));
+    ASSERT_TRUE(run_all(some, sample, {}, serial(), 31));
+    ASSERT_TRUE(run_all(many, sample));
+    ASSERT_TRUE(run_all(shared, sample));
+    for (std::size_t r = 0; r < few[0].rows.size(); ++r)
+      for (const std::deque<bench>* other : {&some, &many, &shared})
+        expect_same(*few[0].rows[r].measured, *(*other)[0].rows[r].measured, few[0].rows[r].policy);
+  }
+}
+
+TEST(Compare, WhatIsTheSameIsComputedOnce) {
+  // Until its budget binds a run is Full, and those with in-cache positions are the first of these.
+  const auto weights = tiny_model();
+  memory_setup setup = setup_for(weights.config);
+  const auto all = make_memory(full{.budget = window_tokens}, setup).value();
+  const auto four = make_memory(tova{.budget = 4}, setup).value();
+  setup.positions = position_mode::in_cache;
+  const auto in_cache = make_memory(tova{.budget = 4}, setup).value(),
+             more = make_memory(tova{.budget = 7}, setup).value();
+  EXPECT_EQ(first_fork(all, all), max_tokens);
+  EXPECT_EQ(first_fork(four, all), 5);
+  const pass_plan::run runs[] = {{&all, position_mode::original},
+                                 {&four, position_mode::original},
+                                 {&in_cache, position_mode::in_cache},
+                                 {&more, position_mode::in_cache}};
+  pass_plan plan(runs, 1, {.columns = 100, .logits = 8});
+  const text_window w{.queries = window_tokens, .scored_from = 6};
+  const auto same_as = [&] { return std::vector<int>(plan.same_as().begin(), plan.same_as().end()); };
+  EXPECT_EQ(plan.next(w, 0, 4, false), 5);
+  EXPECT_EQ(same_as(), (std::vector{-1, 0, -1, 2}));
+  EXPECT_EQ(plan.columns(4), 2u);
+  EXPECT_EQ(plan.next(w, 5, 4, false), 1) << "up to the first scored query";
+  EXPECT_EQ(same_as(), (std::vector{-1, -1, -1, -1}));
+  EXPECT_EQ(plan.next(w, 6, 4, false), 2) << "8 columns may have logits, and 4 runs are left";
+  EXPECT_EQ(plan.next(w, 8, 4, false), 2);
+  EXPECT_EQ(plan.next(w, 0, 1, true), 6) << "Full alone";
+}
+
+TEST(Compare, OnlyScoredQueriesHaveLogitsWhereNothingElseIsAsked) {
+  const auto weights = tiny_model();
+  const auto texts = tiny_texts();
+  const auto sample = text_sample::make(texts, window_tokens, bos, scoring::tail).value();
+  std::deque<bench> every, scored;
+  every.emplace_back(weights);
+  scored.emplace_back(weights);
+  ASSERT_TRUE(run_all(every, sample));
+  ASSERT_TRUE(run_all(scored, sample, {.every_position = false}));
+  for (std::size_t r = 0; r < every[0].rows.size(); ++r) {
+    const figures &a = *every[0].rows[r].measured, &b = *scored[0].rows[r].measured;
+    expect_same(a, b, every[0].rows[r].policy);
+    EXPECT_EQ(b.by_position[0].count, sample.scored(sample.windows().size()));
+  }
+}
+
+TEST(Compare, ARangeOfWindowsIsThatPartOfAll) {
+  const auto weights = tiny_model();
+  const auto texts = tiny_texts();
+  const auto sample = text_sample::make(texts, window_tokens, bos, scoring::tail).value();
+  const std::size_t windows = sample.windows().size();
+  ASSERT_GT(windows, 2u);
+  std::deque<bench> whole, parts, joined;
+  whole.emplace_back(weights);
+  parts.emplace_back(weights);
+  joined.emplace_back(weights);
+  ASSERT_TRUE(run_all(whole, sample));
+  kept_in_memory store;
+  const auto rest = run_all(parts, sample, {.store = &store, .first = 1});
+  ASSERT_TRUE(rest);
+  EXPECT_EQ(rest->windows, windows - 1);
+  EXPECT_FALSE(parts[0].rows[0].measured) << "of windows in the middle nothing is said";
+  EXPECT_EQ(run_all(parts, sample, {.store = &store, .first = 0, .last = 1})->windows, 1u);
+  EXPECT_EQ(store.windows.size(), windows);
+  ASSERT_TRUE(run_all(joined, sample, {.store = &store}));
+  for (std::size_t r = 0; r < whole[0].rows.size(); ++r)
+    expect_same(*whole[0].rows[r].measured, *joined[0].rows[r].measured, whole[0].rows[r].policy);
+}
+
 TEST(Compare, SeatsAndWorkersChangeNothing) {
   const auto weights = tiny_model();
   const auto texts = tiny_texts();
@@ -412,42 +554,6 @@ TEST(Compare, AModelWithoutFiniteLogitsIsAnError) {
   EXPECT_EQ(done.reason().message(), "full: logits are not finite at token 0 of window 0");
 }
 
-/// Keeps parts of windows in memory.
-class kept_in_memory final : public window_store {
- public:
-  result<bool> restore(std::size_t window, std::vector<std::vector<totals>>& rows) override {
-    const std::lock_guard<std::mutex> one(mutex_);
-    if (windows.count(window) == 0) return false;
-    rows = windows[window];
-    return true;
-  }
-  error keep(std::size_t window, const std::vector<std::vector<totals>>& rows) override {
-    const std::lock_guard<std::mutex> one(mutex_);
-    EXPECT_EQ(windows.count(window), 0u) << "run again";
-    windows[window] = rows;
-    return {};
-  }
-  result<int> restore_fresh(std::size_t window, std::size_t row, totals& so_far) override {
-    const std::lock_guard<std::mutex> one(mutex_);
-    const auto found = fresh.find({window, row});
-    if (found == fresh.end()) return 0;
-    so_far = found->second.second;
-    return found->second.first;
-  }
-  error keep_fresh(std::size_t window, std::size_t row, const totals& so_far, int next) override {
-    const std::lock_guard<std::mutex> one(mutex_);
-    fresh[{window, row}] = {next, so_far};
-    return full ? error(errc::bad_file, "the disk is full") : error();
-  }
-
-  std::map<std::size_t, std::vector<std::vector<totals>>> windows;
-  std::map<std::pair<std::size_t, std::size_t>, std::pair<int, totals>> fresh;
-  bool full = false;
-
- private:
-  std::mutex mutex_;
-};
-
 TEST(Compare, GoesOnFromWhereverItWasStopped) {
   const auto weights = tiny_model();
   const auto texts = tiny_texts();
@@ -463,7 +569,8 @@ TEST(Compare, GoesOnFromWhereverItWasStopped) {
     for (bool going = true; going;) {
       int told = 0;
       const std::size_t kept = store.windows.size() + store.fresh.size();
-      const auto done = run_all(benches, sample, {.progress = [&](double) { return ++told < step; }, .store = &store});
+      const auto done =
+          run_all(benches, sample, {.progress = [&](double) { return ++told < step; }, .store = &store}, serial(), 24);
       ASSERT_TRUE(done);
       going = done->interrupted;
       stops += going ? 1 : 0;

@@ -125,6 +125,69 @@ TEST(decoder, one_by_one_equals_calls_of_one_token) {
   }
 }
 
+TEST(decoder, an_item_that_is_the_same_as_another_is_not_computed_again) {
+  const model_weights m = random_model({});
+  const std::vector<int> ids = random_ids(20, m.config.vocab);
+  const std::size_t vocab = multistate::to_size(m.config.vocab);
+  const auto make = [&] {
+    std::vector<sequence_memory> all;
+    all.push_back(make_memory(full{.budget = 20}, setup_for(m.config)).value());
+    all.push_back(make_memory(tova{.budget = 7}, setup_for(m.config)).value());
+    all.push_back(make_memory(h2o{.budget = 8}, setup_for(m.config)).value());
+    all.push_back(make_memory(knorm{.budget = 7}, setup_for(m.config)).value());
+    return all;
+  };
+  auto alone = make(), together = make();
+  auto d = decoder<>::make(m, 20).value();
+  support::threads three{3};
+  auto narrow = decoder<support::threads>::make(m, 8, three).value();  // room for one of the four
+  std::vector<batch_item> batch;
+  for (sequence_memory& memory : together) batch.push_back({.memory = &memory, .tokens = std::span(ids).first(8)});
+  for (batch_item& item : batch) item.mode = attend_mode::one_by_one;
+  for (std::size_t i = 1; i < batch.size(); ++i) batch[i].same_as = 0;
+  ASSERT_EQ(narrow.forward(batch).message(), "");
+  for (std::size_t i = 0; i < alone.size(); ++i) {
+    const auto expected = feed(d, alone[i], ids);
+    std::vector<float> logits(12 * vocab);
+    const batch_item rest{.memory = &together[i],
+                          .tokens = std::span(ids).subspan(8),
+                          .mode = attend_mode::one_by_one,
+                          .want = logit_rows::all,
+                          .logits = logits.data()};
+    ASSERT_EQ(d.forward({&rest, 1}).message(), "");
+    EXPECT_TRUE(std::equal(logits.begin(), logits.end(), expected.begin() + static_cast<std::ptrdiff_t>(8 * vocab)));
+    expect_same_states(alone[i], together[i]);
+  }
+}
+
+TEST(decoder, says_why_an_item_can_not_be_the_same_as_another) {
+  const model_weights m = random_model({});
+  const std::vector<int> ids = random_ids(4, m.config.vocab);
+  auto first = make_memory(full{.budget = 9}, setup_for(m.config)).value();
+  auto second = make_memory(tova{.budget = 4}, setup_for(m.config)).value();
+  auto in_cache = make_memory(tova{.budget = 4}, setup_for(m.config, {}, position_mode::in_cache)).value();
+  auto d = decoder<>::make(m, 6).value();
+  const std::span<const int> some(ids);
+  const auto message = [&](batch_item item) {
+    const batch_item batch[] = {{.memory = &first, .tokens = some.first(1)}, item};
+    return std::string(d.forward(batch).message());
+  };
+  std::vector<float> logits(multistate::to_size(m.config.vocab));
+  EXPECT_EQ(message({.memory = &second, .tokens = some.first(1), .same_as = 1}),
+            "batch item 1, the same as item 1: needs an item before it that is the same as none");
+  EXPECT_EQ(message({.memory = &second, .tokens = some.subspan(1, 1), .same_as = 0}),
+            "batch item 1, the same as item 0: needs the same tokens at the same positions");
+  EXPECT_EQ(message({.memory = &in_cache, .tokens = some.first(1), .same_as = 0}),
+            "batch item 1, the same as item 0: needs the same angles of keys");
+  EXPECT_EQ(message({.memory = &second,
+                     .tokens = some.first(1),
+                     .want = logit_rows::last,
+                     .logits = logits.data(),
+                     .same_as = 0}),
+            "batch item 1, the same as item 0: needs the same mode, token by token or in chunks, and wants no logits");
+  EXPECT_EQ(first.next_position(), 0);
+}
+
 TEST(decoder, a_prompt_longer_than_the_budget_works_in_every_mode) {
   const model_weights m = random_model({});
   const std::vector<int> ids = random_ids(50, m.config.vocab), after = random_ids(5, m.config.vocab, 2);

@@ -8,7 +8,8 @@
 #include <multistate/model/linear-inl.hpp>
 #include <multistate/util/bytes.hpp>
 #include <multistate/format/element.hpp>
-#include <unit/model/models.hpp>
+#include <support/random.hpp>
+#include <support/threads.hpp>
 
 namespace {
 
@@ -141,8 +142,8 @@ void compare_blocks(weight_format format) {
   support::generator g(9);
   serial exec;
   for (const std::size_t in : {std::size_t{256}, std::size_t{768}, 1024 + F::elements, 2 * 1024 + 3 * F::elements})
-    for (const std::size_t out : {1u, 4u, 9u, 16u, 35u})
-      for (const std::size_t columns : {1u, 2u, 5u, 13u}) {
+    for (const std::size_t out : {1u, 9u, 35u})
+      for (const std::size_t columns : {1u, 5u, 13u}) {
         const auto w = random_blocks<F>(g, out * in / F::elements);
         const auto x = normals(g, columns * in);
         std::vector<float> floats(out * in);
@@ -165,6 +166,81 @@ TEST(linear, of_blocks_is_that_of_their_floats) {
     with_format(format, [format]<class F>(F) {
       if constexpr (block_format<F>) compare_blocks<F>(format);
     });
+}
+
+/// Fast beside exact: an activation is off by at most half of its part's scale, a 65534th of the largest there.
+template <block_format F>
+void compare_fast(weight_format format) {
+  support::generator g(11);
+  support::threads many{3};
+  for (const std::size_t in : {std::size_t{256}, 512 + F::elements, 4096 + 1024 + 2 * F::elements})
+    for (const std::size_t out : {1u, 4u, 19u})
+      for (const std::size_t columns : {1u, 2u, 7u, 17u}) {
+        const auto w = random_blocks<F>(g, out * in / F::elements);
+        const auto x = normals(g, columns * in);
+        current::rounded_input rounded;
+        ASSERT_TRUE(rounded.allocate(columns, in));
+        std::vector<float> y(columns * out, 1.0f), expected = y, alone(out);
+        auto p = product_of({}, x.data(), expected.data(), out, in, columns);
+        p.weights = {w.data(), format};
+        p.add = true;
+        current::linear(many, p);
+        p.y = y.data();
+        p.rounded = &rounded;
+        current::linear(many, p);
+        std::vector<float> row(in);
+        for (std::size_t o = 0; o < out; ++o) {
+          load_row(format, row.data(), w.data() + o * row_bytes(format, in), in);
+          for (std::size_t c = 0; c < columns; ++c) {
+            double bound = 1e-6, size = 0;
+            for (std::size_t i = 0; i < in; i += 256) {
+              double largest = 0, weights = 0;
+              for (std::size_t j = i; j < std::min(in, i + 256); ++j) {
+                largest = std::max(largest, std::abs(double{x[c * in + j]}));
+                weights += std::abs(double{row[j]});
+                size += std::abs(double{row[j]} * double{x[c * in + j]});
+              }
+              bound += largest / 65534 * weights;
+            }
+            // Numbers and minimum of a part are multiplied apart, and may be far larger than what they amount to.
+            ASSERT_NEAR(y[c * out + o], expected[c * out + o], bound + 2e-5 * size)
+                << F::name << " " << in << " " << out << " " << columns;
+          }
+        }
+        p.add = false;
+        current::linear(many, p);
+        for (std::size_t c = 0; c < columns; ++c) {
+          auto one = product_of({}, x.data() + c * in, alone.data(), out, in, 1);
+          one.weights = p.weights;
+          one.rounded = &rounded;
+          serial exec;
+          current::linear(exec, one);
+          for (std::size_t o = 0; o < out; ++o) ASSERT_EQ(alone[o], y[c * out + o]) << F::name;
+        }
+      }
+}
+
+TEST(linear, fast_is_near_exact_and_the_same_bits_alone) {
+  for (const weight_format format : weight_formats)
+    with_format(format, [format]<class F>(F) {
+      if constexpr (block_format<F>) compare_fast<F>(format);
+    });
+}
+
+TEST(linear, fast_keeps_what_is_not_finite_in_its_column) {
+  support::generator g(12);
+  serial exec;
+  const auto w = random_blocks<q4_1>(g, 5 * 64 / 32);
+  auto x = normals(g, 3 * 64);
+  x[64 + 33] = std::numeric_limits<float>::infinity();
+  std::vector<float> y(3 * 5);
+  current::rounded_input rounded;
+  ASSERT_TRUE(rounded.allocate(3, 64));
+  auto p = product_of({}, x.data(), y.data(), 5, 64, 3);
+  p.weights = {w.data(), weight_format::q4_1};
+  p.rounded = &rounded;
+  current::linear(exec, p);
+  for (std::size_t i = 0; i < y.size(); ++i) EXPECT_EQ(std::isfinite(y[i]), i / 5 != 1);
 }
 
 TEST(linear, bits_do_not_depend_on_columns_or_workers) {
