@@ -1,5 +1,5 @@
-// Products of a matrix of 4096 x 4096 with 1 to 512 columns: time, share of the limit of bandwidth or multiply-adds, and
-// ggml's time over ours where it is linked (bench/ggml).
+// Products of a matrix of 4096 x 4096 with 1 to 512 columns: time, share of the limit of bandwidth or multiply-adds,
+// and ggml's time over ours where it is linked (bench/ggml).
 
 #include <benchmark/benchmark.h>
 
@@ -120,7 +120,9 @@ void enrol(int threads) {
         const product_case c{format, mode, columns, threads};
         benchmark::RegisterBenchmark(c.name().c_str(), [c](benchmark::State& state) { products(state, c); })
             ->UseManualTime()
-            ->Iterations(columns == 1 ? 15 : columns < 512 ? 7 : 3)
+            ->Iterations(columns == 1    ? 15
+                         : columns < 512 ? 7
+                                         : 3)
             ->Unit(benchmark::kMicrosecond);
       }
 }

@@ -68,5 +68,5 @@ FAULTS = [
     ("tri_pins_nothing", "policy/triattention.hpp", "pin_prompt ? static_cast<int>", "false ? static_cast<int>", STORED),
     ("critical_first_stage_is_empty", "policy/critical.hpp", "tier[index(order[--open])] = 1", "tier[index(order[--open])] = 0", STORED),
     ("numbers_of_refused_tokens_stay", "decider/decider.hpp", "if (accepted < chosen_[to_size(i)].entered)", "if (false)", STORED),
-    ("stored_key_of_another_head", "policy/concept.hpp", "states->first_head + kv_head % states->layer_heads", "kv_head % states->layer_heads", STORED),
+    ("stored_key_of_another_head", "policy/concept.hpp", "states->first_head + head % states->layer_heads", "head % states->layer_heads", STORED),
 ]

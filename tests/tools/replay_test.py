@@ -52,7 +52,7 @@ for file in cases:
 # Cases that name their policy and their calls themselves; and each of them altered in its last kept position.
 later = pathlib.Path(sys.argv[2] if len(sys.argv) > 2 else "../shared") / "golden" / "policies2"
 known = ("a2sf", "adakv", "critical", "expected", "keydiff", "lagkv", "max_", "quota", "rkv", "snap_", "tri_", "z_")
-later_cases = [p for p in sorted(later.glob("*.safetensors")) if p.stem.startswith(known)] if later.is_dir() else []
+later_cases = [p for p in sorted(later.glob("*.safetensors")) if p.stem.startswith(known) and not p.stem.endswith("_inputs")] if later.is_dir() else []
 if not later_cases:
     print(f"skipped: no cases of later policies in {later}")
 with tempfile.TemporaryDirectory() as folder:

@@ -311,15 +311,14 @@ HWY_INLINE void multiply_whole_columns(std::size_t count, const product& p, cons
                                        const input_part& loaded, std::size_t o, std::size_t outputs,
                                        std::size_t column) {
   if constexpr (C > 1)
-    if (count < C)
-      return multiply_whole_columns<Format, C - 1>(count, p, weights, loaded, o, outputs, column);
+    if (count < C) return multiply_whole_columns<Format, C - 1>(count, p, weights, loaded, o, outputs, column);
   float* y[C];
   for (std::size_t c = 0; c < C; ++c) y[c] = (p.rows != nullptr ? p.rows[column + c] : p.y + (column + c) * p.out) + o;
   for (std::size_t r = 0; r < outputs; r += whole_outputs)
     for (std::size_t i = 0; i < loaded.size; i += longest_part)
-      multiply_whole<Format, C>(
-          p, weights, {loaded.begin + i, (std::min)(longest_part, loaded.size - i), loaded.add || i > 0}, i,
-          {r, outputs, column}, y);
+      multiply_whole<Format, C>(p, weights,
+                                {loaded.begin + i, (std::min)(longest_part, loaded.size - i), loaded.add || i > 0}, i,
+                                {r, outputs, column}, y);
 }
 
 /// The same with rounded columns: some outputs' weights become whole numbers once for all columns.

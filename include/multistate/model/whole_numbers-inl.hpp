@@ -26,9 +26,9 @@ namespace HWY_NAMESPACE {
 namespace detail {
 
 /// How a block says its numbers: element i is scale * multipliers[i / part] * n[i] + minima[i / part], without
-/// multipliers or minima where it has none. `scale_at`: where its scale lies, a half-precision number; `minimum_at`: the
-/// same of the one minimum of a block of 32. load() fills n [elements]; load_parts() of a block of several parts its
-/// multipliers and minima.
+/// multipliers or minima where it has none. `scale_at`: where its scale lies, a half-precision number; `minimum_at`:
+/// the same of the one minimum of a block of 32. load() fills n [elements]; load_parts() of a block of several parts
+/// its multipliers and minima.
 template <class Format>
 struct whole_numbers;
 
@@ -99,7 +99,8 @@ HWY_INLINE void load_from_table(std::int16_t* n, const std::byte* from, const st
   const auto low = hn::And(nibbles, hn::Set(places, std::uint8_t{15}));
   hn::Store(hn::TableLookupBytes(entries, hn::BitCast(d, low)), d, bytes);
   hn::Store(hn::TableLookupBytes(entries, hn::BitCast(d, hn::ShiftRight<4>(nibbles))), d, bytes + 16);
-  for_bytes<sixteen_tag, std::int8_t>(reinterpret_cast<const std::byte*>(bytes), 32, [n](std::size_t i, auto numbers)
+  for_bytes<sixteen_tag, std::int8_t>(reinterpret_cast<const std::byte*>(bytes), 32,
+                                      [n](std::size_t i, auto numbers)
                                           HWY_ATTR { hn::Store(numbers, sixteen_tag(), n + i); });
 }
 
@@ -200,9 +201,8 @@ struct whole_numbers<q6_k> {
     const short_tag d;
     const hn::Rebind<std::uint8_t, short_tag> bytes;
     const auto low = hn::Set(d, std::int16_t{15});
-    const auto load = [&](const std::byte* at) HWY_ATTR {
-      return hn::PromoteTo(d, load_elements<std::uint8_t>(bytes, at));
-    };
+    const auto load = [&](const std::byte* at)
+                          HWY_ATTR { return hn::PromoteTo(d, load_elements<std::uint8_t>(bytes, at)); };
     for (std::size_t half = 0; half < 2; ++half)
       for (std::size_t i = 0; i < 32; i += hn::Lanes(d)) {
         const auto a = load(from + 64 * half + i), b = load(from + 64 * half + 32 + i);
@@ -321,8 +321,8 @@ HWY_INLINE void load_floats(float* to, const std::byte* from, std::size_t size) 
       float scale = row.scales[p * format::part / Format::elements];
       if constexpr (has_multipliers<Format>) scale *= static_cast<float>(row.multipliers[p]);
       for (std::size_t i = 0; i < format::part; i += N) {
-        const lanes n = hn::ConvertTo(
-            d, hn::PromoteTo(whole_tag(), hn::Load(narrow, row.numbers + p * format::part + i)));
+        const lanes n =
+            hn::ConvertTo(d, hn::PromoteTo(whole_tag(), hn::Load(narrow, row.numbers + p * format::part + i)));
         if constexpr (has_minima<Format>)
           hn::StoreU(hn::MulAdd(hn::Set(d, scale), n, hn::Set(d, row.minima[p])), d, to + i);
         else
