@@ -689,7 +689,10 @@ void decider<P>::observe(int lane, const rows& r) noexcept {
         return decide(lane, given, book_.appended());
       }
     if constexpr (asked::rows_known && asked::rows == needs::last_row && !asked::may_frame)
-      if (!held_) return waiting_.add_last(lane, book_.at(lane), r);
+      if (!held_) return waiting_.add_row(lane, book_.at(lane), r.last(), r.heads, false);
+    if constexpr (asked::rows_known && asked::rows == needs::row_sum && !asked::may_frame)
+      if (!held_ && wants_.last == 0 && (r.sum != nullptr || r.kind != rows_kind::each || r.queries == 1))
+        return waiting_.add_row(lane, book_.at(lane), r.total(), r.heads, true);
     waiting_.add(lane, book_.at(lane), r, kept());
   }
 }

@@ -54,9 +54,11 @@ class waiting_rows {
     if (planes_ == 1) return add_plane(l, 0, r, keep, first);
     for (int h = 0; h < r.heads; ++h) add_plane(l, to_size(plane + h), r.heads == 1 ? r : r.head(h), keep, true);
   }
-  /// The same where the newest query's row is all that is kept, and there are no planes.
-  void add_last(int i, const lane_book::lane& l, const rows& r) noexcept {
-    fold({floats_.data() + entries_ * l.base, to_size(r.n)}, r.last(), count(i, r.heads));
+  /// The same where one row is all that is kept, of `heads` query heads, and there are no planes: the newest
+  /// query's, or the sum.
+  void add_row(int i, const lane_book::lane& l, std::span<const float> row, int heads, bool sum) noexcept {
+    const std::size_t at = sum ? queries_ * to_size(l.capacity) : 0;
+    fold({floats_.data() + entries_ * l.base + at, row.size()}, row, count(i, heads));
   }
   /// The rows of a lane's `accepted` tokens over the states that are live once the other tokens are forgotten: `keep`
   /// as in add(), where `all` tokens wait one by one until it is known which of them stay.
