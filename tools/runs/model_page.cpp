@@ -79,6 +79,11 @@ double state_bytes(const model_config& c, double tokens) {
   return sum;
 }
 
+/// "98.0 MB"; below one, "12.3 kB".
+std::string size_text(double bytes) {
+  return bytes < 1e6 ? fmt::format("{:.1f} kB", bytes / 1e3) : fmt::format("{:.1f} MB", bytes / 1e6);
+}
+
 /// "q4_1 (210 matrices, 66.4 MB), q8_0 (1 matrix, 30.1 MB)", in the order in which they come, the embedding first.
 std::string formats_of(const model_view& m) {
   struct sums {
@@ -100,8 +105,8 @@ std::string formats_of(const model_view& m) {
     for (const auto& x : detail::layer_matrices(m.config)) add(layer.*x.view, x.out, x.in);
   std::string text;
   for (const sums& s : all)
-    text += fmt::format("{}{} ({} {}, {:.1f} MB)", text.empty() ? "" : ", ", name_of(s.format), s.matrices,
-                        s.matrices == 1 ? "matrix" : "matrices", 1e-6 * static_cast<double>(s.bytes));
+    text += fmt::format("{}{} ({} {}, {})", text.empty() ? "" : ", ", name_of(s.format), s.matrices,
+                        s.matrices == 1 ? "matrix" : "matrices", size_text(static_cast<double>(s.bytes)));
   return text;
 }
 
@@ -114,7 +119,7 @@ std::string kind_of_tokenizer(const std::string& path) {
   const gguf file = value_or_usage(gguf::open(path));
   const auto model = file.text("tokenizer.ggml.model"), pre = file.text("tokenizer.ggml.pre");
   std::string text;
-  if (model && *model) text += fmt::format(", {}", detail::printable(**model));
+  if (model && *model) text += fmt::format(", of kind {}", detail::printable(**model));
   if (pre && *pre && **model != "llama") text += fmt::format(" split as {}", detail::printable(**pre));
   return text;
 }
@@ -139,19 +144,20 @@ std::string shape_of_model(const loaded_model& m) {
   lines += fmt::format("  attention: {} query heads, {} KV head{}, each of {} numbers\n", c.heads, c.kv_heads,
                        c.kv_heads == 1 ? "" : "s", c.head_dim);
   lines += kinds_of_layers(c);
-  lines += fmt::format("  {:.1f} million weights: {}\n", numbers / 1e6, formats_of(m));
+  lines += fmt::format("  {:.1f} {} weights: {}\n", numbers < 1e6 ? numbers / 1e3 : numbers / 1e6,
+                       numbers < 1e6 ? "thousand" : "million", formats_of(m));
   return lines + (c.tied ? "  the output matrix is the embedding\n" : "  an output matrix of its own\n");
 }
 
 /// States in so many bytes, for the trained context and under a budget.
 std::string memory_of_model(const model_config& c) {
-  const double all = c.context > 0 ? c.context : 4096;
+  const int all = c.context > 0 ? c.context : 4096, budget = std::clamp(all / 2, 1, 512);
   std::string lines =
       c.context > 0 ? fmt::format("  trained for {} tokens\n", c.context) : "  trained context unknown\n";
   lines += fmt::format(
       "  memory of a sequence: {:.0f} bytes a token with states in f32, half of that in f16\n"
-      "    everything kept, {:.0f} tokens: {:.1f} MB; under tova:512, however long: {:.1f} MB\n",
-      state_bytes(c, 1), all, state_bytes(c, all) / 1e6, state_bytes(c, 512) / 1e6);
+      "    everything kept, {} tokens: {}; under tova:{}, however long: {}\n",
+      state_bytes(c, 1), all, size_text(state_bytes(c, all)), budget, size_text(state_bytes(c, budget)));
   if (std::any_of(c.own.begin(), c.own.end(), [](const auto& own) { return own.window > 0; }))
     lines += "    policies act on the layers that see all tokens; the others keep what their window shows\n";
   return lines;
@@ -164,10 +170,10 @@ std::string page_of_model(const std::string& path, const opened_model& model) {
   std::string lines = fmt::format("{}\n", detail::printable(path)) + shape_of_model(model.weights);
   lines += model.words ? fmt::format("  tokenizer: {} pieces{}\n", model.words->vocab(), kind_of_tokenizer(path))
                        : fmt::format("  no tokenizer: {}\n", model.no_words);
+  const std::string spelt = bos >= 0 && model.words ? detail::printable(model.words->spell({&bos, 1})) : "";
   const std::string opens =
       bos < 0 ? "nothing is put before a text"
-              : fmt::format("every text begins with token {}{}", bos,
-                            model.words ? " " + detail::printable(model.words->spell({&bos, 1})) : "");
+              : fmt::format("every text begins with token {}{}{}", bos, spelt.empty() ? "" : " ", spelt);
   lines += fmt::format("  BOS: {} ({})\n", opens, model.bos_rule);
   lines += fmt::format("  chat: {}\n", chat_of(path, model));
   lines += memory_of_model(model.weights.config);

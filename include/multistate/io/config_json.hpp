@@ -280,18 +280,17 @@ inline constexpr std::string_view read_members =
 /// its classes of these families never read.
 inline constexpr std::string_view harmless_members =
     "attention_dropout attn_implementation auto_map bad_words_ids begin_suppress_tokens cache_implementation "
-    "chunk_size_feed_forward classifier_dropout cross_attention_hidden_size decoder_start_token_id diversity_penalty "
-    "do_sample dtype early_stopping "
-    "embd_pdrop encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task "
+    "chunk_size_feed_forward classifier_dropout cross_attention_hidden_size decoder_start_token_id "
+    "diversity_penalty do_sample dtype early_stopping embd_pdrop encoder_no_repeat_ngram_size eos_token_id "
+    "epsilon_cutoff eta_cutoff experts_implementation exponential_decay_length_penalty finetuning_task "
     "forced_bos_token_id forced_eos_token_id hidden_dropout hidden_dropout_prob id2label "
-    "ignore_keys_at_rope_validation initializer_range is_decoder is_llama_config label2id length_penalty "
-    "max_length max_sequence_length max_window_layers min_length model_max_length name_or_path "
-    "no_repeat_ngram_size num_beam_groups num_beams num_labels num_return_sequences output_attentions "
-    "output_hidden_states output_scores pad_token_id prefix pretraining_tp problem_type remove_invalid_values "
-    "neftune_noise_alpha repetition_penalty resid_pdrop return_dict return_dict_in_generate sep_token_id "
-    "suppress_tokens "
-    "task_specific_params temperature tf_legacy_loss tokenizer_class top_k top_p torch_dtype torchscript "
-    "transformers.js_config transformers_version typical_p unk_token_id unsloth_fixed unsloth_version "
+    "ignore_keys_at_rope_validation initializer_range is_decoder is_llama_config label2id length_penalty max_length "
+    "max_new_tokens max_sequence_length max_time max_window_layers min_length model_max_length name_or_path "
+    "neftune_noise_alpha no_repeat_ngram_size num_beam_groups num_beams num_labels num_return_sequences "
+    "output_attentions output_hidden_states output_scores pad_token_id prefix pretraining_tp problem_type "
+    "remove_invalid_values repetition_penalty resid_pdrop return_dict return_dict_in_generate sep_token_id "
+    "suppress_tokens task_specific_params temperature tf_legacy_loss tokenizer_class top_k top_p torch_dtype "
+    "torchscript transformers.js_config transformers_version typical_p unk_token_id unsloth_fixed unsloth_version "
     "use_bfloat16 use_cache";
 
 /// Members by which a model computes something else, unless they are null, false, empty, 0 or 1.
@@ -299,10 +298,9 @@ inline constexpr std::string_view foreign_members =
     "add_cross_attention alibi attention_chunk_size attention_multiplier attn_logit_softcapping "
     "attn_temperature_tuning clip_qkv embedding_multiplier final_logit_softcapping full_attn_mod interpolate_factor "
     "is_encoder_decoder kv_lora_rank lm_head_bias logit_scale logits_scaling no_rope_layers num_experts "
-    "num_local_experts pruned_heads "
-    "qk_layernorm qk_norm query_pre_attn_scalar residual_multiplier rope_interleaved rope_local_base_freq "
-    "rotary_dim rotary_pct scale_emb text_config tie_encoder_decoder use_bidirectional_attention use_qk_norm "
-    "vision_config";
+    "num_local_experts per_layer_config pruned_heads qk_layernorm qk_norm query_pre_attn_scalar residual_multiplier "
+    "rope_interleaved rope_local_base_freq rotary_dim rotary_pct scale_emb text_config tie_encoder_decoder "
+    "use_bidirectional_attention use_qk_norm vision_config";
 
 inline bool says_nothing(const nlohmann::json& v) {
   return v.is_null() || (v.is_boolean() && !v.get<bool>()) || (v.is_structured() && v.empty()) || is_text(v, "") ||

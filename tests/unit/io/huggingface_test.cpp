@@ -1,5 +1,7 @@
 #include "files.hpp"
 
+#include <bit>
+
 #include <multistate/io/huggingface.hpp>
 
 namespace {
@@ -64,6 +66,38 @@ TEST(io_huggingface, loads_what_was_written) {
     const auto by_file = load_huggingface(folder / "model.safetensors");
     ASSERT_TRUE(by_file) << by_file.reason().message();
     expect_equal(*by_file, w);
+  }
+}
+
+TEST(io_huggingface, keeps_matrices_as_they_are_stored) {
+  const scratch folder;
+  auto w = random_model(6, false);
+  folder.write("config.json", config_of(w.config).dump());
+  json header;
+  std::string data;
+  for (const named_tensor& t : tensors_of(w)) {
+    const std::size_t begin = data.size();
+    for (const float x : std::get<0>(t.values))
+      put(data, static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(x) >> 16));
+    header[t.name] = {{"dtype", "BF16"}, {"shape", t.shape}, {"data_offsets", {begin, data.size()}}};
+  }
+  const auto cut = [](std::vector<float>& values) {
+    for (float& x : values) x = std::bit_cast<float>(std::bit_cast<std::uint32_t>(x) & 0xffff0000u);
+  };
+  cut(w.embedding), cut(w.head), cut(w.final_norm);
+  for (auto& l : w.layers)
+    for (auto* m : {&l.attention_norm, &l.q, &l.k, &l.v, &l.o, &l.ffn_norm, &l.gate, &l.up, &l.down}) cut(*m);
+  const std::size_t norms = 1 + 2 * w.layers.size();
+  // A header of an odd length puts every number at an odd address.
+  for (const bool odd : {false, true}) {
+    std::string text = header.dump();
+    text.resize((text.size() + 1) / 2 * 2 + (odd ? 1 : 0), ' ');
+    folder.write("model.safetensors", safetensors_bytes(text, 0) + data);
+    const auto got = load_huggingface(folder.path());
+    ASSERT_TRUE(got) << got.reason().message();
+    expect_equal(*got, w);
+    EXPECT_EQ(got->layers[0].q.format, weight_format::bf16);
+    EXPECT_EQ(got->made.size() > norms, odd) << "copies of what is not aligned alone";
   }
 }
 
