@@ -137,15 +137,15 @@ std::string chat_of(const std::string& path, const opened_model& model) {
 /// Sizes of the network, weights and kinds of layers.
 std::string shape_of_model(const loaded_model& m) {
   const model_config& c = m.config;
-  const double numbers =
+  const double weights =
       static_cast<double>(layer_floats(c)) * c.layers + static_cast<double>(c.vocab) * c.hidden * (c.tied ? 1.0 : 2.0);
   std::string lines = fmt::format("  family {}: {} layers, {} wide, feed-forward {}\n", detail::printable(m.family),
                                   c.layers, c.hidden, c.ffn);
   lines += fmt::format("  attention: {} query heads, {} KV head{}, each of {} numbers\n", c.heads, c.kv_heads,
                        c.kv_heads == 1 ? "" : "s", c.head_dim);
   lines += kinds_of_layers(c);
-  lines += fmt::format("  {:.1f} {} weights: {}\n", numbers < 1e6 ? numbers / 1e3 : numbers / 1e6,
-                       numbers < 1e6 ? "thousand" : "million", formats_of(m));
+  lines += fmt::format("  {:.1f} {} weights: {}\n", weights < 1e6 ? weights / 1e3 : weights / 1e6,
+                       weights < 1e6 ? "thousand" : "million", formats_of(m));
   return lines + (c.tied ? "  the output matrix is the embedding\n" : "  an output matrix of its own\n");
 }
 
