@@ -120,12 +120,12 @@ HWY_INLINE void multiply_parts(std::int16_t* n, const std::int16_t* multipliers,
 /// at a time.
 template <class Format, std::size_t R, std::size_t C>
 struct whole_tile {
-  const std::int16_t* const* w;       ///< [R]
-  const float* const* w_scales;       ///< [R] of blocks
-  const float* const* w_minima;       ///< [R] of 32 numbers
-  const std::int16_t* const* x;       ///< [C]
-  const float* const* x_scales;       ///< [C] of 256 numbers
-  const float* const* x_sums;         ///< [C] of 32 numbers
+  const std::int16_t* const* w;  ///< [R]
+  const float* const* w_scales;  ///< [R] of blocks
+  const float* const* w_minima;  ///< [R] of 32 numbers
+  const std::int16_t* const* x;  ///< [C]
+  const float* const* x_scales;  ///< [C] of 256 numbers
+  const float* const* x_sums;    ///< [C] of 32 numbers
   std::size_t size;
   float* sums;  ///< [C][R]
 
