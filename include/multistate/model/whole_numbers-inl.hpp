@@ -279,8 +279,6 @@ struct whole_rows {
   HWY_INLINE void load(const std::byte* from, std::size_t size, std::size_t at, std::size_t ahead) {
     using format = whole_numbers<Format>;
     const std::size_t blocks = size / Format::elements;
-    // Made floats only when all have been stored: a load of what several stores have just written waits for them.
-    HWY_ALIGN std::uint16_t halves[Capacity / 32 + widest_vector], smallest[Capacity / 32 + widest_vector];
     const std::byte* block = from;
     for (std::size_t b = 0; b < blocks; ++b, block += Format::bytes) {
       for (std::size_t i = 0; i < Format::bytes; i += cache_line)
@@ -292,25 +290,34 @@ struct whole_rows {
       if constexpr (std::is_same_v<Format, mxfp4>)
         scales[at / 32 + b] = multistate::detail::mxfp4_scale(*block);
       else
-        std::memcpy(halves + b, block + format::scale_at, sizeof halves[b]);
-      if constexpr (has_minimum<Format>) std::memcpy(smallest + b, block + format::minimum_at, sizeof smallest[b]);
+        std::memcpy(halves_ + at / 32 + b, block + format::scale_at, sizeof halves_[0]);
+      if constexpr (has_minimum<Format>)
+        std::memcpy(smallest_ + at / 32 + b, block + format::minimum_at, sizeof smallest_[0]);
     }
     if constexpr (has_multipliers<Format> && has_minima<Format>)
       std::fill_n(minima + at / 32 + size / 32, widest_vector / 2, 0.0f);
-    if constexpr (!std::is_same_v<Format, mxfp4>) store_halves(scales + at / 32, halves, blocks);
-    if constexpr (has_minimum<Format>) store_halves(minima + at / 32, smallest, blocks);
+  }
+  /// The scales of a row whose numbers are loaded. To be called when all rows are: a load of what several stores have
+  /// just written waits for them.
+  template <whole_format Format>
+  HWY_INLINE void load_scales(std::size_t size, std::size_t at) {
+    const std::size_t blocks = size / Format::elements;
+    if constexpr (!std::is_same_v<Format, mxfp4>) store_halves(scales + at / 32, halves_ + at / 32, blocks);
+    if constexpr (has_minimum<Format>) store_halves(minima + at / 32, smallest_ + at / 32, blocks);
   }
 
  private:
   /// Half-precision numbers as floats, and zeros up to a vector.
-  static HWY_INLINE void store_halves(float* to, std::uint16_t* from, std::size_t count) {
+  static HWY_INLINE void store_halves(float* to, const std::uint16_t* from, std::size_t count) {
+    const lanes_tag d;
     const hn::Rebind<hwy::float16_t, lanes_tag> half;
-    std::fill_n(from + count, widest_vector, std::uint16_t{0});
-    for (std::size_t i = 0; i < count; i += hn::Lanes(half)) {
+    for (std::size_t i = 0; i < count; i += hn::Lanes(d)) {
       const auto h = load_elements<hwy::float16_t>(half, reinterpret_cast<const std::byte*>(from + i));
-      hn::StoreU(hn::PromoteTo(lanes_tag(), h), lanes_tag(), to + i);
+      hn::StoreU(hn::IfThenElseZero(hn::FirstN(d, count - i), hn::PromoteTo(d, h)), d, to + i);
     }
   }
+  HWY_ALIGN std::uint16_t halves_[Capacity / 32 + widest_vector];    ///< scales as they are stored
+  HWY_ALIGN std::uint16_t smallest_[Capacity / 32 + widest_vector];  ///< minima
 };
 
 /// `size` elements of a row of blocks as floats: the bits of Format::load. Fetches as load() does.
@@ -325,6 +332,7 @@ HWY_INLINE void load_floats(float* to, const std::byte* from, std::size_t size, 
   for (std::size_t begin = 0; begin < size; begin += step, from += step / Format::elements * Format::bytes) {
     const std::size_t count = (std::min)(step, size - begin);
     row.template load<Format>(from, count, 0, ahead);
+    row.template load_scales<Format>(count, 0);
     for (std::size_t p = 0; p < count / format::part; ++p, to += format::part) {
       float scale = row.scales[p * format::part / Format::elements];
       if constexpr (has_multipliers<Format>) scale *= static_cast<float>(row.multipliers[p]);
