@@ -8,13 +8,13 @@
 #include <memory>
 #include <string>
 #include <thread>
-#include <vector>
 
 #include <bench/context.hpp>
 #include <bench/memory.hpp>
 #include <bench/peer.hpp>
 #include <multistate/model/linear-inl.hpp>
 #include <multistate/model/product_mode.hpp>
+#include <multistate/util/buffer.hpp>
 
 namespace {
 
@@ -55,8 +55,9 @@ void products(benchmark::State& state, const product_case& c) {
   const std::size_t matrices = std::max<std::size_t>(2, cold_bytes / c.bytes());
   const auto weights = memory.take(matrices * c.bytes());
   std::fill(weights.begin(), weights.end(), std::byte{0x21});  // numbers of ordinary size in every format
-  std::vector<float> x(c.columns * n), y(c.columns * n);
-  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 61) / 61.0f - 0.5f;
+  buffer<float> x, y;
+  if (!x.allocate(c.columns * n) || !y.allocate(c.columns * n)) return state.SkipWithError("no memory");
+  for (std::size_t i = 0; i < c.columns * n; ++i) x.data()[i] = static_cast<float>(i % 61) / 61.0f - 0.5f;
   current::rounded_input rounded;
   if (!rounded.allocate(c.columns, n)) return state.SkipWithError("no memory");
   const auto other = make_peer(name_of(c.format), n, c.columns, x.data(), y.data(), c.threads);

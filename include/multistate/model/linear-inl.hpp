@@ -144,6 +144,17 @@ struct weight_rows {
   const float* scales = nullptr;  ///< of each output where its format has one
 };
 
+/// Sums [C][4] to y[c][o] and the three behind it.
+template <std::size_t C>
+HWY_INLINE void add_four(const float* sums, float* const* y, std::size_t o, bool add) {
+  const hn::CappedTag<float, 4> d;
+  for (std::size_t i = 0; i < 4; i += hn::Lanes(d))
+    for (std::size_t c = 0; c < C; ++c) {
+      const auto sum = hn::LoadU(d, sums + 4 * c + i);
+      hn::StoreU(add ? hn::Add(hn::LoadU(d, y[c] + o + i), sum) : sum, d, y[c] + o + i);
+    }
+}
+
 /// Outputs [begin, end) of C columns from `column` on.
 template <class Format, std::size_t C>
 HWY_NOINLINE void multiply_columns(const product& p, const weight_rows& weights, const input_part& part,
@@ -162,6 +173,10 @@ HWY_NOINLINE void multiply_columns(const product& p, const weight_rows& weights,
     constexpr std::size_t vectors = (R * C + 3) / 4 * 4;  // store_sums takes four at a time
     HWY_ALIGN float sums[vectors];
     with_zeros<static_cast<int>(vectors)>(product_tile<Format, R, C>{w, x, part.size, sums});
+    if (R == 4 && valid == R && weights.scales == nullptr) {
+      add_four<C>(sums, y, o, part.add);
+      continue;
+    }
     for (std::size_t c = 0; c < C; ++c)
       for (std::size_t r = 0; r < valid; ++r) {
         const float sum = weights.scales != nullptr ? sums[c * R + r] * weights.scales[o - begin + r] : sums[c * R + r];
@@ -200,33 +215,37 @@ void for_input_parts(const product& p, const F& f) {
 /// Outputs that pass by all columns together: their weights of a part then stay in the second-level cache.
 constexpr std::size_t panel_outputs = 8 * tile_outputs;
 
-/// One row's part as floats, without the row's scale.
+/// One row's part as floats, without the row's scale; fetches what lies `ahead` bytes behind it.
 template <class Format>
-HWY_INLINE void unpack_part(float* to, const std::byte* row, const input_part& part) {
+HWY_INLINE void unpack_part(float* to, const std::byte* row, const input_part& part, std::size_t ahead) {
   if constexpr (whole_format<Format>) {
-    load_floats<Format>(to, row + part.begin / Format::elements * Format::bytes, part.size);
+    load_floats<Format>(to, row + part.begin / Format::elements * Format::bytes, part.size, ahead);
   } else if constexpr (block_format<Format>) {
     load_part<Format>(to, row, part.begin, part.size);
   } else {
-    unpack<Format>(row + part.begin * sizeof(typename Format::element), part.size, to);
+    const std::byte* from = row + part.begin * sizeof(typename Format::element);
+    for (std::size_t i = 0; i < part.size * sizeof(typename Format::element); i += cache_line)
+      fetch_at(reinterpret_cast<std::uintptr_t>(from) + ahead + i);
+    unpack<Format>(from, part.size, to);
   }
 }
 
-/// Fetches what is unpacked next: the same outputs' next part, or the next outputs' first one.
-HWY_INLINE void fetch_next(const std::byte* from, std::size_t bytes) {
-  for (std::size_t i = 0; i < bytes; i += cache_line) fetch_at(reinterpret_cast<std::uintptr_t>(from) + i);
+/// Bytes from a part of some outputs, which take `bytes`, to what is unpacked next: the same outputs' next part, or the
+/// next outputs' first one.
+inline std::size_t fetched_ahead(const product& p, const input_part& part, std::size_t bytes, std::size_t part_bytes) {
+  const bool ends = part.begin + part.size == p.in;
+  return ends ? bytes - part.begin / longest_part * part_bytes : part_bytes;
 }
 
-/// Outputs [begin, end) of all columns. Weights that are not floats are made floats once for all columns, or as they
-/// are multiplied where the columns fit one tile.
+/// Outputs [begin, end) of all columns. Weights are made floats that lie side by side once for all columns, or, where
+/// the columns fit one tile and elements stand alone, as they are multiplied.
 template <class Format>
 HWY_NOINLINE void multiply(const product& p, std::size_t begin, std::size_t end) {
   static_assert(longest_part % 256 == 0, "parts hold whole blocks");
-  constexpr bool is_f32 = std::is_same_v<Format, f32>;
   const std::size_t stride = row_bytes(p.weights.format, p.in), part_bytes = row_bytes(p.weights.format, longest_part);
-  const bool few = p.columns <= tile_columns;
+  const bool few = p.columns <= (std::is_same_v<Format, f32> ? 2 : 1) * tile_columns;
   const std::size_t rows = few && block_format<Format> ? tile_outputs : panel_outputs;
-  HWY_ALIGN float floats[is_f32 ? 1 : panel_outputs * longest_part];
+  HWY_ALIGN float floats[panel_outputs * longest_part];
   float scales[panel_outputs];
   for (std::size_t o = begin; o < end; o += rows) {
     const std::size_t last = (std::min)(end, o + rows);
@@ -236,35 +255,36 @@ HWY_NOINLINE void multiply(const product& p, std::size_t begin, std::size_t end)
     const float* scaled = is_scaled<Format> ? scales : nullptr;
     for_input_parts(p, [&](const input_part& part) HWY_ATTR {
       if constexpr (!block_format<Format>)
-        if (is_f32 || few)
+        if (few)
           return multiply_tiles<Format>(p, {first + part.begin * sizeof(typename Format::element), stride, scaled},
                                         part, o, last);
-      if constexpr (!is_f32) {
-        const bool ends = part.begin + part.size == p.in;
-        const std::byte* next = first + (ends ? rows * stride : (part.begin / longest_part + 1) * part_bytes);
-        for (std::size_t r = 0; r < last - o; ++r) {
-          fetch_next(next + r * stride, part_bytes);
-          unpack_part<Format>(floats + r * longest_part, first + r * stride, part);
-        }
-        multiply_tiles<f32>(p, {reinterpret_cast<const std::byte*>(floats), longest_part * sizeof(float), scaled}, part,
-                            o, last);
-      }
+      const std::size_t ahead = fetched_ahead(p, part, rows * stride, part_bytes);
+      for (std::size_t r = 0; r < last - o; ++r)
+        unpack_part<Format>(floats + r * longest_part, first + r * stride, part, ahead);
+      multiply_tiles<f32>(p, {reinterpret_cast<const std::byte*>(floats), longest_part * sizeof(float), scaled}, part,
+                          o, last);
     });
   }
 }
 
 #if HWY_TARGET != HWY_SCALAR
-/// The numbers of some outputs, of a part of the input that lies `stride` places apart.
+/// The numbers of some outputs, of a part of the input.
 struct whole_weights {
-  static constexpr std::size_t capacity = 1 << 14;
-  whole_rows<capacity> rows;
-  std::size_t stride;
+  static constexpr std::size_t outputs = 16;
+  whole_rows<outputs * longest_part> rows;
 
+  /// `count` rows that lie `stride` bytes apart; fetches what lies `ahead` bytes behind each.
   template <class Format>
-  HWY_INLINE void load(std::size_t row, const std::byte* from, std::size_t size) {
-    rows.template load<Format>(from, size, row * stride);
-    if constexpr (has_multipliers<Format>)
-      multiply_parts<Format>(rows.numbers + row * stride, rows.multipliers + row * stride / 16, size);
+  HWY_INLINE void load(const std::byte* from, std::size_t stride, std::size_t count, std::size_t size,
+                       std::size_t ahead) {
+    for (std::size_t r = 0; r < count; ++r)
+      rows.template load<Format>(from + r * stride, size, r * longest_part, ahead);
+    for (std::size_t r = 0; r < count; ++r) {
+      const std::size_t at = r * longest_part;
+      rows.template load_scales<Format>(size, at);
+      if constexpr (has_multipliers<Format>)
+        multiply_parts<Format>(rows.numbers + at, rows.multipliers + at / 16, size);
+    }
   }
 };
 
@@ -275,18 +295,17 @@ struct whole_place {
   std::size_t column;
 };
 
-/// Outputs of C columns of a part of the input, which begins `loaded` places into what was loaded.
+/// Outputs of C columns of a part of the input.
 template <class Format, std::size_t C>
 HWY_NOINLINE void multiply_whole(const product& p, const whole_weights& weights, const input_part& part,
-                                 std::size_t loaded, const whole_place& at, float* const* y) {
+                                 const whole_place& at, float* const* y) {
   constexpr std::size_t R = whole_outputs;
   const std::int16_t *w[R], *x[C];
   const float *w_scales[R], *w_minima[R], *x_scales[C], *x_sums[C];
   for (std::size_t r = 0; r < R; ++r) {
-    const std::size_t place = (std::min)(at.output + r, at.outputs - 1) * weights.stride + loaded;
+    const std::size_t place = (std::min)(at.output + r, at.outputs - 1) * longest_part;
     w[r] = weights.rows.numbers + place;
-    // Blocks of several parts have one scale for 256 numbers.
-    w_scales[r] = weights.rows.scales + (place - loaded) / 32 + loaded / Format::elements;
+    w_scales[r] = weights.rows.scales + place / 32;
     w_minima[r] = weights.rows.minima + place / 32;
   }
   for (std::size_t c = 0; c < C; ++c) {
@@ -298,6 +317,7 @@ HWY_NOINLINE void multiply_whole(const product& p, const whole_weights& weights,
   float sums[R * C];
   whole_tile<Format, R, C>{w, w_scales, w_minima, x, x_scales, x_sums, part.size, sums}();
   const std::size_t valid = (std::min)(R, at.outputs - at.output);
+  if (valid == R) return add_four<C>(sums, y, at.output, part.add);
   for (std::size_t c = 0; c < C; ++c)
     for (std::size_t r = 0; r < valid; ++r) {
       float& to = y[c][at.output + r];
@@ -305,47 +325,36 @@ HWY_NOINLINE void multiply_whole(const product& p, const whole_weights& weights,
     }
 }
 
-/// All loaded outputs of at most C columns.
+/// All loaded outputs of at most C columns; the first is output `o`.
 template <class Format, std::size_t C>
 HWY_INLINE void multiply_whole_columns(std::size_t count, const product& p, const whole_weights& weights,
-                                       const input_part& loaded, std::size_t o, std::size_t outputs,
-                                       std::size_t column) {
+                                       const input_part& part, std::size_t o, std::size_t outputs, std::size_t column) {
   if constexpr (C > 1)
-    if (count < C) return multiply_whole_columns<Format, C - 1>(count, p, weights, loaded, o, outputs, column);
+    if (count < C) return multiply_whole_columns<Format, C - 1>(count, p, weights, part, o, outputs, column);
   float* y[C];
   for (std::size_t c = 0; c < C; ++c) y[c] = (p.rows != nullptr ? p.rows[column + c] : p.y + (column + c) * p.out) + o;
   for (std::size_t r = 0; r < outputs; r += whole_outputs)
-    for (std::size_t i = 0; i < loaded.size; i += longest_part)
-      multiply_whole<Format, C>(p, weights,
-                                {loaded.begin + i, (std::min)(longest_part, loaded.size - i), loaded.add || i > 0}, i,
-                                {r, outputs, column}, y);
+    multiply_whole<Format, C>(p, weights, part, {r, outputs, column}, y);
 }
 
 /// The same with rounded columns: some outputs' weights become whole numbers once for all columns.
 template <class Format>
 HWY_NOINLINE void multiply_rounded(const product& p, std::size_t begin, std::size_t end) {
-  const std::size_t stride = row_bytes(p.weights.format, p.in);
+  const std::size_t stride = row_bytes(p.weights.format, p.in), part_bytes = row_bytes(p.weights.format, longest_part);
   const std::size_t tiles = (p.columns + whole_columns - 1) / whole_columns;
+  const std::size_t rows = tiles == 1 ? whole_outputs : whole_weights::outputs;
   whole_weights weights;
-  // Few columns are little work: then memory is read in its order.
-  const bool few = p.columns <= 16;
-  weights.stride = few ? weights.capacity / whole_outputs : longest_part;
-  const std::size_t rows = weights.capacity / weights.stride, part_bytes = row_bytes(p.weights.format, weights.stride);
   for (std::size_t o = begin; o < end; o += rows) {
     const std::size_t outputs = (std::min)(rows, end - o);
-    for (std::size_t i = 0; i < p.in; i += weights.stride) {
-      const input_part part{i, (std::min)(weights.stride, p.in - i), p.add || i > 0};
-      const std::byte* from = p.weights.rows + o * stride + i / Format::elements * Format::bytes;
-      const std::byte* next = i + weights.stride < p.in ? from + part_bytes : p.weights.rows + (o + rows) * stride;
-      for (std::size_t r = 0; r < outputs; ++r) {
-        if (!few) fetch_next(next + r * stride, part_bytes);
-        weights.load<Format>(r, from + r * stride, part.size);
-      }
+    for_input_parts(p, [&](const input_part& part) HWY_ATTR {
+      const std::size_t offset = part.begin / longest_part * part_bytes;
+      weights.load<Format>(p.weights.rows + o * stride + offset, stride, outputs, part.size,
+                           fetched_ahead(p, part, rows * stride, part_bytes));
       for (std::size_t t = 0; t < tiles; ++t) {
         const std::size_t column = p.columns * t / tiles, count = p.columns * (t + 1) / tiles - column;
         multiply_whole_columns<Format, whole_columns>(count, p, weights, part, o, outputs, column);
       }
-    }
+    });
   }
 }
 #endif

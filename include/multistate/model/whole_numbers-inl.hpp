@@ -139,19 +139,25 @@ struct whole_numbers<q5_1> {
 
 /// Multipliers and minima of 6 bits, four at a time (see k_part).
 HWY_INLINE void load_k_parts(std::int16_t* multipliers, float* minima, const std::byte* from) {
-  const float minimum = multistate::detail::half_at(from + 2);
+  const hn::CappedTag<float, 1> one;
+  const hn::Rebind<hwy::float16_t, decltype(one)> half;
+  const float minimum = -hn::GetLane(hn::PromoteTo(one, load_elements<hwy::float16_t>(half, from + 2)));
   std::uint32_t packed[3];
   std::memcpy(packed, from + 4, sizeof packed);
   const std::uint32_t low = 0x0f0f0f0fu, high = 0x30303030u, six = low | high;
-  const std::uint32_t words[4] = {packed[0] & six, (packed[2] & low) | ((packed[0] >> 2) & high), packed[1] & six,
-                                  ((packed[2] >> 4) & low) | ((packed[1] >> 2) & high)};
-  for (std::size_t i = 0; i < 8; ++i) {
-    const auto six_bits = [&](std::size_t at) {
-      return static_cast<std::int16_t>((words[at / 4] >> (8 * (at % 4))) & 63u);
-    };
-    multipliers[i] = six_bits(i);
-    minima[i] = -(minimum * static_cast<float>(six_bits(8 + i)));
-  }
+  const std::uint64_t bytes[2] = {
+      (packed[0] & six) | std::uint64_t{(packed[2] & low) | ((packed[0] >> 2) & high)} << 32,
+      (packed[1] & six) | std::uint64_t{((packed[2] >> 4) & low) | ((packed[1] >> 2) & high)} << 32};
+  const hn::CappedTag<std::int16_t, 8> d16;
+  for_bytes<decltype(d16)>(reinterpret_cast<const std::byte*>(bytes), 8,
+                           [multipliers](std::size_t i, auto numbers)
+                               HWY_ATTR { hn::StoreU(numbers, decltype(d16)(), multipliers + i); });
+  const hn::CappedTag<std::int32_t, 8> d32;
+  for_bytes<decltype(d32)>(reinterpret_cast<const std::byte*>(bytes + 1), 8,
+                           [minima, minimum](std::size_t i, auto numbers) HWY_ATTR {
+                             const hn::RebindToFloat<hn::CappedTag<std::int32_t, 8>> d;
+                             hn::StoreU(hn::Mul(hn::ConvertTo(d, numbers), hn::Set(d, minimum)), d, minima + i);
+                           });
 }
 
 template <>
@@ -268,46 +274,55 @@ struct whole_rows {
   HWY_ALIGN float minima[Capacity / 32 + widest_vector];  ///< of each part, zeros up to a vector; where there are any
   HWY_ALIGN std::int16_t multipliers[Capacity / 16];      ///< of each part: [row][places / 16]
 
-  /// `size` elements of a row of blocks, to the places from `at` on.
+  /// `size` elements of a row of blocks, to the places from `at` on; fetches what lies `ahead` bytes behind them.
   template <whole_format Format>
-  HWY_INLINE void load(const std::byte* from, std::size_t size, std::size_t at) {
+  HWY_INLINE void load(const std::byte* from, std::size_t size, std::size_t at, std::size_t ahead) {
     using format = whole_numbers<Format>;
     const std::size_t blocks = size / Format::elements;
     const std::byte* block = from;
     for (std::size_t b = 0; b < blocks; ++b, block += Format::bytes) {
+      for (std::size_t i = 0; i < Format::bytes; i += cache_line)
+        fetch_at(reinterpret_cast<std::uintptr_t>(block) + ahead + i);
       format::load(numbers + at + b * Format::elements, block);
       if constexpr (has_multipliers<Format>)
         format::load_parts(multipliers + at / 16 + b * (Format::elements / format::part), minima + at / 32 + 8 * b,
                            block);
+      if constexpr (std::is_same_v<Format, mxfp4>)
+        scales[at / 32 + b] = multistate::detail::mxfp4_scale(*block);
+      else
+        std::memcpy(halves_ + at / 32 + b, block + format::scale_at, sizeof halves_[0]);
+      if constexpr (has_minimum<Format>)
+        std::memcpy(smallest_ + at / 32 + b, block + format::minimum_at, sizeof smallest_[0]);
     }
     if constexpr (has_multipliers<Format> && has_minima<Format>)
       std::fill_n(minima + at / 32 + size / 32, widest_vector / 2, 0.0f);
-    if constexpr (std::is_same_v<Format, mxfp4>)
-      for (std::size_t b = 0; b < blocks; ++b)
-        scales[at / 32 + b] = multistate::detail::mxfp4_scale(from[b * Format::bytes]);
-    else
-      load_halves<Format>(scales + at / 32, from + format::scale_at, blocks);
-    if constexpr (has_minimum<Format>) load_halves<Format>(minima + at / 32, from + format::minimum_at, blocks);
+  }
+  /// The scales of a row whose numbers are loaded. To be called when all rows are: a load of what several stores have
+  /// just written waits for them.
+  template <whole_format Format>
+  HWY_INLINE void load_scales(std::size_t size, std::size_t at) {
+    const std::size_t blocks = size / Format::elements;
+    if constexpr (!std::is_same_v<Format, mxfp4>) store_halves(scales + at / 32, halves_ + at / 32, blocks);
+    if constexpr (has_minimum<Format>) store_halves(minima + at / 32, smallest_ + at / 32, blocks);
   }
 
  private:
-  /// One half-precision number of each block.
-  template <class Format>
-  static HWY_INLINE void load_halves(float* to, const std::byte* from, std::size_t blocks) {
+  /// Half-precision numbers as floats, and zeros up to a vector.
+  static HWY_INLINE void store_halves(float* to, const std::uint16_t* from, std::size_t count) {
+    const lanes_tag d;
     const hn::Rebind<hwy::float16_t, lanes_tag> half;
-    const std::size_t N = hn::Lanes(half);
-    for (std::size_t b = 0; b < blocks; b += N) {
-      alignas(2 * widest_vector) std::byte halves[2 * widest_vector] = {};
-      const std::size_t count = (std::min)(N, blocks - b);
-      for (std::size_t i = 0; i < count; ++i) std::memcpy(halves + 2 * i, from + (b + i) * Format::bytes, 2);
-      hn::StoreU(hn::PromoteTo(lanes_tag(), load_elements<hwy::float16_t>(half, halves)), lanes_tag(), to + b);
+    for (std::size_t i = 0; i < count; i += hn::Lanes(d)) {
+      const auto h = load_elements<hwy::float16_t>(half, reinterpret_cast<const std::byte*>(from + i));
+      hn::StoreU(hn::IfThenElseZero(hn::FirstN(d, count - i), hn::PromoteTo(d, h)), d, to + i);
     }
   }
+  HWY_ALIGN std::uint16_t halves_[Capacity / 32 + widest_vector];    ///< scales as they are stored
+  HWY_ALIGN std::uint16_t smallest_[Capacity / 32 + widest_vector];  ///< minima
 };
 
-/// `size` elements of a row of blocks as floats: the bits of Format::load.
+/// `size` elements of a row of blocks as floats: the bits of Format::load. Fetches as load() does.
 template <whole_format Format>
-HWY_INLINE void load_floats(float* to, const std::byte* from, std::size_t size) {
+HWY_INLINE void load_floats(float* to, const std::byte* from, std::size_t size, std::size_t ahead) {
   using format = whole_numbers<Format>;
   constexpr std::size_t step = 256;
   whole_rows<step> row;
@@ -316,7 +331,8 @@ HWY_INLINE void load_floats(float* to, const std::byte* from, std::size_t size) 
   const std::size_t N = hn::Lanes(d);
   for (std::size_t begin = 0; begin < size; begin += step, from += step / Format::elements * Format::bytes) {
     const std::size_t count = (std::min)(step, size - begin);
-    row.template load<Format>(from, count, 0);
+    row.template load<Format>(from, count, 0, ahead);
+    row.template load_scales<Format>(count, 0);
     for (std::size_t p = 0; p < count / format::part; ++p, to += format::part) {
       float scale = row.scales[p * format::part / Format::elements];
       if constexpr (has_multipliers<Format>) scale *= static_cast<float>(row.multipliers[p]);
