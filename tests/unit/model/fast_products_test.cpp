@@ -20,7 +20,7 @@ struct q8_model {
   std::vector<std::vector<std::byte>> memory;
   model_view view;
 
-  explicit q8_model(const model_weights& from) : view(view_of(from)) {
+  explicit q8_model(const model_view& from) : view(from) {
     const model_config& c = from.config;
     const auto pack = [this](matrix_view& m, int out, int in) {
       const std::size_t width = to_size(in), rows = to_size(out), stride = row_bytes(m.format, width);
