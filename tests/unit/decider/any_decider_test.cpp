@@ -105,7 +105,7 @@ TEST(policy_handle, another_seed_is_another_policy) {
 
 TEST(policy_entry, parses_its_own_policy) {
   const auto entries = entries_of(standard_policies{});
-  ASSERT_EQ(entries.size(), 9u);
+  ASSERT_EQ(entries.size(), 14u);
   EXPECT_EQ(entries[1].name, "window");
   EXPECT_TRUE(entries[1].takes_number);
   EXPECT_FALSE(entries[3].takes_number);

@@ -49,7 +49,7 @@ class models {
     folder_.write("model.safetensors.index.json", "{\"weight_map\":{" + map + "}}");
     folder_.write("config.json", R"({"model_type":"llama","hidden_size":16,"num_hidden_layers":3,"vocab_size":40,)"
                                  R"("num_attention_heads":4,"num_key_value_heads":2,"intermediate_size":24,)"
-                                 R"("tie_word_embeddings":true,"bos_token_id":1,"nobody_knows":1})");
+                                 R"("tie_word_embeddings":true,"bos_token_id":1,"nobody_knows":0})");
     folder_.write("generation_config.json", R"({"bos_token_id":2})");
     std::string bytes;
     put(bytes, std::vector<int>{4, 2, 1, 2, 1, 8, 4});

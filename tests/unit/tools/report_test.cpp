@@ -303,11 +303,11 @@ TEST(Report, KeysOfTheJsonAndColumnsOfTheCsvStay) {
       "window_differences ");
   keys.clear();
   for (const auto& [key, value] : json.items()) keys += key + " ";
-  EXPECT_EQ(
-      keys,
-      "program version commit command_line model texts bos bos_rule window stride score scored_tokens "
-      "scored_bytes chunk format simd_target threads extrapolation interrupted notes windows rows bootstrap pairs "
-      "trace recall prompt_modes free_run agreement time against ");
+  EXPECT_EQ(keys,
+            "program version commit command_line model texts bos bos_rule window stride score scored_tokens "
+            "scored_bytes chunk format products simd_target threads extrapolation interrupted notes windows rows "
+            "bootstrap pairs "
+            "trace recall prompt_modes free_run agreement time against ");
   EXPECT_TRUE(
       to_csv(to_json(x.r))
           .starts_with(
