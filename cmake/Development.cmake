@@ -2,7 +2,6 @@
 option(MULTISTATE_WERROR "Warnings are errors in our own programs and tests" OFF)
 option(MULTISTATE_NATIVE "Compile our own programs and tests for this CPU" OFF)
 option(MULTISTATE_SCALAR "Compile our own programs and tests with Highway's scalar target only" OFF)
-option(MULTISTATE_UNITY "Compile the programs' library and the tests several files at a time" ON) # half the time
 
 set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/bin)
