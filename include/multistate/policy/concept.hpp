@@ -74,8 +74,8 @@ struct lane_states {
   /// Where a query head of the lane stands among those of all layers.
   constexpr std::size_t query_place(int head) const noexcept {
     const int group = lane.heads / lane.kv_heads, kv = head / group;
-    return static_cast<std::size_t>((layer + kv / layer_heads) * heads + (first_head + kv % layer_heads) * group +
-                                    head % group);
+    const int place = (layer + kv / layer_heads) * heads + (first_head + kv % layer_heads) * group + head % group;
+    return static_cast<std::size_t>(place);
   }
 };
 
