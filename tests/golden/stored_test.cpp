@@ -30,8 +30,7 @@ support::vector_engine engine_of(const safetensors& file) {
                            .d = static_cast<int>(shape[2]),
                            .q = file.floats("q").value(),
                            .k = file.floats("k").value(),
-                           .v = file.floats("v").value(),
-                           .frequencies = {}};
+                           .v = file.floats("v").value()};
   e.use_theta(double{file.floats("theta").value()[0]});
   return e;
 }

@@ -293,14 +293,7 @@ void one_program(generator& g, const std::string& name) {
   const std::string text = text_of(g, s);
   SCOPED_TRACE(text);
   const int kv_heads = g.between(1, 3), group = g.between(1, 3), d = 2 * g.between(1, 4), tokens = 60;
-  vector_engine e{.tokens = tokens,
-                  .heads = kv_heads * group,
-                  .kv_heads = kv_heads,
-                  .d = d,
-                  .q = {},
-                  .k = {},
-                  .v = {},
-                  .frequencies = {}};
+  vector_engine e{.tokens = tokens, .heads = kv_heads * group, .kv_heads = kv_heads, .d = d};
   e.use_theta(100);
   for (auto* x : {&e.q, &e.k, &e.v}) {
     x->resize(to_size(tokens) * to_size(x == &e.q ? e.heads : kv_heads) * to_size(d));
@@ -382,14 +375,7 @@ TEST(stored, critical_keeps_what_can_move_the_output) {
   for (int i = 0; i < support::rounds(60) && !HasFailure(); ++i) {
     const int kv_heads = g.between(1, 2), group = g.between(1, 3), d = 2 * g.between(1, 3), n = g.between(8, 30);
     const int hidden = g.between(1, 5), budget = g.between(2, n - 1), share = g.between(1, 4);
-    vector_engine e{.tokens = n,
-                    .heads = kv_heads * group,
-                    .kv_heads = kv_heads,
-                    .d = d,
-                    .q = {},
-                    .k = {},
-                    .v = {},
-                    .frequencies = {}};
+    vector_engine e{.tokens = n, .heads = kv_heads * group, .kv_heads = kv_heads, .d = d};
     std::vector<float> output(to_size(hidden * e.heads * d));
     for (auto* x : {&e.q, &e.k, &e.v}) x->resize(to_size(n * (x == &e.q ? e.heads : kv_heads) * d));
     for (auto* x : {&e.q, &e.k, &e.v, &output})

@@ -14,8 +14,8 @@ namespace support {
 /// An engine's vectors of one layer; a token's place is its position.
 struct vector_engine {
   int tokens = 0, heads = 0, kv_heads = 0, d = 0;
-  std::vector<float> q, k, v;
-  std::vector<double> frequencies;
+  std::vector<float> q = {}, k = {}, v = {};
+  std::vector<double> frequencies = {};
 
   void use_theta(double theta) {
     for (int i = 0; i < d / 2; ++i) frequencies.push_back(std::pow(theta, -2.0 * i / d));

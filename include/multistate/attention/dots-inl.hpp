@@ -66,11 +66,7 @@ struct products<i8> {
     return key(part, 0);
   }
   static HWY_INLINE shorts query_at(const std::int16_t* q) { return hn::Load(short_tag(), q); }
-  static HWY_INLINE wholes multiply_add(shorts key, shorts query, wholes sum) {
-    wholes odd = hn::Zero(whole_tag());  // on x86 `sum` takes both products of a pair, elsewhere this the odd ones
-    sum = hn::ReorderWidenMulAccumulate(whole_tag(), key, query, sum, odd);
-    return hn::Add(sum, odd);
-  }
+  static HWY_INLINE wholes multiply_add(shorts key, shorts query, wholes sum) { return add_pairs(key, query, sum); }
 };
 
 /// Keys that one tile takes with Q queries.

@@ -112,16 +112,10 @@ class gguf_model_reader {
     return t != nullptr;
   }
   /// A matrix that holds several, one below the other.
-  bool take(loaded_model& model, const std::string& name, std::size_t in,
-            std::initializer_list<std::pair<matrix_view*, std::size_t>> parts) {
-    std::size_t out = 0, at = 0;
-    for (const auto& part : parts) out += part.second;
+  bool take(loaded_model& model, const std::string& name, std::size_t in, stacked_matrices parts) {
     matrix_view all;
-    if (!take(model, all, name, out, in)) return false;
-    for (const auto& [to, rows] : parts) {
-      *to = below(all, at, in);
-      at += rows;
-    }
+    if (!take(model, all, name, vectors_of(parts), in)) return false;
+    divide(all, in, parts);
     return true;
   }
 

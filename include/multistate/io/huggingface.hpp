@@ -122,16 +122,10 @@ class huggingface_reader {
     return {};
   }
   /// One matrix that holds several, one below the other.
-  void joined(const std::string& name, std::size_t in,
-              std::initializer_list<std::pair<matrix_view*, std::size_t>> parts) {
-    std::size_t out = 0, at = 0;
-    for (const auto& part : parts) out += part.second;
+  void joined(const std::string& name, std::size_t in, stacked_matrices parts) {
     matrix_view all;
-    matrix(all, name, out, in);
-    for (const auto& [to, rows] : parts) {
-      if (ok()) *to = below(all, at, in);
-      at += rows;
-    }
+    matrix(all, name, vectors_of(parts), in);
+    if (ok()) divide(all, in, parts);
   }
 
   void attention(layer_view& l, const std::string& at) {

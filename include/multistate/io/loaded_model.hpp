@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 #include <span>
 #include <string>
 #include <utility>
@@ -40,6 +41,21 @@ namespace detail {
 /// The matrix that begins `rows` below the beginning of another one, whose vectors have `in` numbers.
 inline matrix_view below(const matrix_view& m, std::size_t rows, std::size_t in) noexcept {
   return {m.rows + rows * row_bytes(m.format, in), m.format};
+}
+
+/// Matrices that lie one below the other in one: each, and how many vectors it has.
+using stacked_matrices = std::initializer_list<std::pair<matrix_view*, std::size_t>>;
+inline std::size_t vectors_of(stacked_matrices parts) noexcept {
+  std::size_t all = 0;
+  for (const auto& part : parts) all += part.second;
+  return all;
+}
+inline void divide(const matrix_view& all, std::size_t in, stacked_matrices parts) noexcept {
+  std::size_t at = 0;
+  for (const auto& [to, vectors] : parts) {
+    *to = below(all, at, in);
+    at += vectors;
+  }
 }
 
 }  // namespace detail

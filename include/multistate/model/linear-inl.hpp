@@ -37,6 +37,9 @@ struct product {
   bool add = false;  ///< adds to y
   /// Scratch for columns and in of a fast product; null: exact.
   rounded_input* rounded = nullptr;
+
+  /// Where a column of y lies.
+  float* column(std::size_t c) const noexcept { return rows != nullptr ? rows[c] : y + c * out; }
 };
 
 namespace detail {
@@ -155,6 +158,36 @@ HWY_INLINE void add_four(const float* sums, float* const* y, std::size_t o, bool
     }
 }
 
+/// Sums [C][R], of which the first `valid` outputs are wanted, to y[c][o] and those behind it; `scales` of the outputs
+/// where their format has one.
+template <std::size_t R, std::size_t C>
+HWY_INLINE void put_sums(const float* sums, float* const* y, std::size_t o, std::size_t valid, bool add,
+                         const float* scales) {
+  if (R == 4 && valid == R && scales == nullptr) return add_four<C>(sums, y, o, add);
+  for (std::size_t c = 0; c < C; ++c)
+    for (std::size_t r = 0; r < valid; ++r) {
+      const float sum = scales != nullptr ? sums[c * R + r] * scales[r] : sums[c * R + r];
+      y[c][o + r] = add ? y[c][o + r] + sum : sum;
+    }
+}
+
+/// f(column, count) for tiles of nearly the same width, at most Most columns each.
+template <std::size_t Most, class F>
+HWY_INLINE void for_tiles(std::size_t columns, const F& f) {
+  const std::size_t tiles = (columns + Most - 1) / Most;
+  for (std::size_t t = 0; t < tiles; ++t) {
+    const std::size_t column = columns * t / tiles;
+    f(column, columns * (t + 1) / tiles - column);
+  }
+}
+/// f(count as a constant). Precondition: 1 <= count <= Most.
+template <std::size_t Most, class F>
+HWY_INLINE void with_count(std::size_t count, const F& f) {
+  if constexpr (Most > 1)
+    if (count < Most) return with_count<Most - 1>(count, f);
+  f(std::integral_constant<std::size_t, Most>());
+}
+
 /// Outputs [begin, end) of C columns from `column` on.
 template <class Format, std::size_t C>
 HWY_NOINLINE void multiply_columns(const product& p, const weight_rows& weights, const input_part& part,
@@ -164,7 +197,7 @@ HWY_NOINLINE void multiply_columns(const product& p, const weight_rows& weights,
   float* y[C];
   for (std::size_t c = 0; c < C; ++c) {
     x[c] = p.x + (column + c) * p.in + part.begin;
-    y[c] = p.rows != nullptr ? p.rows[column + c] : p.y + (column + c) * p.out;
+    y[c] = p.column(column + c);
   }
   for (std::size_t o = begin; o < end; o += R) {
     const std::size_t valid = (std::min)(R, end - o);
@@ -173,36 +206,18 @@ HWY_NOINLINE void multiply_columns(const product& p, const weight_rows& weights,
     constexpr std::size_t vectors = (R * C + 3) / 4 * 4;  // store_sums takes four at a time
     HWY_ALIGN float sums[vectors];
     with_zeros<static_cast<int>(vectors)>(product_tile<Format, R, C>{w, x, part.size, sums});
-    if (R == 4 && valid == R && weights.scales == nullptr) {
-      add_four<C>(sums, y, o, part.add);
-      continue;
-    }
-    for (std::size_t c = 0; c < C; ++c)
-      for (std::size_t r = 0; r < valid; ++r) {
-        const float sum = weights.scales != nullptr ? sums[c * R + r] * weights.scales[o - begin + r] : sums[c * R + r];
-        y[c][o + r] = part.add ? y[c][o + r] + sum : sum;
-      }
+    put_sums<R, C>(sums, y, o, valid, part.add, weights.scales != nullptr ? weights.scales + (o - begin) : nullptr);
   }
 }
 
-template <class Format, std::size_t C>
-HWY_INLINE void multiply_up_to(std::size_t count, const product& p, const weight_rows& weights, const input_part& part,
-                               std::size_t begin, std::size_t end, std::size_t column) {
-  if constexpr (C > 1)
-    if (count < C) return multiply_up_to<Format, C - 1>(count, p, weights, part, begin, end, column);
-  multiply_columns<Format, C>(p, weights, part, begin, end, column);
-}
-
-/// Outputs [begin, end) of all columns, in tiles of nearly the same width.
+/// Outputs [begin, end) of all columns.
 template <class Format>
 void multiply_tiles(const product& p, const weight_rows& weights, const input_part& part, std::size_t begin,
                     std::size_t end) {
-  const std::size_t tiles = (p.columns + tile_columns - 1) / tile_columns;
-  for (std::size_t t = 0; t < tiles; ++t) {
-    const std::size_t column = p.columns * t / tiles;
-    const std::size_t count = p.columns * (t + 1) / tiles - column;
-    multiply_up_to<Format, tile_columns>(count, p, weights, part, begin, end, column);
-  }
+  for_tiles<tile_columns>(p.columns, [&](std::size_t column, std::size_t count) HWY_ATTR {
+    with_count<tile_columns>(
+        count, [&](auto c) HWY_ATTR { multiply_columns<Format, c()>(p, weights, part, begin, end, column); });
+  });
 }
 
 /// f(part) for the parts of the input, in order.
@@ -316,23 +331,15 @@ HWY_NOINLINE void multiply_whole(const product& p, const whole_weights& weights,
   }
   float sums[R * C];
   whole_tile<Format, R, C>{w, w_scales, w_minima, x, x_scales, x_sums, part.size, sums}();
-  const std::size_t valid = (std::min)(R, at.outputs - at.output);
-  if (valid == R) return add_four<C>(sums, y, at.output, part.add);
-  for (std::size_t c = 0; c < C; ++c)
-    for (std::size_t r = 0; r < valid; ++r) {
-      float& to = y[c][at.output + r];
-      to = part.add ? to + sums[c * R + r] : sums[c * R + r];
-    }
+  put_sums<R, C>(sums, y, at.output, (std::min)(R, at.outputs - at.output), part.add, nullptr);
 }
 
-/// All loaded outputs of at most C columns; the first is output `o`.
+/// All loaded outputs of C columns; the first is output `o`.
 template <class Format, std::size_t C>
-HWY_INLINE void multiply_whole_columns(std::size_t count, const product& p, const whole_weights& weights,
-                                       const input_part& part, std::size_t o, std::size_t outputs, std::size_t column) {
-  if constexpr (C > 1)
-    if (count < C) return multiply_whole_columns<Format, C - 1>(count, p, weights, part, o, outputs, column);
+HWY_INLINE void multiply_whole_columns(const product& p, const whole_weights& weights, const input_part& part,
+                                       std::size_t o, std::size_t outputs, std::size_t column) {
   float* y[C];
-  for (std::size_t c = 0; c < C; ++c) y[c] = (p.rows != nullptr ? p.rows[column + c] : p.y + (column + c) * p.out) + o;
+  for (std::size_t c = 0; c < C; ++c) y[c] = p.column(column + c) + o;
   for (std::size_t r = 0; r < outputs; r += whole_outputs)
     multiply_whole<Format, C>(p, weights, part, {r, outputs, column}, y);
 }
@@ -341,8 +348,7 @@ HWY_INLINE void multiply_whole_columns(std::size_t count, const product& p, cons
 template <class Format>
 HWY_NOINLINE void multiply_rounded(const product& p, std::size_t begin, std::size_t end) {
   const std::size_t stride = row_bytes(p.weights.format, p.in), part_bytes = row_bytes(p.weights.format, longest_part);
-  const std::size_t tiles = (p.columns + whole_columns - 1) / whole_columns;
-  const std::size_t rows = tiles == 1 ? whole_outputs : whole_weights::outputs;
+  const std::size_t rows = p.columns <= whole_columns ? whole_outputs : whole_weights::outputs;
   whole_weights weights;
   for (std::size_t o = begin; o < end; o += rows) {
     const std::size_t outputs = (std::min)(rows, end - o);
@@ -350,10 +356,10 @@ HWY_NOINLINE void multiply_rounded(const product& p, std::size_t begin, std::siz
       const std::size_t offset = part.begin / longest_part * part_bytes;
       weights.load<Format>(p.weights.rows + o * stride + offset, stride, outputs, part.size,
                            fetched_ahead(p, part, rows * stride, part_bytes));
-      for (std::size_t t = 0; t < tiles; ++t) {
-        const std::size_t column = p.columns * t / tiles, count = p.columns * (t + 1) / tiles - column;
-        multiply_whole_columns<Format, whole_columns>(count, p, weights, part, o, outputs, column);
-      }
+      for_tiles<whole_columns>(p.columns, [&](std::size_t column, std::size_t count) HWY_ATTR {
+        with_count<whole_columns>(
+            count, [&](auto c) HWY_ATTR { multiply_whole_columns<Format, c()>(p, weights, part, o, outputs, column); });
+      });
     });
   }
 }

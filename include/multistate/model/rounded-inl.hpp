@@ -94,17 +94,6 @@ constexpr std::size_t whole_columns = 4;
 constexpr std::size_t whole_columns = 2;
 #endif
 
-/// sum plus both products of each pair of lanes.
-HWY_INLINE wholes add_pairs(shorts w, shorts x, wholes sum) {
-  wholes odd = hn::Zero(whole_tag());  // on x86 `sum` takes both products of a pair, elsewhere this the odd ones
-  sum = hn::ReorderWidenMulAccumulate(whole_tag(), w, x, sum, odd);
-#if HWY_ARCH_X86
-  return sum;
-#else
-  return hn::Add(sum, odd);
-#endif
-}
-
 /// Numbers times their parts' multipliers, in place. They then fit in 13 bits.
 template <class Format>
 HWY_INLINE void multiply_parts(std::int16_t* n, const std::int16_t* multipliers, std::size_t size) {

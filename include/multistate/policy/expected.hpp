@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include <multistate/policy/concept.hpp>
+#include <multistate/policy/lane_sums.hpp>
 
 namespace multistate {
 
@@ -63,9 +64,9 @@ struct expected {
           rotate_pair(q, angles, i, std::cos(angle) / angles.factor, std::sin(angle) / angles.factor);
         }
       std::size_t to = h * static_cast<std::size_t>(sums_of(static_cast<int>(d)));
-      for (const float x : q) add(lane.numbers, to++, double{x});
+      for (const float x : q) detail::add_to_sum(lane.numbers, to++, double{x});
       for (std::size_t i = 0; covariance && i < d; ++i)
-        for (std::size_t j = 0; j <= i; ++j) add(lane.numbers, to++, double{q[i]} * double{q[j]});
+        for (std::size_t j = 0; j <= i; ++j) detail::add_to_sum(lane.numbers, to++, double{q[i]} * double{q[j]});
     }
   }
   std::span<const float> worth(const lane_ref& lane, const rows&) const noexcept {
@@ -97,15 +98,6 @@ struct expected {
   /// Sums of one query head.
   constexpr std::int64_t sums_of(int dk) const {
     return covariance ? std::int64_t{dk} + std::int64_t{dk} * (dk + 1) / 2 : dk;
-  }
-  static void add(std::span<float> numbers, std::size_t at, double more) noexcept {
-    float &whole = numbers[at], &rest = numbers[numbers.size() / 2 + at];
-    const double total = double{whole} + double{rest} + more;
-    whole = static_cast<float>(total);
-    rest = static_cast<float>(total - double{whole});
-  }
-  static double sum(std::span<const float> numbers, std::size_t at) noexcept {
-    return double{numbers[at]} + double{numbers[numbers.size() / 2 + at]};
   }
   /// Pair i of x as a complex number times (re, im).
   static void rotate_pair(std::span<float> x, const rotary_angles& angles, std::size_t i, double re,
@@ -144,10 +136,10 @@ struct expected {
     for (std::size_t h = 0; h < heads; ++h) {
       std::size_t at = h * static_cast<std::size_t>(sums_of(static_cast<int>(d)));
       double mean = 0, square = 0;
-      for (std::size_t i = 0; i < d; ++i) mean += double{k[i]} * sum(lane.numbers, at++) / count;
+      for (std::size_t i = 0; i < d; ++i) mean += double{k[i]} * detail::sum_at(lane.numbers, at++) / count;
       for (std::size_t i = 0; covariance && i < d; ++i)
         for (std::size_t j = 0; j <= i; ++j)
-          square += (i == j ? 1 : 2) * double{k[i]} * double{k[j]} * sum(lane.numbers, at++) / count;
+          square += (i == j ? 1 : 2) * double{k[i]} * double{k[j]} * detail::sum_at(lane.numbers, at++) / count;
       const double variance = covariance ? square - mean * mean : 0;
       const auto length = static_cast<double>(d);
       logits[h * n + index(s)] = static_cast<float>(mean / std::sqrt(length) + variance / (2 * length));

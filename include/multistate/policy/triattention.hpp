@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include <multistate/policy/concept.hpp>
+#include <multistate/policy/lane_sums.hpp>
 
 namespace multistate {
 
@@ -66,12 +67,7 @@ struct triattention {
              std::span<const float> query) const noexcept {
     const rotary_angles& angles = lane.states->angles;
     const std::size_t pairs = angles.frequencies.size(), d = to_size(lane.states->lane.dk);
-    const std::size_t group = query.size() / d, half = lane.numbers.size() / 2;
-    const auto add = [&](std::size_t at, double more) {
-      const double total = double{lane.numbers[at]} + double{lane.numbers[half + at]} + more;
-      lane.numbers[at] = static_cast<float>(total);
-      lane.numbers[half + at] = static_cast<float>(total - double{lane.numbers[at]});
-    };
+    const std::size_t group = query.size() / d;
     for (std::size_t h = 0; h < group; ++h)
       for (std::size_t f = 0; f < pairs; ++f) {
         const double angle =
@@ -79,9 +75,9 @@ struct triattention {
         const double re = double{query[h * d + angles.first(f)]} / angles.factor,
                      im = double{query[h * d + angles.second(f)]} / angles.factor;
         const std::size_t at = ((to_size(lane.kv_head) * group + h) * (d / 2) + f) * 3;
-        add(at, re * std::cos(angle) - im * std::sin(angle));
-        add(at + 1, re * std::sin(angle) + im * std::cos(angle));
-        add(at + 2, std::sqrt(re * re + im * im));
+        detail::add_to_sum(lane.numbers, at, re * std::cos(angle) - im * std::sin(angle));
+        detail::add_to_sum(lane.numbers, at + 1, re * std::sin(angle) + im * std::cos(angle));
+        detail::add_to_sum(lane.numbers, at + 2, std::sqrt(re * re + im * im));
       }
     if (lane.kv_head == 0) lane.numbers.back() += 1;
   }
@@ -109,11 +105,9 @@ struct triattention {
       return {double{states.queries.mean[2 * at]}, double{states.queries.mean[2 * at + 1]},
               double{states.queries.magnitude[at]}};
     }
-    const std::size_t at = (to_size(head) * pairs + f) * 3, half = lane.numbers.size() / 2;
+    const std::size_t at = (to_size(head) * pairs + f) * 3;
     const double count = double{lane.numbers.back()} > 0 ? double{lane.numbers.back()} : 1;
-    const auto mean = [&](std::size_t i) {
-      return (double{lane.numbers[at + i]} + double{lane.numbers[half + at + i]}) / count;
-    };
+    const auto mean = [&](std::size_t i) { return detail::sum_at(lane.numbers, at + i) / count; };
     return {mean(0), mean(1), mean(2)};
   }
   /// A key's score at one distance is the product of the stored key, turned to its position, with the typical query

@@ -55,6 +55,13 @@ HWY_INLINE void with_zeros(const F& f, V&... v) {
   }
 }
 
+/// sum plus both products of each pair of lanes.
+HWY_INLINE wholes add_pairs(shorts a, shorts b, wholes sum) {
+  wholes odd = hn::Zero(whole_tag());  // on x86 `sum` takes both products of a pair, elsewhere this the odd ones
+  sum = hn::ReorderWidenMulAccumulate(whole_tag(), a, b, sum, odd);
+  return hn::Add(sum, odd);  // of zeros where odd is as it was, which costs nothing
+}
+
 /// One of a pack.
 template <std::size_t I, class V, class... More>
 HWY_INLINE V pick(V v, More... more) {

@@ -22,24 +22,21 @@ struct q8_model {
 
   explicit q8_model(const model_view& from) : view(from) {
     const model_config& c = from.config;
-    const auto pack = [this](matrix_view& m, int out, int in) {
-      const std::size_t width = to_size(in), rows = to_size(out), stride = row_bytes(m.format, width);
-      std::vector<float> row(width);
-      std::vector<std::byte>& to = memory.emplace_back(rows * row_bytes(weight_format::q8_0, width));
-      for (std::size_t r = 0; r < rows; ++r) {
-        load_row(m.format, row.data(), m.rows + r * stride, width);
-        for (std::size_t i = 0; i < width; i += q8_0::elements)
-          q8_0::store(to.data() + (r * width + i) / q8_0::elements * q8_0::bytes, row.data() + i);
+    const auto pack = [this](matrix_view& m, std::size_t out, std::size_t in) {
+      const std::size_t stride = row_bytes(m.format, in);
+      std::vector<float> row(in);
+      std::vector<std::byte>& to = memory.emplace_back(out * row_bytes(weight_format::q8_0, in));
+      for (std::size_t r = 0; r < out; ++r) {
+        load_row(m.format, row.data(), m.rows + r * stride, in);
+        for (std::size_t i = 0; i < in; i += q8_0::elements)
+          q8_0::store(to.data() + (r * in + i) / q8_0::elements * q8_0::bytes, row.data() + i);
       }
       m = {to.data(), weight_format::q8_0};
     };
-    const int q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
-    pack(view.embedding, c.vocab, c.hidden);
-    pack(view.head, c.vocab, c.hidden);
-    for (layer_view& l : view.layers) {
-      pack(l.q, q, c.hidden), pack(l.k, kv, c.hidden), pack(l.v, kv, c.hidden), pack(l.o, c.hidden, q);
-      pack(l.gate, c.ffn, c.hidden), pack(l.up, c.ffn, c.hidden), pack(l.down, c.hidden, c.ffn);
-    }
+    pack(view.embedding, to_size(c.vocab), to_size(c.hidden));
+    pack(view.head, to_size(c.vocab), to_size(c.hidden));
+    for (layer_view& l : view.layers)
+      for (const auto& m : detail::layer_matrices(c)) pack(l.*m.view, m.out, m.in);
   }
 };
 
