@@ -392,7 +392,8 @@ inline bool is_fast(const product& p) noexcept {
 /// One sum has the same bits for any number of columns and workers, and wherever it lies.
 template <executor E>
 void linear(E& exec, const product& p) noexcept {
-  if (p.columns == 0) return;  // nobody wants logits: the weights need not be unpacked
+  // Where nobody wants logits the weights need not be unpacked.
+  if (p.columns == 0) return;
   constexpr std::size_t worth_sharing = 1 << 16;  // multiplications
   const auto workers = static_cast<std::size_t>(exec.workers());
   const bool alone = workers == 1 || p.in * p.out * p.columns < worth_sharing;
